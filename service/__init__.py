@@ -1,0 +1,1 @@
+"""The web service over `streams`: HTTP, Server-Sent Events, settings and commands."""
