@@ -1,0 +1,51 @@
+"""A durable, resumable event log per project, as a library.
+
+Postgres holds every message (the log), Redis Streams the newest (the window), this process the
+newest of those it reads (the tail). Knows no web framework; see `EventLog`.
+"""
+
+from streams.errors import (
+    Closed,
+    IdempotencyMismatch,
+    InvalidInput,
+    LogUnavailable,
+    Overloaded,
+    PayloadTooLarge,
+    ProjectExists,
+    ProjectNotFound,
+    StreamsError,
+    Unavailable,
+    WindowUnavailable,
+)
+from streams.eventlog import EventLog, EventLogConfig
+from streams.events import BuildContent, BuildStatus, Content, Event, Message, NewMessage
+from streams.ids import EntryId, Seq
+from streams.log import Appended, Page
+from streams.observer import Observer
+
+__all__ = [
+    "Appended",
+    "BuildContent",
+    "BuildStatus",
+    "Closed",
+    "Content",
+    "EntryId",
+    "Event",
+    "EventLog",
+    "EventLogConfig",
+    "IdempotencyMismatch",
+    "InvalidInput",
+    "LogUnavailable",
+    "Message",
+    "NewMessage",
+    "Observer",
+    "Overloaded",
+    "Page",
+    "PayloadTooLarge",
+    "ProjectExists",
+    "ProjectNotFound",
+    "Seq",
+    "StreamsError",
+    "Unavailable",
+    "WindowUnavailable",
+]

@@ -1,0 +1,326 @@
+"""EventLog: the one object that users of the library hold. It puts the parts together.
+
+async with EventLog.open(database_url, redis_url) as log:
+    message = await log.append("p1", NewMessage(user_id="u1", text="hello"))
+    async for event in log.follow("p1", after=message.seq):
+        ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
+
+import msgspec
+
+from streams import sse
+from streams.appender import Appender
+from streams.errors import Closed, StreamsError, Unavailable
+from streams.events import BuildStatus, Event, Message, NewMessage, encode
+from streams.heads import HeadsPoll
+from streams.health import Health, RedisProbe
+from streams.ids import EntryId
+from streams.log import Appended, Log, Page
+from streams.observer import Observer
+from streams.postgres import Database
+from streams.projects import Projects
+from streams.publisher import Publisher
+from streams.redis_client import RedisClient
+from streams.replay import Reader, Tiers
+from streams.tail import Tail
+from streams.tails import Tails
+from streams.window import Window
+
+_log = logging.getLogger(__name__)
+
+_DRAIN_TIMEOUT_S = 5.0
+_MAX_KNOWN_IDS = 10_000
+
+
+class EventLogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be tuned. The library reads no environment."""
+
+    database_pool_size: int = 8
+    committers: int = 2
+    heads_poll_s: float = 0.5
+    """A message whose publishing failed is delivered about this long after its commit."""
+    redis_timeout_s: float = 1.0
+    database_timeout_s: float = 10.0
+    tail_memory_bytes: int = 256 * 1024 * 1024
+    tail_linger_s: float = 60.0
+    before_publish: Callable[[int], None] | None = None
+    """A fault point: called with the number of commits, between a commit and its publishing."""
+
+
+class EventLog:
+    """A durable, resumable log of messages per project.
+
+    Safe for use by many tasks of one event loop. Every method may raise `Unavailable` when the
+    servers do not answer, and `Closed` after `close`.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        client: RedisClient,
+        config: EventLogConfig,
+        observer: Observer,
+    ) -> None:
+        self.process_id = uuid.uuid4().hex[:12]
+        self.database = database
+        self.redis = client
+        self.health = Health(observer)
+        self.projects = Projects(database)
+        self.log = Log(database)
+        self.window = Window(client)
+        self.observer = observer
+        self.publisher = Publisher(self.window, self.log, self.health, observer)
+        self.tails = Tails(
+            client,
+            self.window,
+            self.log,
+            self.publisher,
+            self.health,
+            observer,
+            process_id=self.process_id,
+            memory_bytes=config.tail_memory_bytes,
+            linger_s=config.tail_linger_s,
+        )
+        self.tiers = Tiers(self.window, self.log, self.health)
+        self._appender = Appender(
+            self.log,
+            self.publisher.submit,
+            self.health,
+            observer,
+            committers=config.committers,
+            before_publish=config.before_publish,
+        )
+        self._poll = HeadsPoll(
+            self.tails,
+            self.log,
+            self.window,
+            self.publisher,
+            self.health,
+            observer,
+            interval_s=config.heads_poll_s,
+        )
+        self._probe = RedisProbe(self.window, self.health, config.heads_poll_s)
+        self._known_ids: dict[str, EntryId] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failed: str | None = None
+        self._closed = False
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        database_url: str,
+        redis_url: str,
+        *,
+        config: EventLogConfig | None = None,
+        observer: Observer | None = None,
+    ) -> AsyncIterator[EventLog]:
+        """Open the log for the length of an `async with`. The servers may be down as yet."""
+        config = config or EventLogConfig()
+        database = await Database.open(
+            database_url, size=config.database_pool_size, timeout_s=config.database_timeout_s
+        )
+        client = RedisClient(redis_url, timeout_s=config.redis_timeout_s)
+        log = cls(database, client, config, observer or Observer())
+        log._start()
+        try:
+            yield log
+        finally:
+            await log.close()
+
+    def _start(self) -> None:
+        parts: list[tuple[str, Coroutine[Any, Any, None]]] = [
+            ("appender", self._appender.run()),
+            ("publisher", self.publisher.run()),
+            ("lanes", self.tails.lanes.run()),
+            ("heads poll", self._poll.run()),
+            ("redis probe", self._probe.run()),
+        ]
+        for name, run in parts:
+            task = asyncio.create_task(run, name=name)
+            task.add_done_callback(self._part_ended)
+            self._tasks.append(task)
+
+    def _part_ended(self, task: asyncio.Task[None]) -> None:
+        # The parts run for ever: an end is a bug, and silence would be the outage.
+        if not self._closed and not task.cancelled():
+            self._failed = task.get_name()
+            _log.critical(
+                "a part of the event log ended",
+                extra={"part": task.get_name()},
+                exc_info=task.exception(),
+            )
+
+    @property
+    def failed_part(self) -> str | None:
+        """The part that ended though it should not have: this process must be restarted."""
+        return self._failed
+
+    async def close(self) -> None:
+        """Finish the appends under way and their publishing, then close the connections."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+                await self._appender.drained()
+                if self.health.redis_up:
+                    await self.publisher.drained()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.tails.close()
+        await self.tiers.close()
+        await self.redis.close()
+        await self.database.close()
+
+    # Writing.
+
+    async def append(self, project_id: str, message: NewMessage) -> Message:
+        """Append one message and return it as committed; see `append_many`."""
+        return (await self.append_many(project_id, [message]))[0].message
+
+    async def append_many(self, project_id: str, messages: Sequence[NewMessage]) -> list[Appended]:
+        """Append messages in order, all or none; return when they are committed.
+
+        They reach the project's readers, in this and other processes, soon after. The commit goes
+        on when the caller is cancelled. With a `client_msg_id` a repeat gives the first result.
+
+        Raises:
+            InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound: nothing written.
+            Unavailable: the outcome is unknown; repeat with the same client_msg_id.
+        """
+        return await self._appender.append(project_id, messages)
+
+    async def append_status(self, project_id: str, status: BuildStatus) -> EntryId:
+        """Append a `build.status` entry to the project's stream and return its id.
+
+        A transient entry: it lives in the window alone and is delivered at least once while it is
+        there.
+
+        Raises:
+            ProjectNotFound: the log has no such project.
+            WindowUnavailable: Redis does not answer; the entry may or may not be there.
+        """
+        return await self.append_transient(project_id, "build.status", encode(status))
+
+    async def append_transient(self, project_id: str, event: str, data: bytes) -> EntryId:
+        """Append a transient entry; `data` is a JSON object, to which `entryId` is added."""
+        known = self._known_ids.pop(project_id, EntryId(0, 0))
+        head = known.seq
+        if await self.window.last_id(project_id) is None:
+            head = await self.log.head(project_id)
+        entry_id = await self.window.append_transient(
+            project_id, event, data, head=head, newest_known=known
+        )
+        self._known_ids[project_id] = entry_id
+        if len(self._known_ids) > _MAX_KNOWN_IDS:
+            self._known_ids.pop(next(iter(self._known_ids)))
+        return entry_id
+
+    # Reading.
+
+    async def head(self, project_id: str) -> int:
+        """Return the highest committed seq of a project."""
+        return await self.log.head(project_id)
+
+    async def history(
+        self,
+        project_id: str,
+        *,
+        after: int = 0,
+        before: int = 2**53,
+        limit: int = 50,
+        descending: bool = False,
+    ) -> Page:
+        """Return messages with `after < seq < before` from the log, and the head."""
+        return await self.log.page(
+            project_id, after=after, before=before, limit=limit, descending=descending
+        )
+
+    def reader(self, tail: Tail, cursor: int) -> Reader:
+        """Return a reader that stands after message `cursor` of a tail that is being held."""
+        return Reader(tail, self.tiers, cursor)
+
+    async def follow(self, project_id: str, *, after: int | None = None) -> AsyncIterator[Event]:
+        """Yield every message after `after` (none: from now on), then wait for more, for ever.
+
+        Messages come in order of seq, each exactly once. Transient entries that are in the window
+        come with them, at least once; ephemeral events do not. A slow consumer falls back to the
+        log and misses nothing. While servers are away it waits.
+
+        Raises:
+            ProjectNotFound: the log has no such project.
+        """
+        changed = asyncio.Event()
+
+        def signalled(_: bytes) -> None:
+            pass
+
+        async with self.tails.reading(project_id) as tail:
+            reader = self.reader(tail, tail.last_seq if after is None else after)
+            if after is None:
+                reader.at(tail.last_seq, tail.end_index)
+            tail.listen(changed.set, signalled)
+            try:
+                while not self._closed:
+                    changed.clear()
+                    try:
+                        piece = await reader.read()
+                    except Unavailable as error:
+                        await asyncio.sleep(error.retry_after_s)
+                        continue
+                    for event in _events(piece.frames):
+                        yield event
+                    if not piece.frames:
+                        await changed.wait()
+            finally:
+                tail.unlisten(changed.set, signalled)
+        raise Closed("the log is closed")
+
+    # Operating.
+
+    async def migrate(self) -> list[str]:
+        """Bring the database's schema up to date and return what was applied."""
+        return await self.database.migrate()
+
+    async def check(self) -> dict[str, str | None]:
+        """Ask both servers: name → none when it answers, else why not."""
+        found: dict[str, str | None] = {"postgres": None, "redis": None}
+        try:
+            await self.database.fetch("SELECT 1")
+        except StreamsError as error:
+            found["postgres"] = str(error)
+        self.health.saw_postgres(found["postgres"] is None)
+        try:
+            await self.window.ping()
+        except StreamsError as error:
+            found["redis"] = str(error)
+        self.health.saw_redis(found["redis"] is None)
+        return found
+
+
+def _events(frames: Sequence[bytes]) -> list[Event]:
+    events = []
+    for frame in frames:
+        name, seq = sse.name_and_id(frame)
+        data = sse.data_of(frame)
+        if seq is not None:
+            entry_id = EntryId(seq, 0)
+        else:
+            entry_id = EntryId.parse(msgspec.json.decode(data, type=_HasEntryId).entryId.encode())
+        events.append(Event(entry_id, name, data))
+    return events
+
+
+class _HasEntryId(msgspec.Struct):
+    entryId: str  # noqa: N815

@@ -1,0 +1,129 @@
+"""The heads poll: the one mechanism that makes every lost wake-up, crash and outage harmless.
+
+Once in a while one query reads the heads of the projects that have readers here; a tail that is
+behind is filled from the log and its window healed. While Redis is away the same poll runs every
+100 ms and is the delivery path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from streams.errors import LogUnavailable, WindowUnavailable
+from streams.health import Health
+from streams.ids import EntryId
+from streams.log import Log
+from streams.observer import Observer
+from streams.publisher import Publisher
+from streams.tail import Tail
+from streams.tails import Tails
+from streams.window import Window
+
+_log = logging.getLogger(__name__)
+
+_WITHOUT_REDIS_S = 0.1
+# A message committed just now is still on its way through Redis: it gets this long.
+_GRACE_S = 0.1
+_TIMEOUT_S = 2.0
+
+
+class HeadsPoll:
+    """Compares every tail with its head."""
+
+    def __init__(
+        self,
+        tails: Tails,
+        log: Log,
+        window: Window,
+        publisher: Publisher,
+        health: Health,
+        observer: Observer,
+        *,
+        interval_s: float,
+    ) -> None:
+        self._tails = tails
+        self._log = log
+        self._window = window
+        self._publisher = publisher
+        self._health = health
+        self._observer = observer
+        self._interval_s = interval_s
+        health.on_redis_return(self._heal_windows)
+
+    async def run(self) -> None:
+        """Poll for ever."""
+        while True:
+            await asyncio.sleep(
+                self._interval_s
+                if self._health.redis_up
+                else min(_WITHOUT_REDIS_S, self._interval_s)
+            )
+            self._tails.sweep()
+            await self.once()
+
+    async def once(self) -> None:
+        """Poll once: fill what is behind."""
+        tails = self._tails.all()
+        if not tails:
+            return
+        before = [tail.last_seq for tail in tails]
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                heads = await self._log.heads([tail.project_id for tail in tails])
+        except (LogUnavailable, TimeoutError):
+            self._health.saw_postgres(False)
+            return
+        self._health.saw_postgres(True)
+        behind: list[tuple[Tail, int]] = []
+        for tail, last_seq in zip(tails, before, strict=True):
+            head = heads.get(tail.project_id)
+            if head is None:
+                continue
+            if head < last_seq:
+                # Read after the tail had more: the log lost messages (restored from a backup).
+                _log.warning(
+                    "the log is behind what was delivered",
+                    extra={"project_id": tail.project_id, "head": head, "delivered": last_seq},
+                )
+                self._tails.restart(tail, head)
+            elif head > tail.last_seq:
+                behind.append((tail, head))
+        self._observer.lagging(max((head - tail.last_seq for tail, head in behind), default=0))
+        if behind:
+            await self._catch_up(behind)
+        await self._find_lost_streams(tails)
+
+    async def _catch_up(self, behind: list[tuple[Tail, int]]) -> None:
+        redis_up = self._health.redis_up
+        if redis_up:
+            await asyncio.sleep(_GRACE_S)
+        for tail, head in behind:
+            if tail.last_seq < head:
+                self._observer.gap_found()
+                self._tails.fill(tail)
+                if redis_up:
+                    self._publisher.heal(tail.project_id)
+
+    async def _find_lost_streams(self, tails: list[Tail]) -> None:
+        """Notice streams that were lost and have begun again below a lane's position.
+
+        Only transient entries can be missed so: a new message always has a higher id.
+        """
+        if not self._health.redis_up:
+            return
+        for tail in tails:
+            position = tail.position
+            if position.k == 0:
+                continue
+            try:
+                last = await self._window.last_id(tail.project_id)
+            except WindowUnavailable:
+                self._health.saw_redis(False)
+                return
+            if last is None or last < position:
+                self._tails.lanes.reposition(tail, EntryId(position.seq, 0))
+
+    def _heal_windows(self) -> None:
+        for tail in self._tails.all():
+            self._publisher.heal(tail.project_id)

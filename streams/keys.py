@@ -1,0 +1,54 @@
+"""Names of Redis keys. The only place that spells one.
+
+The shard is the hash tag, so that one XREAD may name many streams of a shard on a cluster.
+Every process must agree on `SHARDS`: it is part of the data, not a setting.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+SHARDS = 64
+"""Enough that one XREAD names few streams (5,000 projects: about 78 each)."""
+
+_PREFIX = "seqstream"
+
+
+def shard_of(project_id: str) -> int:
+    """The shard of a project's stream: 0 to SHARDS - 1."""
+    return zlib.crc32(project_id.encode()) % SHARDS
+
+
+def stream(project_id: str) -> str:
+    """The Redis Stream that holds a project's window."""
+    return f"{_PREFIX}:{{{shard_of(project_id):02d}}}:stream:{project_id}"
+
+
+def project_of(stream_key: bytes) -> str:
+    """The project whose stream has this key."""
+    return stream_key.decode().split(":", 3)[3]
+
+
+def signals(shard: int) -> str:
+    """A short stream of a shard: ephemeral events and notices, for all processes."""
+    return f"{_PREFIX}:{{{shard:02d}}}:signals"
+
+
+def wake(shard: int, process_id: str) -> str:
+    """A stream of one entry by which a process wakes its own lane of a shard."""
+    return f"{_PREFIX}:{{{shard:02d}}}:wake:{process_id}"
+
+
+def post_bucket(project_id: str, user_id: str) -> str:
+    """Token bucket of a user's posts in a project."""
+    return f"{_PREFIX}:{{{shard_of(project_id):02d}}}:posts:{project_id}:{user_id}"
+
+
+def typing(project_id: str) -> str:
+    """Who is typing in a project, scored by when it ends."""
+    return f"{_PREFIX}:{{{shard_of(project_id):02d}}}:typing:{project_id}"
+
+
+def presence(project_id: str) -> str:
+    """Who is online in a project: one field per user and process, renewed while it lives."""
+    return f"{_PREFIX}:{{{shard_of(project_id):02d}}}:presence:{project_id}"

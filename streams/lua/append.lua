@@ -1,0 +1,78 @@
+-- Append consecutive committed messages to the window of one project.
+--
+-- KEYS[1]  the project's stream
+-- ARGV[1]  size of the window, in messages
+-- ARGV[2]  idle expiry, in milliseconds
+-- ARGV[3]  'append'; 'restart': may start anew where there is a hole; 'replace': start anew
+-- ARGV[4]  when it is published, unix time in microseconds
+-- ARGV[5]  seq of the first message
+-- ARGV[6…] data of the messages, one JSON text each, seqs ascending without a hole
+--
+-- Returns {status, hi}, hi being the last message number of the stream (0: none):
+--   'ok'      all of them are in the stream, or were, or are older than it
+--   'hole'    nothing was written: the messages between hi and the first are missing here.
+--             On an empty stream too, unless it starts with message 1: the caller then sends the
+--             newest of the log with 'restart'
+--   'forked'  nothing was written: the stream has another message under a seq given here (the
+--             log was restored from a backup). The caller sends the newest with 'replace'
+--
+-- The only writer of messages: so they stay a contiguous run (I2). Repeats are no-ops.
+
+local key = KEYS[1]
+local window, expiry_ms, how, at = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+local first = tonumber(ARGV[5])
+local last = first + #ARGV - 6
+
+local function id_of(seq)
+  -- Lua would write large numbers as 1e+15.
+  return string.format('%.0f-0', seq)
+end
+
+local function message_id(data)
+  local readable, decoded = pcall(cjson.decode, data)
+  return readable and type(decoded) == 'table' and decoded['messageId'] or data
+end
+
+local hi = 0
+local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
+if newest[1] then
+  hi = tonumber(string.match(newest[1][1], '^(%d+)'))
+end
+
+local start_anew = how == 'replace'
+if not start_anew then
+  if (not newest[1] and first > 1) or first > hi + 1 then
+    if how ~= 'restart' then
+      return {'hole', hi}
+    end
+    start_anew = true
+  elseif first <= hi then
+    local shared = math.min(last, hi)
+    local there = redis.call('XRANGE', key, id_of(shared), id_of(shared))
+    if there[1] then
+      local given = ARGV[6 + shared - first]
+      local stored = there[1][2][4]
+      if stored ~= given and message_id(stored) ~= message_id(given) then
+        return {'forked', hi}
+      end
+    end
+  end
+end
+
+if start_anew then
+  redis.call('DEL', key)
+  hi = 0
+end
+
+if last > hi then
+  for seq = math.max(first, hi + 1, last - window + 1), last do
+    redis.call('XADD', key, id_of(seq), 'event', 'message.new', 'data', ARGV[6 + seq - first],
+               'at', at)
+  end
+  if last > window then
+    redis.call('XTRIM', key, 'MINID', '=', id_of(last - window + 1))
+  end
+  hi = last
+end
+redis.call('PEXPIRE', key, expiry_ms)
+return {'ok', hi}

@@ -1,0 +1,161 @@
+"""Connections to Postgres, migrations, and the translation of the driver's errors.
+
+The only file that imports asyncpg. What is asked of Postgres stands in `sql/` and in the files
+that use a `Database` (`log.py`, `projects.py`, `builds.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, Protocol
+
+import asyncpg
+
+from streams import sql
+from streams.errors import LogUnavailable, StreamsError
+
+_log = logging.getLogger(__name__)
+
+# SQLSTATE classes and codes that pass with time: connection trouble, resources, an operator at
+# work, a standby that is read-only, serialization and deadlock.
+_PASSING_CLASSES = ("08", "53", "57", "58", "25006", "40")
+
+# Held while migrating, so that processes that start together do not migrate together.
+_MIGRATION_LOCK = 0x5E95_74EA
+
+
+class Row(Protocol):
+    """One row, by column name or position."""
+
+    def __getitem__(self, key: str | int) -> Any: ...
+
+
+class Session(Protocol):
+    """What statements are sent to: the pool, or one connection in a transaction."""
+
+    async def fetch(self, query: str, *args: object) -> Sequence[Row]: ...
+
+    async def execute(self, query: str, *args: object) -> str: ...
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
+    def get_reset_query(self) -> str:
+        # Nothing here changes a session's state, and a reset is a round trip at each release.
+        return ""
+
+
+class Database:
+    """A bounded pool of connections. Every call has a timeout and raises only `StreamsError`s.
+
+    Calls wait at most `timeout_s` for a connection and again for the answer.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, timeout_s: float) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+
+    @classmethod
+    async def open(cls, url: str, *, size: int = 8, timeout_s: float = 10.0) -> Database:
+        """Prepare a pool of at most `size` connections; they are made when first needed."""
+        with _translated():
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=0,
+                max_size=size,
+                timeout=timeout_s,
+                command_timeout=timeout_s,
+                connection_class=_Connection,
+                server_settings={
+                    "application_name": "seqstream",
+                    "default_transaction_isolation": "read committed",
+                    "timezone": "UTC",
+                },
+            )
+        return cls(pool, timeout_s)
+
+    async def close(self) -> None:
+        """Close the connections, waiting at most a few seconds for those in use."""
+        try:
+            async with asyncio.timeout(5):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    async def fetch(self, query: str, *args: object) -> Sequence[Row]:
+        """Run one statement and return its rows."""
+        with _translated():
+            async with self._pool.acquire(timeout=self._timeout_s) as connection:
+                rows: Sequence[Row] = await connection.fetch(query, *args)
+                return rows
+
+    async def execute(self, query: str, *args: object) -> str:
+        """Run one statement and return its command tag, such as `DELETE 1`."""
+        with _translated():
+            async with self._pool.acquire(timeout=self._timeout_s) as connection:
+                tag: str = await connection.execute(query, *args)
+                return tag
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """One transaction on one connection: committed at the end, rolled back on an error."""
+        with _translated():
+            async with self._pool.acquire(timeout=self._timeout_s) as connection:
+                async with connection.transaction():
+                    yield connection
+
+    async def migrate(self) -> list[str]:
+        """Bring the schema up to date and return the names of what was applied.
+
+        Plain numbered SQL and a table of what ran: there is no model to compare a schema with
+        (nothing here maps rows to objects), and server-side functions are written in SQL anyway.
+        Safe to call from several processes at once.
+        """
+        applied = []
+        async with self.transaction() as session:
+            await session.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
+            await session.execute(
+                "CREATE TABLE IF NOT EXISTS schema_migrations"
+                " (number int PRIMARY KEY, name text NOT NULL, at timestamptz DEFAULT now())"
+            )
+            rows = await session.fetch("SELECT number FROM schema_migrations")
+            done = {row["number"] for row in rows}
+            for number, name, text in sql.migrations():
+                if number not in done:
+                    await session.execute(text)
+                    await session.execute(
+                        "INSERT INTO schema_migrations (number, name) VALUES ($1, $2)", number, name
+                    )
+                    applied.append(name)
+        return applied
+
+    async def missing_migrations(self) -> list[str]:
+        """Return the names of the migrations that this database lacks."""
+        rows = await self.fetch("SELECT to_regclass('schema_migrations') IS NOT NULL AS there")
+        done: set[int] = set()
+        if rows[0]["there"]:
+            rows = await self.fetch("SELECT number FROM schema_migrations")
+            done = {row["number"] for row in rows}
+        return [name for number, name, _ in sql.migrations() if number not in done]
+
+    async def server_version(self) -> str:
+        """Return the server's version, such as `18.6`."""
+        rows = await self.fetch("SHOW server_version")
+        return str(rows[0][0]).split(" ")[0]
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except StreamsError:
+        raise
+    except asyncpg.PostgresError as error:
+        state = error.sqlstate or ""
+        if state.startswith(_PASSING_CLASSES):
+            raise LogUnavailable(f"Postgres: {type(error).__name__}") from error
+        raise StreamsError(f"Postgres refused a statement: {type(error).__name__}") from error
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
+        raise LogUnavailable(f"Postgres: {type(error).__name__}") from error

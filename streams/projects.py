@@ -1,0 +1,82 @@
+"""Projects and who belongs to them. Raw reads and writes; nothing is cached here."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from streams.errors import ProjectExists, ProjectNotFound
+from streams.ids import check_project_id, check_user_id
+from streams.postgres import Database
+from streams.sql import statement
+
+
+class Project(msgspec.Struct, frozen=True):
+    """A project's row."""
+
+    id: str
+    owner_id: str
+    name: str
+    head: int
+    created_at: datetime
+
+
+class Access(msgspec.Struct, frozen=True):
+    """What a user is to a project. A project that does not exist has no members."""
+
+    is_owner: bool
+    is_member: bool
+
+
+NO_ACCESS = Access(is_owner=False, is_member=False)
+
+
+class Projects:
+    """The rows `projects` and `project_members`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, project_id: str, owner_id: str, name: str) -> tuple[Project, bool]:
+        """Create a project; tell whether it is new. The same id by the same owner is a repeat.
+
+        Raises:
+            ProjectExists: another user owns a project with this id.
+        """
+        check_project_id(project_id, "id")
+        check_user_id(owner_id)
+        tag = await self._database.execute(statement("project_create"), project_id, owner_id, name)
+        project = await self.get(project_id)
+        if project.owner_id != owner_id:
+            raise ProjectExists(project_id)
+        return project, tag.endswith(" 1")
+
+    async def get(self, project_id: str) -> Project:
+        """Return a project. Raises `ProjectNotFound`."""
+        rows = await self._database.fetch(statement("project_get"), project_id)
+        if not rows:
+            raise ProjectNotFound(project_id)
+        row = rows[0]
+        return Project(row["id"], row["owner_id"], row["name"], row["last_seq"], row["created_at"])
+
+    async def members(self, project_id: str) -> list[str]:
+        """Return the collaborators (without the owner), in order of id."""
+        rows = await self._database.fetch(statement("project_members"), project_id)
+        return [row["user_id"] for row in rows]
+
+    async def access(self, project_id: str, user_id: str) -> Access:
+        """Return what the user is to the project."""
+        rows = await self._database.fetch(statement("project_access"), project_id, user_id)
+        if not rows:
+            return NO_ACCESS
+        return Access(is_owner=rows[0]["is_owner"], is_member=rows[0]["is_member"])
+
+    async def add_member(self, project_id: str, user_id: str) -> None:
+        """Make the user a collaborator; a repeat changes nothing."""
+        await self._database.execute(statement("member_add"), project_id, user_id)
+
+    async def remove_member(self, project_id: str, user_id: str) -> bool:
+        """Take the user out of the collaborators; tell whether it was one."""
+        tag = await self._database.execute(statement("member_remove"), project_id, user_id)
+        return tag.endswith(" 1")

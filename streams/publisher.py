@@ -1,0 +1,182 @@
+"""Publishing: committed messages into the window, and the window healed from the log.
+
+Never on the path of an append. Nothing is retried from a queue: what could not be published is in
+the log, and the next publish, the heads poll or the next reader finds the hole and heals it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from streams.errors import LogUnavailable, StreamsError, WindowUnavailable
+from streams.events import encode
+from streams.health import Health
+from streams.log import Log
+from streams.observer import Observer
+from streams.window import WINDOW_MESSAGES, How, Run, Window
+
+_log = logging.getLogger(__name__)
+
+_RUNS_PER_ROUND_TRIP = 200
+_HEALS_AT_ONCE = 4
+_HEAL_TRIES = 5
+# Two processes that commit one after the other may publish the other way round: the missing
+# message is most often on its way.
+_PATIENCE_S = 0.005
+_MAX_UNPUBLISHED = 10_000
+
+
+class _Waiting(msgspec.Struct):
+    first: int
+    data: list[bytes]
+    committed_at: float
+
+
+class Publisher:
+    """Publishes the commits of this process and heals windows.
+
+    `submit` and `heal` return at once. What waits is bounded: per project by the window's size,
+    and in all by `_MAX_UNPUBLISHED` projects.
+    """
+
+    def __init__(self, window: Window, log: Log, health: Health, observer: Observer) -> None:
+        self._window = window
+        self._log = log
+        self._health = health
+        self._observer = observer
+        self._waiting: dict[str, _Waiting] = {}
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._heals: dict[str, asyncio.Task[None]] = {}
+        self._heal_slots = asyncio.Semaphore(_HEALS_AT_ONCE)
+        # Projects whose messages could not be published; healed when Redis is back.
+        self._unpublished: dict[str, None] = {}
+        health.on_redis_return(self._heal_unpublished)
+
+    def submit(self, project_id: str, first: int, data: Sequence[bytes]) -> None:
+        """Publish consecutive committed messages, soon."""
+        waiting = self._waiting.get(project_id)
+        if waiting is not None and waiting.first + len(waiting.data) == first:
+            waiting.data.extend(data)
+        else:
+            waiting = _Waiting(first, list(data), time.monotonic())
+            self._waiting[project_id] = waiting
+        excess = len(waiting.data) - WINDOW_MESSAGES
+        if excess > 0:
+            # Only the newest can stay in the window. What is dropped shows as a hole.
+            del waiting.data[:excess]
+            waiting.first += excess
+        self._idle.clear()
+        self._wake.set()
+
+    def heal(self, project_id: str, how: How = "restart") -> None:
+        """See to it that the project's window holds the newest messages of the log, soon."""
+        if project_id not in self._heals and len(self._heals) < _MAX_UNPUBLISHED:
+            task = asyncio.create_task(self._heal(project_id, how), name=f"heal {project_id}")
+            self._heals[project_id] = task
+            task.add_done_callback(lambda _: self._heals.pop(project_id, None))
+
+    async def run(self) -> None:
+        """Publish for ever; the owner restarts it never, for it ends only when cancelled."""
+        try:
+            while True:
+                if not self._waiting:
+                    self._idle.set()
+                    await self._wake.wait()
+                self._wake.clear()
+                waiting, self._waiting = self._waiting, {}
+                projects = list(waiting)
+                for start in range(0, len(projects), _RUNS_PER_ROUND_TRIP):
+                    chunk = projects[start : start + _RUNS_PER_ROUND_TRIP]
+                    await self._publish([(project, waiting[project]) for project in chunk])
+        finally:
+            for task in self._heals.values():
+                task.cancel()
+
+    async def drained(self) -> None:
+        """Wait until everything submitted so far was tried."""
+        await self._idle.wait()
+        if self._heals:
+            await asyncio.wait(list(self._heals.values()))
+
+    async def _publish(self, chunk: list[tuple[str, _Waiting]]) -> None:
+        if not self._health.redis_up:
+            # The probe finds out when it is back.
+            self._note_unpublished(project for project, _ in chunk)
+            return
+        runs = [Run(project, waiting.first, waiting.data) for project, waiting in chunk]
+        try:
+            results = await self._window.append_all(runs)
+        except WindowUnavailable:
+            self._health.saw_redis(False)
+            self._note_unpublished(project for project, _ in chunk)
+            return
+        now = time.monotonic()
+        for (project, waiting), result in zip(chunk, results, strict=True):
+            if isinstance(result, WindowUnavailable):
+                _log.warning("publish refused", extra={"project_id": project, "error": str(result)})
+                self._note_unpublished([project])
+            elif result.status == "ok":
+                self._observer.published(len(waiting.data), (now - waiting.committed_at) * 1000)
+            else:
+                self._observer.gap_found()
+                self.heal(project, "replace" if result.status == "forked" else "append")
+
+    def _note_unpublished(self, projects: Iterable[str]) -> None:
+        for project in projects:
+            if len(self._unpublished) < _MAX_UNPUBLISHED:
+                self._unpublished[project] = None
+
+    def _heal_unpublished(self) -> None:
+        projects, self._unpublished = self._unpublished, {}
+        for project in projects:
+            self.heal(project)
+
+    async def _heal(self, project_id: str, how: How) -> None:
+        try:
+            if how == "append":
+                await asyncio.sleep(_PATIENCE_S * random.uniform(0.8, 1.6))
+            async with self._heal_slots:
+                await self._fill_window(project_id, how)
+        except WindowUnavailable:
+            self._note_unpublished([project_id])
+        except LogUnavailable:
+            self._health.saw_postgres(False)
+            self._note_unpublished([project_id])
+        except StreamsError as error:
+            _log.warning("window not healed", extra={"project_id": project_id, "error": str(error)})
+
+    async def _fill_window(self, project_id: str, how: How) -> None:
+        for _ in range(_HEAL_TRIES):
+            last = None if how == "replace" else await self._window.last_id(project_id)
+            head = await self._log.head(project_id)
+            hi = 0 if last is None else last.seq
+            if hi == head and how != "replace":
+                return
+            after = max(hi, head - WINDOW_MESSAGES)
+            if hi > head:
+                # The log is older than the window: it was restored. What the window has is not
+                # in the log, so it goes.
+                how, after = "replace", max(0, head - WINDOW_MESSAGES)
+                if head == 0:
+                    await self._window.discard(project_id)
+                    return
+            messages = await self._log.read(project_id, after=after, limit=WINDOW_MESSAGES)
+            if not messages:
+                return
+            run = Run(project_id, messages[0].seq, [encode(message) for message in messages])
+            result = await self._window.append(run, "replace" if how == "replace" else "restart")
+            if result.status == "forked":
+                how = "replace"
+            elif result.status == "ok" and result.hi >= messages[-1].seq:
+                self._observer.gap_healed()
+                how = "append"
+                if len(messages) < WINDOW_MESSAGES:
+                    return

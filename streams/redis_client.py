@@ -1,0 +1,250 @@
+"""Clients for Redis wherever it is: one server, a cluster, or behind Sentinels.
+
+The only file that imports redis. It knows connections, scripts and the driver's errors; which
+keys and commands there are is the matter of `window.py`, `lanes.py` and `ephemeral.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import ClusterError, MovedError, NoScriptError, RedisError
+
+from streams.errors import WindowUnavailable
+from streams.lua import Script
+
+_log = logging.getLogger(__name__)
+
+Argument = bytes | str | int
+_CONNECT_TIMEOUT_S = 1.0
+_MAX_CONNECTIONS = 16
+
+# Replies as the server sends them: the shapes that redis-py makes of them differ by protocol.
+_RAW_REPLIES = ("XREAD", "XRANGE", "XREVRANGE", "XADD")
+
+
+class RedisClient:
+    """Commands, pipelines of scripts, and dedicated connections for blocking reads.
+
+    No call is retried here and none lasts longer than about twice `timeout_s`. All failures are
+    `WindowUnavailable`.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 1.0) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        self._scheme = urlsplit(url).scheme
+        self._client = self._make(timeout_s, _MAX_CONNECTIONS)
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether keys live on several servers."""
+        return self._scheme == "redis+cluster"
+
+    async def close(self) -> None:
+        """Close the connections."""
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(2):
+                if self.is_cluster:
+                    await self._client.aclose()
+                else:
+                    await self._client.aclose(close_connection_pool=True)
+
+    async def call(self, *command: Argument) -> Any:
+        """Send one command whose first key is its second word, and return the raw reply."""
+        with _translated():
+            async with asyncio.timeout(2 * self._timeout_s):
+                return await self._client.execute_command(*command)
+
+    async def run(self, script: Script, key: str, *arguments: Argument) -> Any:
+        """Run a script on one key; load it where the server does not have it."""
+        (reply,) = await self.run_all(script, [(key, arguments)])
+        if isinstance(reply, WindowUnavailable):
+            raise reply
+        return reply
+
+    async def run_all(
+        self, script: Script, calls: Sequence[tuple[str, Sequence[Argument]]]
+    ) -> list[Any]:
+        """Run a script for many keys in one round trip.
+
+        Returns the reply of each, or a `WindowUnavailable` in its place.
+        """
+        replies = await self._send(script, calls)
+        missing = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if missing:
+            with _translated():
+                async with asyncio.timeout(2 * self._timeout_s):
+                    await self._client.script_load(script.text)
+            again = await self._send(script, [calls[i] for i in missing])
+            for i, reply in zip(missing, again, strict=True):
+                replies[i] = reply
+        return [_unavailable(reply) if isinstance(reply, Exception) else reply for reply in replies]
+
+    async def _send(
+        self, script: Script, calls: Sequence[tuple[str, Sequence[Argument]]]
+    ) -> list[Any]:
+        with _translated():
+            # A pipeline of thousands of scripts takes its time: the bound grows with it.
+            async with asyncio.timeout(2 * self._timeout_s + len(calls) / 1000):
+                if len(calls) == 1:
+                    key, arguments = calls[0]
+                    try:
+                        return [
+                            await self._client.execute_command(
+                                "EVALSHA", script.sha, 1, key, *arguments
+                            )
+                        ]
+                    except NoScriptError as error:
+                        return [error]
+                pipeline = (
+                    self._client.pipeline()
+                    if self.is_cluster
+                    else self._client.pipeline(transaction=False)
+                )
+                for key, arguments in calls:
+                    pipeline.execute_command("EVALSHA", script.sha, 1, key, *arguments)
+                return cast("list[Any]", await pipeline.execute(raise_on_error=False))
+
+    def dedicated(self, key: str, *, block_s: float) -> BlockingConnection:
+        """Return a connection of its own to the server that holds `key`, for blocking reads."""
+        return BlockingConnection(self, key, block_s)
+
+    def _make(self, timeout_s: float, connections: int) -> Any:
+        common: dict[str, Any] = {
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": _CONNECT_TIMEOUT_S,
+            "socket_keepalive": True,
+            # One place decides what happens after a failure, and it is not the driver.
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+        }
+        client: Any
+        if self.is_cluster:
+            client = RedisCluster.from_url(
+                "redis" + self._url.removeprefix("redis+cluster"),
+                max_connections=connections,
+                **common,
+            )
+        elif self._scheme == "redis+sentinel":
+            client = self._behind_sentinels(common)
+        else:
+            pool = BlockingConnectionPool.from_url(
+                self._url, max_connections=connections, timeout=timeout_s, **common
+            )
+            client = Redis(connection_pool=pool)
+        for name in _RAW_REPLIES:
+            client.set_response_callback(name, _as_it_is)
+        return client
+
+    def _behind_sentinels(self, common: dict[str, Any]) -> Any:
+        # redis+sentinel://[user:password@]host:port[,host:port…]/service[/db]
+        parts = urlsplit(self._url)
+        credentials, _, hosts = parts.netloc.rpartition("@")
+        user, _, password = credentials.partition(":")
+        service, _, database = parts.path.strip("/").partition("/")
+        addresses = []
+        for host in hosts.split(","):
+            name, _, port = host.partition(":")
+            addresses.append((name, int(port or 26379)))
+        sentinel: Any = Sentinel(addresses, sentinel_kwargs=dict(common))  # type: ignore[no-untyped-call]
+        return sentinel.master_for(
+            service,
+            redis_class=Redis,
+            db=int(database or 0),
+            username=unquote(user) or None,
+            password=unquote(password) or None,
+            **common,
+        )
+
+    async def _node_of(self, key: str) -> tuple[str, int]:
+        await self._client.initialize()
+        node = self._client.get_node_from_key(key)
+        if node is None:
+            raise ClusterError("no node holds this key")
+        return str(node.host), int(node.port)
+
+
+class BlockingConnection:
+    """One connection for blocking reads. Not for several tasks at once.
+
+    After a failure the next call connects anew, to wherever the key then lives.
+    """
+
+    def __init__(self, servers: RedisClient, key: str, block_s: float) -> None:
+        self._servers = servers
+        self._key = key
+        # Above the block, or the driver would abort every quiet read.
+        self._timeout_s = block_s + 2.0
+        self._client: Any = None
+
+    async def call(self, *command: Argument) -> Any:
+        """Send one command and wait for its raw reply."""
+        try:
+            with _translated():
+                async with asyncio.timeout(self._timeout_s + 2.0):
+                    if self._client is None:
+                        self._client = await self._connect()
+                    return await self._client.execute_command(*command)
+        except BaseException:
+            # Also on cancellation: the reply may still be on its way.
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(2):
+                    await client.aclose(close_connection_pool=True)
+
+    async def _connect(self) -> Any:
+        servers = self._servers
+        if not servers.is_cluster:
+            return servers._make(self._timeout_s, 1)
+        host, port = await servers._node_of(self._key)
+        parts = urlsplit(servers._url)
+        client: Any = Redis(
+            host=host,
+            port=port,
+            username=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+            socket_timeout=self._timeout_s,
+            socket_connect_timeout=_CONNECT_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        for name in _RAW_REPLIES:
+            client.set_response_callback(name, _as_it_is)
+        return client
+
+
+def _as_it_is(reply: Any, **_: Any) -> Any:
+    return reply
+
+
+def _unavailable(error: Exception) -> WindowUnavailable:
+    failure = WindowUnavailable(f"Redis: {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except MovedError as error:
+        raise WindowUnavailable("Redis: the slot has moved") from error
+    except (RedisError, OSError, TimeoutError) as error:
+        raise WindowUnavailable(f"Redis: {type(error).__name__}") from error

@@ -1,0 +1,244 @@
+"""The tails of this process: made when a project gets its first reader, filled, and let go.
+
+A tail is filled by its lane; what the lane cannot give (a gap, a lost Redis) is fetched here from
+the log, before anything newer is shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from streams import sse
+from streams.errors import LogUnavailable, StreamsError, WindowUnavailable
+from streams.events import Message, encode
+from streams.health import Health
+from streams.ids import EntryId
+from streams.lanes import Lanes
+from streams.log import Log
+from streams.observer import Observer
+from streams.publisher import Publisher
+from streams.redis_client import RedisClient
+from streams.tail import MAX_BYTES, Tail, offer_all
+from streams.window import Entry, Window
+
+_log = logging.getLogger(__name__)
+
+_PAGE = 500
+_MAX_PENDING = 2000
+_MIN_BYTES = 64 * 1024
+
+OnNotice = Callable[[str, str, bytes], None]
+"""Called with project, event and data of each signal, whether or not the project has a tail."""
+
+
+class _Held:
+    """A tail, how many readers hold it, and since when none does."""
+
+    __slots__ = ("free_since", "holders", "tail")
+
+    def __init__(self, tail: Tail) -> None:
+        self.tail = tail
+        self.holders = 0
+        self.free_since = time.monotonic()
+
+
+class Tails:
+    """All tails of the process; the one place where they are made, filled and dropped."""
+
+    def __init__(
+        self,
+        client: RedisClient,
+        window: Window,
+        log: Log,
+        publisher: Publisher,
+        health: Health,
+        observer: Observer,
+        *,
+        process_id: str,
+        memory_bytes: int,
+        linger_s: float,
+    ) -> None:
+        self._window = window
+        self._log = log
+        self._publisher = publisher
+        self._health = health
+        self._observer = observer
+        self._memory_bytes = memory_bytes
+        self._linger_s = linger_s
+        self.lanes = Lanes(client, process_id, health, self._on_gap, self._on_signal)
+        self._held: dict[str, _Held] = {}
+        self._making: dict[str, asyncio.Task[Tail]] = {}
+        self._filling: dict[str, asyncio.Task[None]] = {}
+        self._pending: dict[str, list[Entry]] = {}
+        self._notices: list[OnNotice] = []
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def all(self) -> list[Tail]:
+        """Return the tails that are there."""
+        return [held.tail for held in self._held.values()]
+
+    def on_notice(self, callback: OnNotice) -> None:
+        """Call `callback` with every signal this process receives."""
+        self._notices.append(callback)
+
+    @contextlib.asynccontextmanager
+    async def reading(self, project_id: str) -> AsyncIterator[Tail]:
+        """Hold the project's tail, making it if it is not there.
+
+        Raises:
+            ProjectNotFound: the log has no such project.
+            LogUnavailable: neither Postgres nor Redis can say where the project stands.
+        """
+        tail = await self.acquire(project_id)
+        try:
+            yield tail
+        finally:
+            self.release(tail)
+
+    async def acquire(self, project_id: str) -> Tail:
+        """Hold the project's tail until `release`; see `reading`."""
+        while True:
+            held = self._held.get(project_id)
+            if held is not None:
+                held.holders += 1
+                return held.tail
+            task = self._making.get(project_id)
+            if task is None:
+                # Its own task: a reader that goes away must not end it for the others.
+                task = asyncio.create_task(self._make(project_id), name="make tail")
+                self._making[project_id] = task
+                task.add_done_callback(lambda _: self._making.pop(project_id, None))
+            await asyncio.shield(task)
+
+    def release(self, tail: Tail) -> None:
+        """Let go of a tail; it lingers for readers that come back."""
+        held = self._held[tail.project_id]
+        held.holders -= 1
+        held.free_since = time.monotonic()
+
+    def sweep(self) -> None:
+        """Drop the tails that nobody held for a while, and share the memory among the rest."""
+        now = time.monotonic()
+        for project_id, held in list(self._held.items()):
+            if held.holders == 0 and now - held.free_since >= self._linger_s:
+                del self._held[project_id]
+                self.lanes.remove(held.tail)
+        share = self._memory_bytes // max(1, len(self._held))
+        for held in self._held.values():
+            held.tail.max_bytes = min(MAX_BYTES, max(_MIN_BYTES, share))
+
+    async def _make(self, project_id: str) -> Tail:
+        # Redis before Postgres: what is in the stream was committed, so its last message is at
+        # most the head read afterwards, unless the log was restored from a backup.
+        last: EntryId | None = None
+        redis_answers = True
+        try:
+            last = await self._window.last_id(project_id)
+        except WindowUnavailable:
+            redis_answers = False
+            self._health.saw_redis(False)
+        try:
+            head = await self._log.head(project_id)
+        except LogUnavailable:
+            self._health.saw_postgres(False)
+            if last is None:
+                raise
+            head = last.seq
+        if last is not None and last.seq > head:
+            self._publisher.heal(project_id, "replace")
+            last = None
+        position = last if last is not None else EntryId(head, 0)
+        tail = Tail(project_id, last_seq=position.seq, position=position)
+        self._held[project_id] = _Held(tail)
+        self.lanes.add(tail)
+        if tail.last_seq < head:
+            # Committed and not (yet) published: whoever reads the project next heals it.
+            self.fill(tail)
+        if redis_answers and (last is None or last.seq < head) and head > 0:
+            self._publisher.heal(project_id)
+        return tail
+
+    # Filling.
+
+    def _on_gap(self, tail: Tail, entries: Sequence[Entry]) -> None:
+        self._observer.gap_found()
+        pending = self._pending.setdefault(tail.project_id, [])
+        pending.extend(entries)
+        # Above the bound the oldest go: their messages come from the log anyway.
+        del pending[:-_MAX_PENDING]
+        self.fill(tail)
+
+    def fill(self, tail: Tail) -> None:
+        """Fetch from the log what the tail lacks, soon; one fetch at a time for a tail."""
+        if tail.project_id not in self._filling:
+            task = asyncio.create_task(self._fill(tail), name="fill tail")
+            self._filling[tail.project_id] = task
+            task.add_done_callback(lambda _: self._filling.pop(tail.project_id, None))
+
+    async def _fill(self, tail: Tail) -> None:
+        try:
+            while True:
+                messages = await self._log.read(tail.project_id, after=tail.last_seq, limit=_PAGE)
+                offer_all(tail, as_entries(messages))
+                tail.notify()
+                pending = self._pending.pop(tail.project_id, [])
+                left = offer_all(tail, pending)
+                tail.notify()
+                if not left:
+                    self._observer.gap_healed()
+                    if len(messages) < _PAGE:
+                        return
+                elif not messages:
+                    # The stream is ahead of the log: a restored log. The heads poll decides.
+                    _log.warning(
+                        "the window is ahead of the log", extra={"project_id": tail.project_id}
+                    )
+                    return
+                else:
+                    self._pending[tail.project_id] = left
+        except StreamsError as error:
+            if isinstance(error, LogUnavailable):
+                self._health.saw_postgres(False)
+            else:
+                _log.warning(
+                    "tail not filled", extra={"project_id": tail.project_id, "error": str(error)}
+                )
+            # Read the stream again from the last message on, or its transient entries are lost.
+            self._pending.pop(tail.project_id, None)
+            self.lanes.reposition(tail, EntryId(tail.last_seq, 0))
+
+    def restart(self, tail: Tail, head: int) -> None:
+        """Go on after `head`: the log was restored and lacks what the tail has."""
+        self._pending.pop(tail.project_id, None)
+        tail.restart(head, EntryId(head, 0))
+        self._publisher.heal(tail.project_id, "replace")
+        self.lanes.reposition(tail, EntryId(head, 0))
+
+    def _on_signal(self, project_id: str, event: str, data: bytes) -> None:
+        held = self._held.get(project_id)
+        if held is not None and "." in event:
+            held.tail.signal(sse.event_frame(event, data))
+        for callback in self._notices:
+            callback(project_id, event, data)
+
+    async def close(self) -> None:
+        """End the tasks that make and fill tails."""
+        tasks = [*self._making.values(), *self._filling.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def as_entries(messages: Sequence[Message]) -> list[Entry]:
+    """Messages of the log as entries of the stream."""
+    now_us = time.time_ns() // 1000
+    return [
+        Entry(EntryId(message.seq, 0), "message.new", encode(message), now_us)
+        for message in messages
+    ]

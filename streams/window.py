@@ -1,0 +1,160 @@
+"""The window: the newest messages of a project and its transient entries, in its Redis Stream.
+
+Every change goes through a script (`lua/`), which keeps the messages a contiguous run. What to do
+about a hole is decided by the caller (`publisher.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from streams import keys
+from streams.errors import WindowUnavailable
+from streams.ids import EntryId
+from streams.lua import script
+from streams.redis_client import Argument, RedisClient
+
+WINDOW_MESSAGES = 200
+MAX_ENTRIES = 1200
+IDLE_EXPIRY_MS = 7 * 24 * 3600 * 1000
+
+How = Literal["append", "restart", "replace"]
+Status = Literal["ok", "hole", "forked"]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An entry of a project's stream: a message (k = 0) or a transient entry.
+
+    `at_us` is when it was published, unix time in microseconds.
+    """
+
+    id: EntryId
+    event: str
+    data: bytes
+    at_us: int
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Consecutive committed messages of one project, ready to be published."""
+
+    project_id: str
+    first: int
+    data: list[bytes]
+
+
+class AppendResult(msgspec.Struct, frozen=True):
+    """What the append script said; `hi` is the stream's last message number, 0: none."""
+
+    status: Status
+    hi: int
+
+
+class Window:
+    """Reads and writes of the projects' streams. Every call may raise `WindowUnavailable`."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def append(self, run: Run, how: How = "append") -> AppendResult:
+        """Append one run; a repeat is a no-op."""
+        (result,) = await self.append_all([run], how)
+        if isinstance(result, WindowUnavailable):
+            raise result
+        return result
+
+    async def append_all(
+        self, runs: Sequence[Run], how: How = "append"
+    ) -> list[AppendResult | WindowUnavailable]:
+        """Append many runs in one round trip, each with its own result."""
+        head = (WINDOW_MESSAGES, IDLE_EXPIRY_MS, how, _now_us())
+        calls: list[tuple[str, Sequence[Argument]]] = [
+            (keys.stream(run.project_id), (*head, run.first, *run.data)) for run in runs
+        ]
+        replies = await self._client.run_all(script("append"), calls)
+        return [
+            reply
+            if isinstance(reply, WindowUnavailable)
+            else AppendResult(reply[0].decode(), int(reply[1]))
+            for reply in replies
+        ]
+
+    async def append_transient(
+        self, project_id: str, event: str, data: bytes, *, head: int, newest_known: EntryId
+    ) -> EntryId:
+        """Append a transient entry and return its id, which also stands in its data as entryId.
+
+        `head` is the log's, used when the stream is empty. `newest_known` is the newest id that
+        the caller gave out in this project: a lost stream then does not repeat it.
+        """
+        raw = await self._client.run(
+            script("append_transient"),
+            keys.stream(project_id),
+            IDLE_EXPIRY_MS,
+            _now_us(),
+            head,
+            newest_known.seq,
+            newest_known.k,
+            MAX_ENTRIES,
+            event,
+            data,
+        )
+        return EntryId.parse(raw)
+
+    async def last_id(self, project_id: str) -> EntryId | None:
+        """Return the id of the newest entry; none when the stream is empty."""
+        reply = await self._client.call("XREVRANGE", keys.stream(project_id), "+", "-", "COUNT", 1)
+        return EntryId.parse(reply[0][0]) if reply else None
+
+    async def read_after(self, project_id: str, after: EntryId, *, count: int) -> list[Entry]:
+        """Return at most `count` entries after `after`, oldest first.
+
+        The stream may lack what follows `after`: see `covers`.
+        """
+        reply = await self._client.call(
+            "XRANGE", keys.stream(project_id), f"({after}", "+", "COUNT", count
+        )
+        return parse_entries(reply)
+
+    async def discard(self, project_id: str) -> None:
+        """Delete a project's stream: the log has what it had."""
+        await self._client.call("DEL", keys.stream(project_id))
+
+    async def ping(self) -> None:
+        """Raise `WindowUnavailable` when Redis does not answer."""
+        await self._client.call("PING")
+
+
+def covers(entries: Sequence[Entry], after: EntryId, head: int) -> bool:
+    """Tell whether entries read after `after` are all that follows it up to message `head`.
+
+    They are when their messages go from `after.seq + 1` to at least `head` without a hole.
+    """
+    expected = after.seq + 1
+    for entry in entries:
+        if entry.id.k == 0:
+            if entry.id.seq != expected:
+                return False
+            expected += 1
+        elif entry.id.seq != expected - 1:
+            # It stands after a message that is not here.
+            return False
+    return expected > head
+
+
+def parse_entries(reply: Sequence[Sequence[object]] | None) -> list[Entry]:
+    """Read entries from a raw reply: [[id, [field, value, …]], …]."""
+    entries = []
+    for raw_id, fields in reply or ():
+        # Deleted entries may come back without fields (Redis before 7).
+        if fields:
+            _, event, _, data, _, at_us = fields  # type: ignore[misc]
+            entries.append(Entry(EntryId.parse(raw_id), event.decode(), data, int(at_us)))  # type: ignore[arg-type, has-type]
+    return entries
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
