@@ -19,6 +19,7 @@ import msgspec
 
 from streams import sse
 from streams.appender import Appender
+from streams.buckets import Buckets
 from streams.errors import Closed, StreamsError, Unavailable
 from streams.events import BuildStatus, Event, Message, NewMessage, encode
 from streams.heads import HeadsPoll
@@ -77,6 +78,7 @@ class EventLog:
         self.projects = Projects(database)
         self.log = Log(database)
         self.window = Window(client)
+        self.buckets = Buckets(client)
         self.observer = observer
         self.publisher = Publisher(self.window, self.log, self.health, observer)
         self.tails = Tails(

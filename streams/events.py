@@ -26,6 +26,8 @@ Mode = Literal["chat", "plan", "build"]
 ActorType = Literal["client", "assistant", "worker"]
 BuildState = Literal["queued", "in_progress", "completed", "failed"]
 
+EPHEMERAL_EVENTS = frozenset({"typing.start", "typing.stop", "presence.changed"})
+
 NO_METADATA = msgspec.Raw(b'{"build_id":null,"response_data":null}')
 
 _encoder = msgspec.json.Encoder()
@@ -222,3 +224,8 @@ class Event(msgspec.Struct, frozen=True):
 def format_time(moment: datetime) -> str:
     """RFC 3339 UTC with microseconds, always six digits."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def format_now() -> str:
+    """The time now, as `format_time` writes it."""
+    return format_time(datetime.now(UTC))

@@ -12,6 +12,9 @@ from streams.window import Window
 
 _log = logging.getLogger(__name__)
 
+# Generous: a busy machine is no outage, and messages do not wait for this verdict (heads poll).
+_PING_TIMEOUT_S = 1.0
+
 
 class Health:
     """Two flags and who wants to know when Redis comes back."""
@@ -73,7 +76,7 @@ class RedisProbe:
         """Ping for ever."""
         while True:
             try:
-                async with asyncio.timeout(self._interval_s):
+                async with asyncio.timeout(_PING_TIMEOUT_S):
                     await self._window.ping()
             except (WindowUnavailable, TimeoutError):
                 self._health.saw_redis(False)

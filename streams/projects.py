@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -71,6 +72,13 @@ class Projects:
         if not rows:
             return NO_ACCESS
         return Access(is_owner=rows[0]["is_owner"], is_member=rows[0]["is_member"])
+
+    async def which_are_members(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return those of the (project, user) pairs that are owners or collaborators."""
+        rows = await self._database.fetch(
+            statement("members_among"), [p for p, _ in pairs], [u for _, u in pairs]
+        )
+        return {(row["project_id"], row["user_id"]) for row in rows}
 
     async def add_member(self, project_id: str, user_id: str) -> None:
         """Make the user a collaborator; a repeat changes nothing."""

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from streams import sse
 from streams.errors import LogUnavailable, StreamsError, WindowUnavailable
-from streams.events import Message, encode
+from streams.events import EPHEMERAL_EVENTS, Message, encode
 from streams.health import Health
 from streams.ids import EntryId
 from streams.lanes import Lanes
@@ -222,7 +222,7 @@ class Tails:
 
     def _on_signal(self, project_id: str, event: str, data: bytes) -> None:
         held = self._held.get(project_id)
-        if held is not None and "." in event:
+        if held is not None and event in EPHEMERAL_EVENTS:
             held.tail.signal(sse.event_frame(event, data))
         for callback in self._notices:
             callback(project_id, event, data)

@@ -1,0 +1,84 @@
+# Everything from a bare machine with Python 3.11 or newer and make:
+#   make run    start the service with its own Postgres and Redis, and print how to use it
+#   make test   run all tests; no server is needed beforehand
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Used by `make lock` alone.
+UV ?= uv
+
+# What is installed is written down in stamps, and done again only when a lock or pyproject.toml is
+# newer. The project itself is installed in place: a change of its code needs no installation.
+RUN_STAMP := $(VENV)/.installed-run
+DEV_STAMP := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# make test PYTEST_ARGS="tests/unit -x"
+PYTEST_ARGS ?=
+# make run ARGS="--port 9000"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format lock bench faults clean
+
+help:
+	@echo "make run | test | check | format | bench | faults | lock | clean"
+
+run: $(RUN_STAMP)
+	$(BIN)/seqstream dev $(ARGS)
+
+test: $(DEV_STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(DEV_STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV_STAMP)
+	$(BIN)/python -m bench $(ARGS)
+
+faults: $(DEV_STAMP)
+	$(BIN)/python -m tests.faults $(ARGS)
+
+# Needs uv. The locks name no index and no path, so that they install from wherever pip is told to.
+# run.lock is held to the versions of dev.lock: what is tested is what runs. An upgrade is
+# `make lock UPGRADE=--upgrade`.
+LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links --python-version 3.11 $(UPGRADE)
+lock:
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv" >&2; exit 1; }
+	$(LOCK) pyproject.toml --extra embedded --group dev -o requirements/dev.lock
+	printf 'hatchling\neditables\n' | $(LOCK) pyproject.toml - --extra embedded \
+		--constraint requirements/dev.lock -o requirements/run.lock
+	@! grep -nE '://|^ *--(index|extra-index|find-links|trusted)|file:|@ ' requirements/*.lock \
+		|| { echo "a lock names an address or a path" >&2; exit 1; }
+
+clean:
+	rm -rf $(VENV) .seqstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "seqstream needs Python 3.11 or newer; name one with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "python3 -m venv failed; Debian: apt install python3-venv" >&2; exit 1; }
+
+# `|` : Python's own time does not matter, only that it is there.
+$(RUN_STAMP): requirements/run.lock pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV) …"
+	@$(PIP) install --require-hashes -r requirements/run.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV_STAMP): requirements/dev.lock pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV) …"
+	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,107 @@
+"""Whether a caller may enter a project: scope, the token's list of projects, membership.
+
+Membership is read from Postgres and remembered for seconds, so that a post costs no look-up of its
+own; a removal is announced to all processes and forgets it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+
+from service.auth import Caller, Scope
+from service.errors import forbidden, project_access_denied
+from streams.errors import LogUnavailable, Unavailable
+from streams.eventlog import EventLog
+
+_log = logging.getLogger(__name__)
+
+ACCESS_REVOKED = "access.revoked"
+"""The notice that a user was removed from a project; its data is the user id."""
+
+_FRESH_S = 5.0
+# While Postgres is away, who was a member within the last minute still is.
+_STALE_S = 60.0
+_REMEMBERED = 50_000
+
+_Key = tuple[str, str]
+
+
+class AccessControl:
+    """Answers from what was read at most `_FRESH_S` ago, else from Postgres."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._confirmed: OrderedDict[_Key, float] = OrderedDict()
+        self._asking: dict[_Key, asyncio.Task[bool]] = {}
+        log.tails.on_notice(self._noticed)
+
+    async def require(self, caller: Caller, project_id: str, scope: Scope) -> None:
+        """Let the caller pass, or raise the 403 that it gets.
+
+        Raises:
+            ApiError: 403, the same for strangers and for projects that do not exist.
+            LogUnavailable: Postgres is away and nothing recent is known.
+        """
+        if caller.is_limited_from(project_id):
+            raise project_access_denied()
+        if not await self.is_member(project_id, caller.user_id):
+            raise project_access_denied()
+        require_scope(caller, scope)
+
+    async def is_member(
+        self, project_id: str, user_id: str, *, max_age_s: float = _FRESH_S
+    ) -> bool:
+        """Tell whether the user is the owner or a collaborator."""
+        key = (project_id, user_id)
+        age_s = time.monotonic() - self._confirmed.get(key, float("-inf"))
+        if age_s <= max_age_s:
+            return True
+        task = self._asking.get(key)
+        if task is None:
+            task = asyncio.create_task(self._ask(key), name="ask membership")
+            self._asking[key] = task
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
+        try:
+            return await asyncio.shield(task)
+        except LogUnavailable:
+            if age_s <= _STALE_S:
+                return True
+            raise
+
+    async def _ask(self, key: _Key) -> bool:
+        asked_at = time.monotonic()
+        access = await self._log.projects.access(*key)
+        if access.is_member:
+            self.confirm(*key, asked_at)
+        else:
+            self._confirmed.pop(key, None)
+        return access.is_member
+
+    def confirm(self, project_id: str, user_id: str, at: float | None = None) -> None:
+        """Remember that the user is a member, as seen at the monotonic time `at`."""
+        self._confirmed[project_id, user_id] = time.monotonic() if at is None else at
+        self._confirmed.move_to_end((project_id, user_id))
+        if len(self._confirmed) > _REMEMBERED:
+            self._confirmed.popitem(last=False)
+
+    async def revoked(self, project_id: str, user_id: str) -> None:
+        """Forget a member here, and tell the other processes."""
+        self._confirmed.pop((project_id, user_id), None)
+        try:
+            await self._log.tails.lanes.signal(project_id, ACCESS_REVOKED, user_id.encode())
+        except Unavailable:
+            # Open streams of other processes notice at their next check.
+            _log.warning("removal not announced", extra={"project_id": project_id})
+
+    def _noticed(self, project_id: str, event: str, data: bytes) -> None:
+        if event == ACCESS_REVOKED:
+            self._confirmed.pop((project_id, data.decode()), None)
+
+
+def require_scope(caller: Caller, scope: Scope) -> None:
+    """Let a caller with this scope pass, or raise 403 FORBIDDEN."""
+    if not caller.has_scope(scope):
+        raise forbidden(f"This needs the scope '{scope}'")

@@ -1,0 +1,154 @@
+"""The composition root: the Litestar application and everything it is made of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from litestar import Litestar, Router
+from litestar.config.cors import CORSConfig
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.types import ASGIApp
+from prometheus_client import CollectorRegistry
+
+from service import errors
+from service.access import AccessControl
+from service.auth import TokenVerifier
+from service.authentication import Authentication
+from service.context import Context
+from service.metrics import Metrics
+from service.observer import MetricsObserver
+from service.open_streams import OpenStreams
+from service.post_limit import PostLimit
+from service.routes import chat, health, messages, projects, stream
+from service.routes.documents import stream_path
+from service.settings import Settings
+from streams.eventlog import EventLog, EventLogConfig
+
+_log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1024 * 1024
+
+
+def create_app(
+    settings: Settings, *, version: str, fault: str | None = None
+) -> tuple[ASGIApp, Callable[[], Awaitable[None]]]:
+    """Return the application, and what drains its streams before the server shuts down.
+
+    It connects when it starts.
+
+    `fault` is a fault point for tests, such as `kill-before-publish:3`.
+    """
+    metrics = Metrics(
+        CollectorRegistry(), multiprocess_dir=os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with EventLog.open(
+            settings.database_url,
+            settings.redis_url,
+            config=EventLogConfig(
+                database_pool_size=settings.database_pool_size,
+                committers=settings.committers,
+                heads_poll_s=settings.heads_poll_ms / 1000,
+                before_publish=fault_point(fault),
+            ),
+            observer=MetricsObserver(metrics),
+        ) as log:
+            access = AccessControl(log)
+            streams = OpenStreams(log, access, metrics, settings)
+            app.state.context = Context(
+                settings=settings,
+                log=log,
+                metrics=metrics,
+                access=access,
+                streams=streams,
+                post_limit=PostLimit(log, settings, metrics),
+                tokens=TokenVerifier(settings.token_secrets, time.time),
+            )
+            pulse = asyncio.create_task(streams.run(), name="pulse of the streams")
+            pulse.add_done_callback(_noticed)
+            try:
+                yield
+            finally:
+                await streams.drain()
+                pulse.cancel()
+                await asyncio.gather(pulse, return_exceptions=True)
+
+    api = Router(
+        "/",
+        route_handlers=[projects.Projects, messages.Messages, chat.unified],
+        middleware=[Authentication()],
+    )
+    openapi = OpenAPIConfig(
+        title="seqstream",
+        version=version,
+        path="/schema",
+        render_plugins=[SwaggerRenderPlugin()] if settings.docs_page else [],
+    )
+    app = Litestar(
+        [api, health.health, health.live, health.ready, health.metrics],
+        lifespan=[lifespan],
+        exception_handlers=errors.exception_handlers(metrics),
+        openapi_config=openapi,
+        request_max_body_size=MAX_BODY_BYTES,
+        cors_config=_cors(settings),
+        logging_config=None,
+        debug=False,
+        pdb_on_exception=False,
+    )
+    paths = app.openapi_schema.paths
+    assert paths is not None
+    paths["/v1/projects/{project_id}/chat/stream"] = stream_path()
+
+    def context() -> Context:
+        made = app.state.context
+        assert isinstance(made, Context)
+        return made
+
+    async def drain() -> None:
+        await context().streams.drain()
+
+    endpoint = stream.StreamEndpoint(app, context, metrics, settings.cors_origins)
+    return errors.with_request_id(endpoint), drain
+
+
+def fault_point(fault: str | None) -> Callable[[int], None] | None:
+    """Return what a test asked to happen between a commit and its publishing."""
+    if fault is None:
+        return None
+    name, _, number = fault.partition(":")
+    if name != "kill-before-publish" or not number.isdigit():
+        raise ValueError("SEQSTREAM_FAULT: only kill-before-publish:<n> is known")
+
+    def die(commits: int) -> None:
+        if commits >= int(number):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return die
+
+
+def _cors(settings: Settings) -> CORSConfig | None:
+    if not settings.cors_origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "POST", "PUT", "DELETE", "OPTIONS"],
+        allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-Id"],
+        expose_headers=["X-Request-Id", "Retry-After", "ETag"],
+        allow_credentials=True,
+    )
+
+
+def _noticed(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        # Without the pulse there are no heartbeats and no rechecks: better to be restarted.
+        _log.critical("the pulse of the streams ended", exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,145 @@
+"""Writing a project's new entries to all connections that stand at the end of its tail.
+
+One loop per tail instead of one task per connection: the frames are joined once, framed for HTTP
+once, and written to each transport. A connection that is blocked leaves the group and catches up
+by itself, from where it stood.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from service.wire import Chunk
+from streams.tail import Tail
+
+if TYPE_CHECKING:
+    from service.connection import Connection
+    from service.metrics import Metrics
+
+# Written at once even within the pause: beyond this, entries could leave memory before they are
+# written, and every connection would have to read them again from below.
+_MAX_UNWRITTEN = 256
+
+
+class Broadcast:
+    """The connections of one project in this process.
+
+    `live` ones stand at `_index` and get each batch in one write; those in `ahead` have a cursor
+    that this process's tail has not reached.
+    """
+
+    def __init__(self, tail: Tail, metrics: Metrics, coalesce_s: float) -> None:
+        self.tail = tail
+        self._metrics = metrics
+        self._coalesce_s = coalesce_s
+        self._loop = asyncio.get_running_loop()
+        self._live: dict[Connection, None] = {}
+        self._ahead: dict[Connection, None] = {}
+        self._index = tail.end_index
+        self._changed_at = 0.0
+        self._written_at = 0.0
+        self._scheduled: asyncio.Handle | None = None
+        tail.listen(self._changed, self._signalled)
+
+    def close(self) -> None:
+        """Stop listening to the tail."""
+        self.tail.unlisten(self._changed, self._signalled)
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+
+    def join(self, connection: Connection) -> None:
+        """Take in a connection that has read everything in the tail."""
+        self._flush()
+        self._live[connection] = None
+
+    def wait(self, connection: Connection) -> None:
+        """Wake the connection at the next change."""
+        self._ahead[connection] = None
+
+    def leave(self, connection: Connection) -> None:
+        """Forget a connection; one that was live learns where it stood."""
+        self._ahead.pop(connection, None)
+        if connection in self._live:
+            del self._live[connection]
+            connection.reader.at(self.tail.seq_before(self._index), self._index)
+
+    def is_live(self, connection: Connection) -> bool:
+        """Whether the connection is written to from here."""
+        return connection in self._live
+
+    def _changed(self) -> None:
+        if self._ahead:
+            ahead, self._ahead = self._ahead, {}
+            for connection in ahead:
+                connection.wake()
+        if not self._live:
+            self._index = self.tail.end_index
+            return
+        if self.tail.end_index - self._index > _MAX_UNWRITTEN:
+            self._flush()
+        elif self._scheduled is None:
+            now = self._loop.time()
+            self._changed_at = time.perf_counter()
+            due = self._written_at + self._coalesce_s
+            if due <= now:
+                # The rest of what arrived in this turn of the loop goes along.
+                self._scheduled = self._loop.call_soon(self._flush)
+            else:
+                self._scheduled = self._loop.call_at(due, self._flush)
+
+    def _flush(self) -> None:
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        tail = self.tail
+        start, end = self._index, tail.end_index
+        if start == end:
+            return
+        if not self._live:
+            self._index = end
+            return
+        if start < tail.first_index:
+            # Forgotten before it was written (the tail was restarted): each finds its own way.
+            self._detach(list(self._live))
+            self._index = end
+            return
+        frames = tail.frames(start)
+        written = self._write(frames)
+        self._index = end
+        self._written_at = self._loop.time()
+        if written:
+            self._metrics.publish_to_sse_write_ms.observe(
+                (time.perf_counter() - self._changed_at) * 1000
+            )
+
+    def _write(self, frames: Sequence[bytes]) -> int:
+        chunk = Chunk(b"".join(frames))
+        blocked: list[Connection] = []
+        now = self._loop.time()
+        written = 0
+        for connection in self._live:
+            wire = connection.wire
+            if wire.blocked or wire.lost:
+                blocked.append(connection)
+            else:
+                wire.write(chunk)
+                connection.written_at = now
+                written += 1
+        if blocked:
+            self._detach(blocked)
+        self._metrics.delivered(frames, written, len(chunk.data))
+        return written
+
+    def _detach(self, connections: Sequence[Connection]) -> None:
+        for connection in connections:
+            self.leave(connection)
+            connection.wake()
+
+    def _signalled(self, frame: bytes) -> None:
+        # Ephemeral: in order with what came before it, and only for those who keep up.
+        self._flush()
+        if self._live:
+            self._write([frame])

@@ -1,0 +1,388 @@
+"""One open stream: its opening, its replay, and its life until it ends (PROTOCOL.md §6).
+
+A connection is a cursor, not a queue. While it keeps up it is written to by its project's
+`Broadcast` and its task sleeps; when it is blocked it waits for its socket and catches up from
+whatever tier covers it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from service.broadcast import Broadcast
+from service.wire import Chunk, Wire
+from streams import sse
+from streams.errors import LogUnavailable
+from streams.replay import Piece, Reader, Source
+
+if TYPE_CHECKING:
+    from service.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+MAX_REPLAY = 200
+# Clients of a process that goes away come back spread over this long.
+_RETRY_SPREAD_MS = 3000
+
+CloseReason = Literal["shutdown", "token_expired", "access_revoked", "slow_client", "max_age"]
+ResetReason = Literal["invalid_cursor", "cursor_ahead"]
+
+_encode = msgspec.json.encode
+
+
+class StreamTimes(msgspec.Struct, frozen=True):
+    """The settings that a connection needs. Seconds, but for `retry_ms`."""
+
+    retry_ms: int
+    slow_client_s: float
+
+
+class Connection:
+    """The stream of one client. `run` is its whole life, in the request's task."""
+
+    __slots__ = (
+        "_broadcast",
+        "_closing",
+        "_first",
+        "_head",
+        "_headers",
+        "_metrics",
+        "_replay_end",
+        "_reset",
+        "_times",
+        "_waiter",
+        "connection_id",
+        "cursor",
+        "expires_at_s",
+        "member_since",
+        "opened_at",
+        "project_id",
+        "reader",
+        "user_id",
+        "wire",
+        "written_at",
+    )
+
+    def __init__(
+        self,
+        wire: Wire,
+        broadcast: Broadcast,
+        reader: Reader,
+        metrics: Metrics,
+        times: StreamTimes,
+        *,
+        connection_id: str,
+        project_id: str,
+        user_id: str,
+        cursor: int | None,
+        reset: ResetReason | None,
+        expires_at_s: float | None,
+        headers: list[tuple[bytes, bytes]],
+    ) -> None:
+        self.wire = wire
+        self.reader = reader
+        self.connection_id = connection_id
+        self.project_id = project_id
+        self.user_id = user_id
+        self.cursor = cursor
+        self.expires_at_s = expires_at_s
+        # When the membership was last confirmed, monotonic.
+        self.member_since = time.monotonic()
+        self.opened_at = self.written_at = asyncio.get_running_loop().time()
+        self._broadcast = broadcast
+        self._headers = headers
+        self._metrics = metrics
+        self._times = times
+        self._reset = reset
+        self._closing: CloseReason | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        # Where the replay ends and live begins: the tail's end as it is now, before any read.
+        tail = broadcast.tail
+        self._head = max(tail.last_seq, cursor or 0)
+        self._replay_end = tail.end_index
+        self._first: Piece | None = None
+        if cursor is None:
+            reader.at(tail.last_seq, tail.end_index)
+
+    async def prepare(self) -> None:
+        """Read the first missed messages, so that what cannot be served is refused before it opens.
+
+        Raises:
+            LogUnavailable: the cursor needs the log, and it does not answer.
+        """
+        if self.cursor is not None:
+            self._first = await self._read_replay(min(self._missed, MAX_REPLAY))
+
+    @property
+    def _missed(self) -> int:
+        return 0 if self.cursor is None else self._head - self.cursor
+
+    @property
+    def _truncated(self) -> bool:
+        return self._missed > MAX_REPLAY
+
+    async def run(self) -> str:
+        """Serve the stream until it ends; return why."""
+        self.wire.on_change(self.wake)
+        try:
+            await self.wire.start([*STREAM_HEADERS, *self._headers])
+            self._open()
+            if self.cursor is not None:
+                await self._replay()
+            self._event("stream.live", {"projectId": self.project_id, "headSeq": self._tail_head})
+            await self._follow()
+            if self.wire.lost:
+                return "client"
+            assert self._closing is not None
+            self._say_goodbye(self._closing)
+            return self._closing
+        except _Slow:
+            self._say_goodbye("slow_client")
+            return "slow_client"
+        except _Gone:
+            return "client"
+        finally:
+            self._broadcast.leave(self)
+            await self.wire.finish()
+
+    def close(self, reason: CloseReason) -> None:
+        """End the stream soon, with `stream.closing`. The first reason counts."""
+        if self._closing is None:
+            self._closing = reason
+            self.wake()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the stream is about to end."""
+        return self._closing is not None
+
+    def wake(self) -> None:
+        """Let the connection's task look around."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    @property
+    def _tail_head(self) -> int:
+        return max(self._head, self._broadcast.tail.last_seq)
+
+    # Opening and replay.
+
+    def _open(self) -> None:
+        first = self._first
+        source: Source = "none"
+        if first is not None and first.frames:
+            source = self.reader.source
+        frames = [
+            sse.priming(self._times.retry_ms, self._head if self.cursor is None else self.cursor),
+            sse.event_frame(
+                "stream.open",
+                _encode(
+                    {
+                        "projectId": self.project_id,
+                        "connectionId": self.connection_id,
+                        "cursor": self.cursor,
+                        "headSeq": self._head,
+                        "truncated": self._truncated,
+                        "source": source,
+                    }
+                ),
+            ),
+        ]
+        if self._reset is not None:
+            frames.append(
+                sse.event_frame(
+                    "stream.reset",
+                    _encode(
+                        {
+                            "projectId": self.project_id,
+                            "reason": self._reset,
+                            "headSeq": self._head,
+                        }
+                    ),
+                )
+            )
+        self._write(frames)
+
+    async def _read_replay(self, left: int) -> Piece:
+        # With nothing left of the 200 there may still be transient entries up to the live end.
+        return await self.reader.read(
+            limit=max(left, 1), end_index=None if self._truncated else self._replay_end
+        )
+
+    async def _replay(self) -> None:
+        left = min(self._missed, MAX_REPLAY)
+        sent = 0
+        piece = self._first
+        self._first = None
+        while piece is not None and (piece.frames or left > 0):
+            if not piece.frames:
+                # The tail was behind the cursor's own messages; live brings them.
+                break
+            await self._write_when_taken([sse.as_replay(frame) for frame in piece.frames])
+            left -= piece.messages
+            sent += piece.messages
+            if self.is_closing or (left <= 0 and self._truncated):
+                break
+            if not self._truncated and self._at_live():
+                break
+            piece = await self._read_replay_patiently(left)
+        source = self.reader.source
+        self._metrics.replays.labels(source).inc()
+        self._metrics.replayed_messages.labels(source).inc(sent)
+        if self._truncated and not self.is_closing:
+            assert self.cursor is not None
+            last = self.cursor + sent
+            self._event(
+                "replay.end",
+                {
+                    "message": "Older messages were not sent; fetch them from the history",
+                    "projectId": self.project_id,
+                    "lastReplayedSeq": last,
+                    "liveFromSeq": self._head + 1,
+                    "hasMore": True,
+                },
+            )
+            self.reader.at(self._head, self._replay_end)
+
+    def _at_live(self) -> bool:
+        return self.reader.index is not None and self.reader.index >= self._replay_end
+
+    async def _read_replay_patiently(self, left: int) -> Piece:
+        while True:
+            try:
+                return await self._read_replay(left)
+            except LogUnavailable as error:
+                await self._sleep(error.retry_after_s)
+                if self.is_closing:
+                    return Piece([], self.reader.seq, None, 0)
+
+    # Live.
+
+    async def _follow(self) -> None:
+        while not self.is_closing:
+            await self._until_taken()
+            try:
+                piece = await self.reader.read()
+            except LogUnavailable as error:
+                # The stream stays open and goes on when the log is back.
+                await self._sleep(error.retry_after_s)
+                continue
+            if piece.frames:
+                await self._write_when_taken(piece.frames)
+            elif self.reader.at_end:
+                self._broadcast.join(self)
+                # Woken for another reason it is still written to by the group: it must not read.
+                while self._broadcast.is_live(self) and not self.is_closing:
+                    await self._sleep(None)
+            else:
+                self._broadcast.wait(self)
+                await self._sleep(None)
+
+    def check(self, now: float, heartbeat: Chunk, heartbeat_s: float) -> None:
+        """Send a heartbeat after so much silence; leave the group when the client is blocked."""
+        if self.wire.blocked:
+            if self._broadcast.is_live(self):
+                self._broadcast.leave(self)
+                self.wake()
+        elif now - self.written_at >= heartbeat_s and not self.wire.lost:
+            self.wire.write(heartbeat)
+            self.written_at = now
+            self._metrics.delivered([heartbeat.data], 1, len(heartbeat.data))
+
+    def _say_goodbye(self, reason: CloseReason) -> None:
+        if self.wire.blocked:
+            return
+        # The client would be refused for good after these two: it should get a new token first.
+        reconnect = reason not in ("token_expired", "access_revoked")
+        delay_ms = self._times.retry_ms
+        if reason == "shutdown":
+            delay_ms = random.randint(200, _RETRY_SPREAD_MS)
+        self._write(
+            [
+                sse.retry(delay_ms),
+                sse.event_frame(
+                    "stream.closing", _encode({"reason": reason, "reconnect": reconnect})
+                ),
+            ]
+        )
+
+    # Writing.
+
+    def _event(self, event: str, data: object) -> None:
+        self._write([sse.event_frame(event, _encode(data))])
+
+    def _write(self, frames: list[bytes]) -> None:
+        chunk = Chunk(b"".join(frames))
+        self.wire.write(chunk)
+        self.written_at = asyncio.get_running_loop().time()
+        self._metrics.delivered(frames, 1, len(chunk.data))
+
+    async def _write_when_taken(self, frames: list[bytes]) -> None:
+        await self._until_taken()
+        self._write(frames)
+
+    async def _until_taken(self) -> None:
+        """Wait until the client takes bytes; give up when it took none for too long."""
+        if self.wire.lost:
+            raise _Gone
+        if not self.wire.blocked:
+            return
+        self._metrics.sse_backpressure.inc()
+        loop = asyncio.get_running_loop()
+        backlog = self.wire.backlog_bytes
+        deadline = loop.time() + self._times.slow_client_s
+        while self.wire.blocked:
+            if self._closing == "shutdown":
+                raise _Gone
+            await self._sleep(min(1.0, self._times.slow_client_s / 4))
+            if self.wire.lost:
+                raise _Gone
+            if self.wire.backlog_bytes < backlog:
+                backlog = self.wire.backlog_bytes
+                deadline = loop.time() + self._times.slow_client_s
+            elif loop.time() >= deadline:
+                raise _Slow
+
+    async def _sleep(self, seconds: float | None) -> None:
+        """Sleep until woken, or until so many seconds have passed."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        if (self.is_closing and not self.wire.blocked) or self.wire.lost:
+            self._waiter = None
+        else:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._waiter
+            except TimeoutError:
+                pass
+            finally:
+                self._waiter = None
+        if self.wire.lost:
+            raise _Gone
+
+
+class _Gone(Exception):
+    """The client is gone."""
+
+
+class _Slow(Exception):
+    """The client took no byte for too long."""
+
+
+STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+def refusal(code: str, retry_after_ms: int) -> bytes:
+    """A whole stream that refuses: a reconnect delay and `stream.refused`."""
+    return sse.retry(retry_after_ms) + sse.event_frame(
+        "stream.refused", _encode({"code": code, "retryAfterMs": retry_after_ms})
+    )

@@ -1,0 +1,192 @@
+"""All open streams of this process: their groups, their limits, heartbeats, checks and draining."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+
+import msgspec
+
+from service.access import ACCESS_REVOKED, AccessControl
+from service.broadcast import Broadcast
+from service.connection import CloseReason, Connection
+from service.limits import StreamSlots
+from service.metrics import Metrics
+from service.settings import Settings
+from service.wire import Chunk
+from streams import sse
+from streams.errors import StreamsError
+from streams.eventlog import EventLog
+from streams.events import format_now
+from streams.tail import Tail
+
+_log = logging.getLogger(__name__)
+
+_DRAIN_S = 5.0
+# PROTOCOL.md §3: rechecked at least every 30 s, even if the notice of a removal is lost.
+_RECHECK_EVERY_S = 5.0
+_RECHECK_AFTER_S = 20.0
+
+
+class OpenStreams:
+    """The connections of this process. `run` is their pulse."""
+
+    def __init__(
+        self, log: EventLog, access: AccessControl, metrics: Metrics, settings: Settings
+    ) -> None:
+        self.slots = StreamSlots(
+            per_user=settings.max_streams_per_user,
+            per_project=settings.max_streams_per_project,
+            in_all=settings.max_streams,
+        )
+        self.draining = False
+        self._log = log
+        self._access = access
+        self._metrics = metrics
+        self._settings = settings
+        self._groups: dict[str, _Group] = {}
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+        log.tails.on_notice(self._noticed)
+
+    def broadcast(self, tail: Tail) -> Broadcast:
+        """Return the group of a project whose tail is being held."""
+        return self._group(tail).broadcast
+
+    def _group(self, tail: Tail) -> _Group:
+        group = self._groups.get(tail.project_id)
+        if group is None:
+            broadcast = Broadcast(tail, self._metrics, self._settings.coalesce_ms / 1000)
+            group = self._groups[tail.project_id] = _Group(broadcast)
+            self._none_open.clear()
+        return group
+
+    async def serve(self, connection: Connection, tail: Tail) -> None:
+        """Run a connection to its end, counted among the others of its project."""
+        group = self._group(tail)
+        group.connections[connection] = None
+        self._metrics.sse_connections.inc()
+        reason = "error"
+        try:
+            if self.draining:
+                connection.close("shutdown")
+            reason = await connection.run()
+        finally:
+            self._metrics.sse_connections.dec()
+            self._metrics.sse_closed.labels(reason).inc()
+            del group.connections[connection]
+            self.release(tail)
+
+    def release(self, tail: Tail) -> None:
+        """Drop the group of a project that has no connections."""
+        group = self._groups.get(tail.project_id)
+        if group is not None and not group.connections:
+            group.broadcast.close()
+            del self._groups[tail.project_id]
+            if not self._groups:
+                self._none_open.set()
+
+    def of_project(self, project_id: str) -> list[Connection]:
+        """Return the open connections of a project."""
+        group = self._groups.get(project_id)
+        return list(group.connections) if group is not None else []
+
+    def all(self) -> Iterable[Connection]:
+        """Return all open connections."""
+        return [c for group in self._groups.values() for c in group.connections]
+
+    async def drain(self) -> None:
+        """Refuse new streams and end the open ones, within a few seconds."""
+        self.draining = True
+        for connection in self.all():
+            connection.close("shutdown")
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                await self._none_open.wait()
+        except TimeoutError:
+            _log.warning("streams left open", extra={"streams": self.slots.open})
+
+    # Pulse: one loop for all connections instead of timers of their own.
+
+    async def run(self) -> None:
+        """Look after the connections for ever."""
+        tick_s = min(1.0, self._settings.heartbeat_s / 4)
+        checked_at = time.monotonic()
+        while True:
+            await asyncio.sleep(tick_s)
+            self._tick()
+            if time.monotonic() - checked_at >= _RECHECK_EVERY_S:
+                checked_at = time.monotonic()
+                await self._recheck_members()
+
+    def _tick(self) -> None:
+        now = asyncio.get_running_loop().time()
+        unix_s = time.time()
+        heartbeat_s = self._settings.heartbeat_s
+        max_age_s = self._settings.max_stream_age_s
+        timestamp = format_now()
+        for group in self._groups.values():
+            heartbeat = Chunk(
+                sse.event_frame(
+                    "heartbeat",
+                    msgspec.json.encode(
+                        {"headSeq": group.broadcast.tail.last_seq, "timestamp": timestamp}
+                    ),
+                )
+            )
+            for connection in list(group.connections):
+                if connection.expires_at_s is not None and unix_s >= connection.expires_at_s:
+                    connection.close("token_expired")
+                elif 0 < max_age_s <= now - connection.opened_at:
+                    connection.close("max_age")
+                else:
+                    connection.check(now, heartbeat, heartbeat_s)
+
+    async def _recheck_members(self) -> None:
+        oldest = time.monotonic() - _RECHECK_AFTER_S
+        due: dict[tuple[str, str], list[Connection]] = {}
+        for connection in self.all():
+            if connection.member_since < oldest:
+                due.setdefault((connection.project_id, connection.user_id), []).append(connection)
+        pairs = list(due)
+        for start in range(0, len(pairs), 1000):
+            chunk = pairs[start : start + 1000]
+            asked_at = time.monotonic()
+            try:
+                members = await self._log.projects.which_are_members(chunk)
+            except StreamsError:
+                # Postgres is away: the streams stay open.
+                return
+            for pair in chunk:
+                if pair in members:
+                    self._access.confirm(*pair, asked_at)
+                    for connection in due[pair]:
+                        connection.member_since = asked_at
+                else:
+                    self._close(due[pair], "access_revoked")
+
+    def _noticed(self, project_id: str, event: str, data: bytes) -> None:
+        if event == ACCESS_REVOKED:
+            self.close_user(project_id, data.decode())
+
+    def close_user(self, project_id: str, user_id: str) -> None:
+        """End the streams of a user who is no longer a member."""
+        self._close(
+            [c for c in self.of_project(project_id) if c.user_id == user_id], "access_revoked"
+        )
+
+    def _close(self, connections: Iterable[Connection], reason: CloseReason) -> None:
+        for connection in connections:
+            connection.close(reason)
+
+
+class _Group:
+    """The connections of one project and what writes to them."""
+
+    __slots__ = ("broadcast", "connections")
+
+    def __init__(self, broadcast: Broadcast) -> None:
+        self.broadcast = broadcast
+        self.connections: dict[Connection, None] = {}

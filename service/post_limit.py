@@ -1,0 +1,63 @@
+"""The limit on a user's posts in a project, the same across processes.
+
+Kept in Redis. While Redis is away each process counts for itself: a post never fails for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+
+from service.errors import rate_limited
+from service.limits import TokenBucket
+from service.metrics import Metrics
+from service.settings import Settings
+from streams import keys
+from streams.errors import WindowUnavailable
+from streams.eventlog import EventLog
+
+_TIMEOUT_S = 0.25
+_LOCAL_BUCKETS = 10_000
+
+
+class PostLimit:
+    """Lets a user post `posts_per_second` in a project, with bursts."""
+
+    def __init__(self, log: EventLog, settings: Settings, metrics: Metrics) -> None:
+        self._log = log
+        self._rate = settings.posts_per_second
+        self._burst = settings.posts_burst
+        self._metrics = metrics
+        self._local: OrderedDict[tuple[str, str], TokenBucket] = OrderedDict()
+
+    async def take(self, project_id: str, user_id: str) -> None:
+        """Count one post, or raise 429."""
+        if self._rate == 0:
+            return
+        wait_s = await self._shared(project_id, user_id)
+        if wait_s is None:
+            wait_s = self._own(project_id, user_id)
+        if wait_s > 0:
+            self._metrics.rate_limited.inc()
+            raise rate_limited(wait_s, "Too many posts; slow down")
+
+    async def _shared(self, project_id: str, user_id: str) -> float | None:
+        if not self._log.health.redis_up:
+            return None
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                return await self._log.buckets.take(
+                    keys.post_bucket(project_id, user_id), rate_per_s=self._rate, burst=self._burst
+                )
+        except (WindowUnavailable, TimeoutError):
+            return None
+
+    def _own(self, project_id: str, user_id: str) -> float:
+        key = (project_id, user_id)
+        bucket = self._local.get(key)
+        if bucket is None:
+            bucket = self._local[key] = TokenBucket(self._rate, self._burst, time.monotonic)
+            if len(self._local) > _LOCAL_BUCKETS:
+                self._local.popitem(last=False)
+        return bucket.take()

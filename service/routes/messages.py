@@ -1,0 +1,171 @@
+"""Appending messages, and the history."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Controller, Request, Response, get, post
+from litestar.datastructures import State
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from msgspec import Meta
+
+from service.auth import Caller
+from service.context import context_of
+from service.routes.documents import ERRORS
+from streams.events import Message, NewMessage
+from streams.ids import MAX_SEQ, check_project_id
+from streams.log import Appended, Page
+
+ApiRequest = Request[Caller, object, State]
+
+MAX_BATCH = 500
+_Bound = Annotated[int | None, QueryParameter(ge=0, le=MAX_SEQ)]
+_Limit = Annotated[int, QueryParameter(ge=1, le=500)]
+
+
+class PostedMessage(msgspec.Struct):
+    """A message as clients post it."""
+
+    message: Annotated[str, Meta(min_length=1)]
+    client_msg_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    parentId: Annotated[str, Meta(min_length=1, max_length=128)] | None = None  # noqa: N815
+    metadata: dict[str, Any] | None = None
+
+
+class PostedBatch(msgspec.Struct):
+    """Messages to append in order, all or none."""
+
+    messages: Annotated[list[PostedMessage], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class Receipt(msgspec.Struct):
+    """What the sender gets back: the authoritative seq and its own client_msg_id."""
+
+    success: bool
+    queued: bool
+    duplicate: bool
+    client_msg_id: str | None
+    projectId: str  # noqa: N815
+    seq: int
+    messageId: str  # noqa: N815
+    timestamp: str
+
+
+class BatchReceipt(msgspec.Struct):
+    """The receipts of a batch, in its order."""
+
+    success: bool
+    results: list[Receipt]
+
+
+class HistoryPage(msgspec.Struct):
+    """Messages in order, each in the form of the event's data."""
+
+    messages: list[Message]
+    headSeq: int  # noqa: N815
+    hasMore: bool  # noqa: N815
+    nextAfterSeq: int | None  # noqa: N815
+
+
+class Messages(Controller):
+    """`/v1/projects/{projectId}/chat/messages`"""
+
+    path = "/v1/projects/{project_id:str}/chat/messages"
+    tags = ("messages",)
+
+    @post("/", responses=ERRORS)
+    async def append(
+        self, request: ApiRequest, project_id: FromPath[str], data: JSONBody[PostedMessage]
+    ) -> Response[Receipt]:
+        """Append one message: 201, or 200 for a repeat of its client_msg_id."""
+        context = context_of(request)
+        await context.access.require(request.user, check_project_id(project_id), "write")
+        await context.post_limit.take(project_id, request.user.user_id)
+        message = new_message(request.user.user_id, data)
+        (appended,) = await context.log.append_many(project_id, [message])
+        return Response(receipt(appended), status_code=200 if appended.duplicate else 201)
+
+    @post("/batch", responses=ERRORS)
+    async def append_batch(
+        self, request: ApiRequest, project_id: FromPath[str], data: JSONBody[PostedBatch]
+    ) -> BatchReceipt:
+        """Append many messages in order, in one transaction."""
+        context = context_of(request)
+        await context.access.require(request.user, check_project_id(project_id), "write")
+        await context.post_limit.take(project_id, request.user.user_id)
+        messages = [new_message(request.user.user_id, posted) for posted in data.messages]
+        appended = await context.log.append_many(project_id, messages)
+        return BatchReceipt(success=True, results=[receipt(each) for each in appended])
+
+    @get("/", responses=ERRORS)
+    async def history(
+        self,
+        request: ApiRequest,
+        project_id: FromPath[str],
+        after_seq: _Bound = None,
+        before_seq: _Bound = None,
+        limit: _Limit = 50,
+        order: FromQuery[Literal["asc", "desc"]] = "asc",
+    ) -> Response[HistoryPage]:
+        """Return messages between two exclusive bounds."""
+        context = context_of(request)
+        await context.access.require(request.user, check_project_id(project_id), "read")
+        page = await context.log.history(
+            project_id,
+            after=after_seq or 0,
+            before=MAX_SEQ if before_seq is None else before_seq,
+            limit=limit,
+            descending=order == "desc",
+        )
+        return _history_response(request, page, limit, order)
+
+
+def new_message(user_id: str, posted: PostedMessage) -> NewMessage:
+    """A client's message as the library takes it."""
+    return NewMessage(
+        user_id=user_id,
+        text=posted.message,
+        client_msg_id=posted.client_msg_id,
+        parent_id=posted.parentId,
+        metadata=posted.metadata,
+    )
+
+
+def receipt(appended: Appended) -> Receipt:
+    """The receipt of a committed message."""
+    message = appended.message
+    return Receipt(
+        success=True,
+        queued=False,
+        duplicate=appended.duplicate,
+        client_msg_id=message.client_msg_id,
+        projectId=message.project_id,
+        seq=message.seq,
+        messageId=message.message_id,
+        timestamp=message.timestamp,
+    )
+
+
+def _history_response(
+    request: ApiRequest, page: Page, limit: int, order: str
+) -> Response[HistoryPage]:
+    messages = page.messages
+    is_full = len(messages) == limit
+    # Bounds may cut the page short too: there is more when the last message is not the end.
+    last = messages[-1].seq if messages else None
+    has_more = is_full and last is not None and (last < page.head if order == "asc" else last > 1)
+    body = HistoryPage(
+        messages=messages,
+        headSeq=page.head,
+        hasMore=has_more,
+        nextAfterSeq=last if has_more and order == "asc" else None,
+    )
+    headers = {"Cache-Control": "private, no-cache"}
+    if is_full and messages and max(messages[0].seq, messages[-1].seq) < page.head:
+        # Messages never change: this page is the same for ever, whatever its headSeq said.
+        etag = f'W/"{messages[0].seq}-{messages[-1].seq}"'
+        headers = {"Cache-Control": "private, immutable, max-age=31536000", "ETag": etag}
+        if etag in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
+            return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]
+    return Response(body, headers=headers)

@@ -1,0 +1,160 @@
+"""Projects, their members, and tokens for their streams."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from litestar import Controller, Request, Response, delete, get, post, put
+from litestar.datastructures import State
+from litestar.params import FromPath, JSONBody
+from msgspec import Meta
+
+from service.access import require_scope
+from service.auth import Caller, mint_token
+from service.context import context_of
+from service.errors import FieldError, project_access_denied, project_exists, validation_failed
+from service.routes.documents import ERRORS
+from streams.errors import ProjectExists
+from streams.events import format_time
+from streams.ids import check_project_id, check_user_id
+from streams.projects import Project
+
+MAX_TTL_S = 86_400
+
+ApiRequest = Request[Caller, object, State]
+
+
+class NewProject(msgspec.Struct):
+    """A project to create. Without an id it gets one."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+
+
+class ProjectView(msgspec.Struct, omit_defaults=True):
+    """A project as its members see it; `members` are the collaborators' user ids."""
+
+    id: str
+    name: str
+    ownerId: str  # noqa: N815
+    createdAt: str  # noqa: N815
+    headSeq: int  # noqa: N815
+    members: list[str] | None = None
+
+
+class TokenRequest(msgspec.Struct):
+    """How long a stream token shall be good for."""
+
+    ttlSeconds: Annotated[int, Meta(ge=1, le=MAX_TTL_S)] = 3600  # noqa: N815
+
+
+class StreamToken(msgspec.Struct):
+    """A token that opens the project's stream."""
+
+    token: str
+    expiresAt: str  # noqa: N815
+
+
+class Projects(Controller):
+    """`/v1/projects`"""
+
+    path = "/v1/projects"
+    tags = ("projects",)
+
+    @post("/", responses=ERRORS)
+    async def create(
+        self, request: ApiRequest, data: JSONBody[NewProject]
+    ) -> Response[ProjectView]:
+        """Create a project; the caller owns it. The same id by the same owner again: 200."""
+        context = context_of(request)
+        caller = request.user
+        require_scope(caller, "write")
+        if "\x00" in data.name:
+            raise validation_failed(FieldError("name", "must not contain the character U+0000"))
+        # A token made for some projects cannot make others.
+        if caller.projects is not None and (data.id is None or data.id not in caller.projects):
+            raise project_access_denied()
+        project_id = data.id or secrets.token_hex(12)
+        try:
+            project, is_new = await context.log.projects.create(
+                project_id, caller.user_id, data.name
+            )
+        except ProjectExists:
+            raise project_exists() from None
+        return Response(_view(project), status_code=201 if is_new else 200)
+
+    @get("/{project_id:str}", responses=ERRORS)
+    async def show(self, request: ApiRequest, project_id: FromPath[str]) -> ProjectView:
+        """Return a project with its members."""
+        context = context_of(request)
+        await context.access.require(request.user, check_project_id(project_id), "read")
+        project = await context.log.projects.get(project_id)
+        return _view(project, await context.log.projects.members(project_id))
+
+    @put("/{project_id:str}/members/{user_id:str}", status_code=204, responses=ERRORS)
+    async def add_member(
+        self, request: ApiRequest, project_id: FromPath[str], user_id: FromPath[str]
+    ) -> None:
+        """Make a user a collaborator. The owner alone may do so; a repeat changes nothing."""
+        context = context_of(request)
+        project = await self._owned(request, project_id)
+        check_user_id(user_id)
+        if user_id != project.owner_id:
+            await context.log.projects.add_member(project_id, user_id)
+
+    @delete("/{project_id:str}/members/{user_id:str}", status_code=204, responses=ERRORS)
+    async def remove_member(
+        self, request: ApiRequest, project_id: FromPath[str], user_id: FromPath[str]
+    ) -> None:
+        """Take a user out of the collaborators; its open streams end within seconds."""
+        context = context_of(request)
+        project = await self._owned(request, project_id)
+        check_user_id(user_id)
+        if user_id == project.owner_id:
+            raise validation_failed(FieldError("userId", "is the owner, who cannot be removed"))
+        await context.log.projects.remove_member(project_id, user_id)
+        context.streams.close_user(project_id, user_id)
+        await context.access.revoked(project_id, user_id)
+
+    @post("/{project_id:str}/stream-tokens", responses=ERRORS)
+    async def mint(
+        self,
+        request: ApiRequest,
+        project_id: FromPath[str],
+        data: JSONBody[TokenRequest | None] = None,
+    ) -> StreamToken:
+        """Mint a token with scope `read` for this project alone, for a browser's EventSource."""
+        context = context_of(request)
+        # A token that can only read cannot prolong itself.
+        await context.access.require(request.user, check_project_id(project_id), "write")
+        expires_at_s = int(time.time()) + (data or TokenRequest()).ttlSeconds
+        token = mint_token(
+            context.settings.token_secrets[0],
+            user_id=request.user.user_id,
+            expires_at_s=expires_at_s,
+            projects=[project_id],
+        )
+        return StreamToken(token, format_time(datetime.fromtimestamp(expires_at_s, UTC)))
+
+    async def _owned(self, request: ApiRequest, project_id: str) -> Project:
+        context = context_of(request)
+        await context.access.require(request.user, check_project_id(project_id), "write")
+        project = await context.log.projects.get(project_id)
+        if project.owner_id != request.user.user_id:
+            raise project_access_denied()
+        return project
+
+
+def _view(project: Project, members: list[str] | None = None) -> ProjectView:
+    return ProjectView(
+        id=project.id,
+        name=project.name,
+        ownerId=project.owner_id,
+        createdAt=format_time(project.created_at),
+        headSeq=project.head,
+        members=members,
+    )

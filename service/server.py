@@ -1,0 +1,152 @@
+"""uvicorn with what streams need: access to the transport, and draining before shutdown.
+
+The only file that imports uvicorn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service import __version__
+from service.app import create_app
+from service.settings import Settings
+from service.wire import TRANSPORT_EXTENSION
+
+FAULT_VARIABLE = "SEQSTREAM_FAULT"
+# How long a client may take from its first byte (or from connecting) to the end of its headers.
+HEADERS_TIMEOUT_S = 10.0
+_KEEP_ALIVE_S = 75
+_SHUTDOWN_TIMEOUT_S = 8
+
+
+class StreamingProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, which also lends its transport to an open stream.
+
+    It tells the stream (`on_change`) when the client is gone or takes bytes again, and it closes
+    connections whose headers do not arrive in time.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lost = False
+        self.on_change: Callable[[], None] | None = None
+        self._headers_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self._headers_arrived()
+        super().connection_lost(exc)
+        if self.scope is not None:
+            # The scope names this protocol: without this the pair waits for the cycle collector.
+            self.scope.get("extensions", {}).clear()
+        self._tell()
+        self.on_change = None
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._tell()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {TRANSPORT_EXTENSION: self}  # type: ignore[dict-item]
+        if self._headers_timer is None:
+            self._expect_headers()
+
+    def on_headers_complete(self) -> None:
+        self._headers_arrived()
+        super().on_headers_complete()
+
+    def _tell(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
+    def _expect_headers(self) -> None:
+        self._headers_timer = self.loop.call_later(HEADERS_TIMEOUT_S, self._headers_are_late)
+
+    def _headers_arrived(self) -> None:
+        if self._headers_timer is not None:
+            self._headers_timer.cancel()
+            self._headers_timer = None
+
+    def _headers_are_late(self) -> None:
+        self._headers_timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """A server that drains the streams first, and ends with status 0 on SIGTERM.
+
+    uvicorn waits for open responses before the application's own shutdown: without `drain` it
+    would wait for streams that never end.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        """Refuse new connections, let the streams say goodbye, then shut down as uvicorn does."""
+        for server in self.servers:
+            server.close()
+        await self._drain()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Handle SIGINT and SIGTERM without raising them again at the end: the exit status is 0."""
+        before = {
+            number: signal.signal(number, self.handle_exit)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
+    """Return the configuration that the service runs with."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http=StreamingProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=4096,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
+        proxy_headers=False,
+    )
+
+
+def run(
+    settings: Settings, *, host: str, port: int, listening: socket.socket | None = None
+) -> bool:
+    """Serve in this process until SIGTERM or SIGINT; tell whether it ever started.
+
+    `listening` is a socket to serve on instead of host and port.
+    """
+    app, drain = create_app(settings, version=__version__, fault=os.environ.get(FAULT_VARIABLE))
+    server = Server(config(app, host=host, port=port), drain)
+    server.run(sockets=None if listening is None else [listening])
+    return server.started

@@ -1,0 +1,436 @@
+"""Errors as a client sees them: PROTOCOL.md §4, over a real Litestar application."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+import httpx
+import msgspec
+import pytest
+from litestar import Litestar, Request, get, post
+from litestar.exceptions import (
+    HTTPException,
+    InternalServerException,
+    NotAuthorizedException,
+    PermissionDeniedException,
+    ServiceUnavailableException,
+    TooManyRequestsException,
+)
+from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.types import ASGIApp, Message
+from prometheus_client import CollectorRegistry
+
+from service import errors
+from service.auth import AuthenticationError
+from service.errors import ApiError, FieldError, exception_handlers, to_api_error, with_request_id
+from service.metrics import Metrics
+
+SECRET = "s3cret-value"
+
+
+class Inner(msgspec.Struct, forbid_unknown_fields=True):
+    """A part of a body."""
+
+    n: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True):
+    """A body with one of everything."""
+
+    message: Annotated[str, msgspec.Meta(min_length=1)]
+    mode: Literal["plan", "build"] = "plan"
+    inner: Inner | None = None
+    many: list[Inner] = []
+    metadata: object = None
+
+
+@post("/body")
+async def take_body(data: JSONBody[Body]) -> str:
+    """Take a body."""
+    return data.message
+
+
+@get("/query")
+async def take_query(limit: Annotated[int, QueryParameter(ge=1, le=500)]) -> str:
+    """Take a parameter."""
+    return str(limit)
+
+
+RAISED: dict[str, Exception] = {
+    "validation": errors.validation_failed(FieldError("message", "is empty")),
+    "unauthenticated": errors.unauthenticated(),
+    "denied": errors.project_access_denied(),
+    "forbidden": errors.forbidden("Only the owner may do this"),
+    "gone": errors.not_found(),
+    "exists": errors.project_exists(),
+    "mismatch": errors.idempotency_mismatch(),
+    "large": errors.payload_too_large(65_536, "message"),
+    "media": errors.unsupported_media_type(),
+    "method": errors.method_not_allowed("GET"),
+    "limited": errors.rate_limited(0.02),
+    "store": errors.store_unavailable(2.5),
+    "internal": errors.internal(),
+    "bad_token": AuthenticationError("bad_token"),
+    "bug": RuntimeError(SECRET),
+    "bug_in_text": UnicodeDecodeError("utf-8", SECRET.encode(), 0, 1, SECRET),
+    "framework_401": NotAuthorizedException(SECRET),
+    "framework_403": PermissionDeniedException(SECRET),
+    "framework_418": HTTPException(status_code=418, detail=SECRET),
+    "framework_429": TooManyRequestsException(SECRET),
+    "framework_500": InternalServerException(SECRET),
+    "framework_503": ServiceUnavailableException(SECRET),
+}
+
+
+@get("/raise/{which:str}")
+async def fail(which: FromPath[str]) -> str:
+    """Fail in the way that is asked for."""
+    raise RAISED[which]
+
+
+@get("/id")
+async def own_id(request: Request[Any, Any, Any]) -> str:
+    """Return the request's id as a route sees it."""
+    return errors.request_id(request.scope)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(CollectorRegistry())
+
+
+@pytest.fixture
+def app(metrics: Metrics) -> ASGIApp:
+    return with_request_id(
+        Litestar(
+            [take_body, take_query, fail, own_id],
+            exception_handlers=exception_handlers(metrics),
+            request_max_body_size=2000,
+            logging_config=None,
+            openapi_config=None,
+        )
+    )
+
+
+@pytest.fixture
+async def client(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "which, status, code, message, headers",
+    [
+        ("validation", 400, "VALIDATION_FAILED", "message: is empty", {}),
+        (
+            "unauthenticated",
+            401,
+            "UNAUTHENTICATED",
+            "Authentication is required",
+            {"www-authenticate": 'Bearer realm="seqstream"'},
+        ),
+        ("denied", 403, "UNAUTHORIZED_PROJECT_ACCESS", "Project access denied", {}),
+        ("forbidden", 403, "FORBIDDEN", "Only the owner may do this", {}),
+        ("gone", 404, "NOT_FOUND", "There is nothing here", {}),
+        (
+            "method",
+            405,
+            "METHOD_NOT_ALLOWED",
+            "The method does not fit this address",
+            {"allow": "GET"},
+        ),
+        ("exists", 409, "PROJECT_EXISTS", "The project id is taken", {}),
+        (
+            "mismatch",
+            409,
+            "IDEMPOTENCY_MISMATCH",
+            "client_msg_id was used before with another content",
+            {},
+        ),
+        (
+            "large",
+            413,
+            "PAYLOAD_TOO_LARGE",
+            "message is larger than 65536 bytes",
+            {"connection": "close"},
+        ),
+        ("media", 415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json", {}),
+        ("limited", 429, "RATE_LIMITED", "Too many requests", {"retry-after": "1"}),
+        (
+            "store",
+            503,
+            "STORE_UNAVAILABLE",
+            "The store is not available; try again",
+            {"retry-after": "3"},
+        ),
+        ("internal", 500, "INTERNAL", "Something went wrong here", {}),
+    ],
+)
+async def test_each_code(
+    client: httpx.AsyncClient,
+    which: str,
+    status: int,
+    code: str,
+    message: str,
+    headers: dict[str, str],
+) -> None:
+    """§4: each error has its status, code, sentence and headers."""
+    answer = await client.get(f"/raise/{which}")
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["error"]) == (status, code, message)
+    assert headers.items() <= dict(answer.headers).items()
+    assert answer.headers["content-type"] == "application/json"
+
+
+async def test_body_has_only_its_fields(client: httpx.AsyncClient) -> None:
+    """§4: error, code, requestId, and details where there are any."""
+    answer = await client.get("/raise/denied")
+    assert answer.json() == {
+        "error": "Project access denied",
+        "code": "UNAUTHORIZED_PROJECT_ACCESS",
+        "requestId": answer.headers["x-request-id"],
+    }
+
+
+@pytest.mark.parametrize(
+    "content, field, message",
+    [
+        (b"", "body", "is required"),
+        (b"{", "body", "is not valid JSON"),
+        (b'{"message":"\xff"}', "body", "is not valid JSON"),
+        (b'{"message":"a","metadata":' + b"[" * 1900, "body", "is nested too deep"),
+        (b"[1]", "body", "Expected `object`, got `array`"),
+        (b"{}", "message", "is required"),
+        (b'{"message":5}', "message", "Expected `str`, got `int`"),
+        (b'{"message":""}', "message", "Expected `str` of length >= 1"),
+        (b'{"message":"a","other":1}', "other", "is not known"),
+        (b'{"message":"a","mode":"s3cret-value"}', "mode", "is not one of the allowed values"),
+        (b'{"message":"a","inner":{"n":0}}', "inner.n", "Expected `int` >= 1"),
+        (b'{"message":"a","inner":{}}', "inner.n", "is required"),
+        (b'{"message":"a","many":[{"n":1},{"n":0}]}', "many[1].n", "Expected `int` >= 1"),
+    ],
+    ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else None,
+)
+async def test_bad_body_names_its_field(
+    client: httpx.AsyncClient, content: bytes, field: str, message: str
+) -> None:
+    """§4: 400 VALIDATION_FAILED, details name the field."""
+    answer = await client.post(
+        "/body", content=content, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "VALIDATION_FAILED"
+    assert answer.json()["details"] == [{"field": field, "message": message}]
+    assert SECRET not in answer.text
+
+
+@pytest.mark.parametrize(
+    "content, field, message",
+    [
+        (b"{", "body", "is not valid JSON"),
+        (b'{"message":"\xff"}', "body", "is not valid JSON"),
+        (b'{"message":"a","metadata":' + b"[" * 5000, "body", "is nested too deep"),
+        (b"[1]", "body", "Expected `object`, got `array`"),
+        (b"{}", "message", "is required"),
+        (b'{"message":5}', "message", "Expected `str`, got `int`"),
+        (b'{"message":"a","many":[{"n":1},{"n":0}]}', "many[1].n", "Expected `int` >= 1"),
+        (b'{"message":"a","many":[{}]}', "many[0].n", "is required"),
+    ],
+    ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else None,
+)
+def test_bad_body_that_a_route_decodes(content: bytes, field: str, message: str) -> None:
+    """§4: the same for a route that decodes its body itself."""
+    try:
+        msgspec.json.decode(content, type=Body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as caught:
+        error = errors.invalid_body(caught)
+    assert json.loads(error.body("r"))["details"] == [{"field": field, "message": message}]
+
+
+@pytest.mark.parametrize(
+    "query, field, message",
+    [
+        ("", "limit", "is required"),
+        ("limit=0", "limit", "Expected `int` >= 1"),
+        ("limit=501", "limit", "Expected `int` <= 500"),
+        ("limit=many", "limit", "Expected `int`, got `str`"),
+    ],
+)
+async def test_bad_parameter_is_named_and_the_address_not_repeated(
+    client: httpx.AsyncClient, query: str, field: str, message: str
+) -> None:
+    """§4: details name the field; a token in the query is not sent back."""
+    answer = await client.get(f"/query?token={SECRET}&{query}")
+    assert answer.status_code == 400
+    assert answer.json()["details"] == [{"field": field, "message": message}]
+    assert SECRET not in answer.text
+
+
+async def test_unknown_address(client: httpx.AsyncClient) -> None:
+    """§4: 404 NOT_FOUND in the same form."""
+    answer = await client.get("/nowhere")
+    assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
+
+
+async def test_wrong_method_lists_the_right_ones(client: httpx.AsyncClient) -> None:
+    """§4: 405 in the same form, with what would do."""
+    answer = await client.delete("/body")
+    assert (answer.status_code, answer.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
+    assert "POST" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_body_above_the_limit(client: httpx.AsyncClient, announced: bool) -> None:
+    """§4: 413, announced or not, and the connection is closed instead of reading the rest."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b" " * 1000
+
+    answer = await client.post("/body", content=b" " * 3000 if announced else pieces())
+    assert (answer.status_code, answer.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
+    assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    "which, status, code",
+    [
+        ("framework_401", 401, "UNAUTHENTICATED"),
+        ("framework_403", 403, "FORBIDDEN"),
+        ("framework_418", 418, "VALIDATION_FAILED"),
+        ("framework_429", 429, "RATE_LIMITED"),
+        ("framework_500", 500, "INTERNAL"),
+        ("framework_503", 503, "STORE_UNAVAILABLE"),
+    ],
+)
+async def test_errors_of_the_framework(
+    client: httpx.AsyncClient, which: str, status: int, code: str
+) -> None:
+    """§4: they get the same form, and none of their own words."""
+    answer = await client.get(f"/raise/{which}")
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert SECRET not in answer.text
+
+
+@pytest.mark.parametrize("which", ["bug", "bug_in_text"])
+async def test_bug_is_logged_once_and_not_told(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, which: str
+) -> None:
+    """§4: never a stack trace; 500 INTERNAL with an id to find it by in the log."""
+    with caplog.at_level(logging.INFO):
+        answer = await client.get(f"/raise/{which}?token=t0ken")
+    assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL")
+    assert SECRET not in answer.text
+    [record] = [record for record in caplog.records if record.name.startswith("service")]
+    assert record.exc_info is not None
+    assert record.exc_info[1] is RAISED[which]
+    assert vars(record)["request_id"] == answer.json()["requestId"]
+    assert "t0ken" not in str(vars(record))
+
+
+@pytest.mark.parametrize("which", ["denied", "gone", "limited", "store", "bad_token"])
+async def test_expected_refusal_is_not_logged(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, which: str
+) -> None:
+    """A stranger cannot fill the log."""
+    with caplog.at_level(logging.INFO):
+        await client.get(f"/raise/{which}")
+    assert [record for record in caplog.records if record.name.startswith("service")] == []
+
+
+async def test_unknown_caller_is_401_and_counted(
+    client: httpx.AsyncClient, metrics: Metrics
+) -> None:
+    """§3, §9: 401 UNAUTHENTICATED without the reason, which is a metric's label."""
+    answer = await client.get("/raise/bad_token")
+    assert (answer.status_code, answer.json()["code"]) == (401, "UNAUTHENTICATED")
+    assert "bad_token" not in answer.text
+    assert b'auth_failures_total{reason="bad_token"} 1.0' in metrics.render()[0]
+
+
+async def test_client_that_went_away_is_no_failure(
+    app: ASGIApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client that leaves in the middle of its post is not logged as our error."""
+    sent: list[Message] = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Any = {
+        "type": "http",
+        "method": "POST",
+        "path": "/body",
+        "raw_path": b"/body",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json"), (b"content-length", b"5")],
+    }
+    with caplog.at_level(logging.INFO):
+        await app(scope, receive, send)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert sent[0]["status"] == 400  # type: ignore[typeddict-item]
+
+
+# The request's id
+
+
+@pytest.mark.parametrize("path", ["/id", "/raise/denied", "/raise/bug", "/nowhere"])
+@pytest.mark.parametrize("sent", ["a", "A-z_0.9", "x" * 128])
+async def test_id_of_the_request_is_kept(client: httpx.AsyncClient, path: str, sent: str) -> None:
+    """§4: every answer carries X-Request-Id, the client's own when it is usable."""
+    answer = await client.get(path, headers={"x-request-id": sent})
+    assert answer.headers.get_list("x-request-id") == [sent]
+    assert answer.text == sent or answer.json()["requestId"] == sent
+
+
+@pytest.mark.parametrize("sent", ["", "x" * 129, "a b", "é", "a\tb", 'a"', "a:b"])
+async def test_unusable_id_is_replaced(client: httpx.AsyncClient, sent: str) -> None:
+    """§4: an id that could break a log or a header is not repeated."""
+    answer = await client.get("/id", headers=[(b"x-request-id", sent.encode())])
+    assert answer.headers["x-request-id"] == answer.text
+    assert len(answer.text) == 32
+
+
+async def test_made_ids_differ(client: httpx.AsyncClient) -> None:
+    """§4: a request without an id gets one of its own, the same everywhere in its answer."""
+    first, second = await client.get("/id"), await client.get("/id")
+    assert first.text != second.text
+    assert first.text == first.headers["x-request-id"]
+
+
+async def test_doubled_id_is_replaced(client: httpx.AsyncClient) -> None:
+    """Of two ids neither is the request's."""
+    answer = await client.get("/id", headers=[("x-request-id", "a"), ("x-request-id", "b")])
+    assert answer.text not in ("a", "b")
+
+
+# The library's errors
+
+
+@pytest.fixture
+def mapped(monkeypatch: pytest.MonkeyPatch) -> type[Exception]:
+    class LibraryError(Exception):
+        pass
+
+    monkeypatch.setitem(
+        errors._STREAMS_ERRORS, LibraryError, lambda exc: errors.not_found(str(exc))
+    )
+    return LibraryError
+
+
+def test_library_error_is_found_by_its_nearest_class(mapped: type[Exception]) -> None:
+    """A subclass is answered as its nearest class in the table."""
+
+    class Narrower(mapped):  # type: ignore[misc, valid-type]
+        pass
+
+    error = to_api_error(Narrower("no such build"))
+    assert isinstance(error, ApiError)
+    assert (error.status, error.message) == (404, "no such build")

@@ -1,0 +1,148 @@
+"""Logs: one form for the library, the service and uvicorn, and no secret in it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from service.logs import configure
+
+SECRET = "s3cret-value"
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """Logging is one for the process: give it back as it was."""
+    loggers = [logging.getLogger(name) for name in (None, *_NAMES)]
+    before = [(log, log.handlers[:], log.level, log.propagate, log.disabled) for log in loggers]
+    yield
+    for log, handlers, level, propagate, disabled in before:
+        log.handlers[:], log.propagate, log.disabled = handlers, propagate, disabled
+        log.setLevel(level)
+
+
+_NAMES = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "httpx")
+
+
+def lines(out: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_json_line_has_message_and_fields() -> None:
+    """One line an event: constant message, level, logger, time in UTC, and the fields."""
+    out = io.StringIO()
+    configure("info", "json", out)
+    logging.getLogger("streams.tail").warning("healed", extra={"project_id": "p1", "seq": 7})
+    [line] = lines(out)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "message": "healed",
+        "level": "warning",
+        "logger": "streams.tail",
+        "project_id": "p1",
+        "seq": 7,
+    }
+
+
+def test_field_does_not_replace_the_message() -> None:
+    """A field may have any name; message, level, logger and time stay what they are."""
+    out = io.StringIO()
+    configure("info", "json", out)
+    fields = {"event": "message.new", "level": "x", "logger": "x", "timestamp": "x"}
+    logging.getLogger("service.app").info("sent", extra=fields)
+    [line] = lines(out)
+    assert (line["message"], line["event"]) == ("sent", "message.new")
+    assert (line["level"], line["logger"]) == ("info", "service.app")
+    assert line["timestamp"] != "x"
+
+
+def test_console_shows_the_same() -> None:
+    """For a person: message and fields on one line, without colours in a file."""
+    out = io.StringIO()
+    configure("info", "console", out)
+    logging.getLogger("streams.tail").warning("healed", extra={"project_id": "p1"})
+    assert "healed" in out.getvalue()
+    assert "project_id=p1" in out.getvalue()
+    assert "\x1b" not in out.getvalue()
+
+
+def test_level_is_kept() -> None:
+    """§7: SEQSTREAM_LOG_LEVEL."""
+    out = io.StringIO()
+    configure("warning", "json", out)
+    logging.getLogger("streams.tail").info("fine")
+    assert out.getvalue() == ""
+
+
+def test_configuring_again_does_not_double() -> None:
+    """A line is written once, however often a process configures."""
+    out = io.StringIO()
+    configure("info", "json", io.StringIO())
+    configure("info", "json", out)
+    logging.getLogger("service.app").info("started")
+    assert len(lines(out)) == 1
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_known_secrets_are_dropped(log_format: Any) -> None:
+    """No secret and no payload in a log, at any depth and in any case."""
+    out = io.StringIO()
+    configure("info", log_format, out)
+    logging.getLogger("service.app").info(
+        "asked",
+        extra={
+            "token": SECRET,
+            "database_url": SECRET,
+            "text": SECRET,
+            "headers": {"Authorization": SECRET, "Cookie": SECRET, "Accept": "kept"},
+        },
+    )
+    assert SECRET not in out.getvalue()
+    assert "kept" in out.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_stack_is_shown_without_variables(log_format: Any) -> None:
+    """A failure is logged with its stack, and without the values that its functions held."""
+    out = io.StringIO()
+    configure("info", log_format, out)
+
+    def fail() -> None:
+        held = "".join(["held-", "in-a-variable"])
+        raise RuntimeError(len(held))
+
+    try:
+        fail()
+    except RuntimeError:
+        logging.getLogger("service.app").exception("failed")
+    assert "RuntimeError: 18" in out.getvalue()
+    assert "test_logs.py" in out.getvalue()
+    assert "held-in-a-variable" not in out.getvalue()
+
+
+def test_uvicorn_is_joined_and_its_access_log_is_off() -> None:
+    """uvicorn's lines have the same form; addresses, which may hold a token, are not logged."""
+    out = io.StringIO()
+    configure("info", "json", out)
+    uvicorn.Config(app="none:app", log_config=None, access_log=False)
+    logging.getLogger("uvicorn.error").info(
+        "Started server process [%d]", 7, extra={"color_message": "coloured"}
+    )
+    logging.getLogger("uvicorn.access").info("GET /v1/projects/p/chat/stream?token=%s", SECRET)
+    [line] = lines(out)
+    assert line["message"] == "Started server process [7]"
+    assert "color_message" not in line
+
+
+def test_one_event_is_one_line() -> None:
+    """A newline in a field cannot forge a second line."""
+    out = io.StringIO()
+    configure("info", "json", out)
+    logging.getLogger("service.app").info("asked", extra={"user_id": 'a\n{"message":"forged"}'})
+    assert len(lines(out)) == 1
