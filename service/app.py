@@ -26,7 +26,7 @@ from service.metrics import Metrics
 from service.observer import MetricsObserver
 from service.open_streams import OpenStreams
 from service.post_limit import PostLimit
-from service.routes import chat, health, messages, projects, stream
+from service.routes import chat, health, messages, page, projects, stream
 from service.routes.documents import stream_path
 from service.settings import Settings
 from streams.eventlog import EventLog, EventLogConfig
@@ -93,8 +93,9 @@ def create_app(
         path="/schema",
         render_plugins=[SwaggerRenderPlugin()] if settings.docs_page else [],
     )
+    pages = [page.demo] if settings.docs_page else []
     app = Litestar(
-        [api, health.health, health.live, health.ready, health.metrics],
+        [api, health.health, health.live, health.ready, health.metrics, *pages],
         lifespan=[lifespan],
         exception_handlers=errors.exception_handlers(metrics),
         openapi_config=openapi,

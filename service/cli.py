@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast, get_args
 
 import click
@@ -83,6 +84,22 @@ def serve(host: str, port: int, workers: int, fd: int | None) -> None:
 
     listening = None if fd is None else socket.socket(fileno=fd)
     sys.exit(0 if server.run(settings, host=host, port=port, listening=listening) else 3)
+
+
+@main.command()
+@click.option(
+    "--data",
+    default=".seqstream",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="where the servers keep their data",
+)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+def dev(data: Path, port: int) -> None:
+    """Run everything on this machine: Postgres, Redis, the service, a worker, a demo project."""
+    from service import dev as development
+
+    sys.exit(development.run(data, port=port, out=_out))
 
 
 @main.command()
@@ -162,6 +179,19 @@ def token(project: str, user: str, scope: Sequence[str], ttl: int) -> None:
         projects=[check_project_id(project, "project")],
     )
     click.echo(minted)
+
+
+@main.command()
+@click.option("--verify", multiple=True, metavar="PROJECT", help="compare its stream with the log")
+@_plain_errors
+def doctor(verify: Sequence[str]) -> None:
+    """Check the servers, their versions and settings; exit 1 when something is wrong."""
+    settings = _settings(WORKER_NEEDS)
+    from service import doctor as doctors
+
+    findings = asyncio.run(doctors.examine(settings, [check_project_id(p) for p in verify]))
+    _out.print(doctors.table(findings))
+    sys.exit(0 if all(finding.is_good for finding in findings) else 1)
 
 
 if __name__ == "__main__":

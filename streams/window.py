@@ -123,6 +123,12 @@ class Window:
         """Delete a project's stream: the log has what it had."""
         await self._client.call("DEL", keys.stream(project_id))
 
+    async def server(self) -> tuple[str, str]:
+        """Return the server's version and its `maxmemory-policy`."""
+        info = (await self._client.call("INFO", "everything")).items()
+        found = {str(name): str(value) for name, value in info}
+        return found.get("redis_version", "0"), found.get("maxmemory_policy", "noeviction")
+
     async def ping(self) -> None:
         """Raise `WindowUnavailable` when Redis does not answer."""
         await self._client.call("PING")

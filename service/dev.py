@@ -1,0 +1,177 @@
+"""`seqstream dev`: everything on one machine, from nothing.
+
+Starts Postgres, Redis, the service and a worker as child processes, makes a demo project, and
+prints what to type. Ends them all when one ends or at Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import httpx
+from rich.console import Console
+
+from service.auth import mint_token, sign_request
+from service.embedded import EmbeddedError, PostgresServer, RedisServer
+
+PROJECT = "demo"
+USER = "alice"
+
+_TOKEN_TTL_S = 30 * 24 * 3600
+_READY_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 12.0
+
+
+def run(data_dir: Path, *, port: int, out: Console) -> int:
+    """Run until interrupted; return the exit status."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    stop = _Stop()
+    try:
+        with contextlib.ExitStack() as stack:
+            out.print("starting Postgres and Redis …")
+            postgres = stack.enter_context(PostgresServer(data_dir / "postgres"))
+            redis = stack.enter_context(RedisServer(data_dir / "redis"))
+            environ = _environ(data_dir, postgres.url, redis.url)
+            _command(environ, "migrate")
+            children = [
+                stack.enter_context(_child(environ, "serve", "--port", str(port))),
+                stack.enter_context(_child(environ, "worker")),
+            ]
+            url = f"http://127.0.0.1:{port}"
+            if not _await_ready(url, children, stop):
+                return 0 if stop.asked else 1
+            _welcome(out, url, environ, redis)
+            while not stop.asked:
+                if any(child.poll() is not None for child in children):
+                    out.print("a process ended; stopping the others")
+                    return 1
+                time.sleep(0.2)
+            out.print("stopping …")
+            return 0
+    except EmbeddedError as error:
+        out.print(f"error: {error}", markup=False)
+        return 1
+
+
+class _Stop:
+    """Whether SIGINT or SIGTERM asked to end. The children get their own signal from us."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def _environ(data_dir: Path, database_url: str, redis_url: str) -> dict[str, str]:
+    environ = dict(os.environ)
+    environ.setdefault("SEQSTREAM_LOG_FORMAT", "console")
+    environ.setdefault("SEQSTREAM_LOG_LEVEL", "warning")
+    for name in ("SEQSTREAM_HMAC_SECRETS", "SEQSTREAM_TOKEN_SECRETS"):
+        environ.setdefault(name, _secret(data_dir / f"{name.lower()}.txt"))
+    environ["DATABASE_URL"] = database_url
+    environ["REDIS_URL"] = redis_url
+    return environ
+
+
+def _secret(path: Path) -> str:
+    """Keep a made secret in the data folder, so that tokens outlive a restart."""
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    return path.read_text().strip()
+
+
+def _command(environ: dict[str, str], *words: str) -> None:
+    subprocess.run([sys.executable, "-m", "service.cli", *words], env=environ, check=True)
+
+
+@contextlib.contextmanager
+def _child(environ: dict[str, str], *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    # A session of its own: Ctrl-C reaches this process alone, which ends the children in order.
+    child = subprocess.Popen(
+        [sys.executable, "-m", "service.cli", *words], env=environ, start_new_session=True
+    )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _await_ready(url: str, children: list[subprocess.Popen[bytes]], stop: _Stop) -> bool:
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    while time.monotonic() < deadline and not stop.asked:
+        if any(child.poll() is not None for child in children):
+            return False
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/health/ready", timeout=2).status_code == 200:
+                return True
+        time.sleep(0.1)
+    return False
+
+
+def _welcome(out: Console, url: str, environ: dict[str, str], redis: RedisServer) -> None:
+    body = f'{{"id":"{PROJECT}","name":"Demo"}}'.encode()
+    path = "/v1/projects"
+    signed = sign_request(
+        environ["SEQSTREAM_HMAC_SECRETS"].split(",")[0],
+        now_s=time.time(), method="POST", raw_target=path.encode(), user_id=USER, body=body,
+    )  # fmt: skip
+    headers = {**signed, "Content-Type": "application/json"}
+    httpx.post(f"{url}{path}", content=body, headers=headers, timeout=10).raise_for_status()
+    token = mint_token(
+        environ["SEQSTREAM_TOKEN_SECRETS"].split(",")[0],
+        user_id=USER,
+        expires_at_s=time.time() + _TOKEN_TTL_S,
+        scopes=["read", "write"],
+        projects=[PROJECT],
+    )
+    chat = f"{url}/v1/projects/{PROJECT}/chat"
+    message = '{"message": "hello", "client_msg_id": "first"}'
+    lines = [
+        "",
+        f"seqstream is running on {url}",
+        f"project {PROJECT}, user {USER}, a token for both (30 days):",
+        "",
+        f"export TOKEN={token}",
+        "",
+        "follow the project, from the beginning:",
+        f'curl -N -H "Authorization: Bearer $TOKEN" "{chat}/stream?from_seq=0"',
+        "",
+        "post a message (a repeat of the same client_msg_id adds nothing):",
+        f'curl -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" '
+        f"-d '{message}' {chat}/messages",
+        "",
+        f"demo page:       {url}/demo#{token}",
+        f"API page:        {url}/schema",
+        f"DATABASE_URL     {environ['DATABASE_URL']}",
+        f"REDIS_URL        {environ['REDIS_URL']}",
+        f"redis-cli        {_short(redis.cli)} -p {redis.port}",
+        "",
+        "Ctrl-C ends everything; the data stays.",
+    ]
+    for line in lines:
+        out.print(line, markup=False)
+
+
+def _short(path: Path) -> str:
+    """The path as seen from here, if it is below."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
