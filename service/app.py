@@ -21,19 +21,19 @@ from service import errors
 from service.access import AccessControl
 from service.auth import TokenVerifier
 from service.authentication import Authentication
+from service.body import MAX_BODY_BYTES
 from service.context import Context
+from service.front import Front
 from service.metrics import Metrics
 from service.observer import MetricsObserver
 from service.open_streams import OpenStreams
 from service.post_limit import PostLimit
-from service.routes import chat, health, messages, page, projects, stream
+from service.routes import chat, health, messages, page, projects
 from service.routes.documents import stream_path
 from service.settings import Settings
 from streams.eventlog import EventLog, EventLogConfig
 
 _log = logging.getLogger(__name__)
-
-MAX_BODY_BYTES = 1024 * 1024
 
 
 def create_app(
@@ -117,8 +117,8 @@ def create_app(
     async def drain() -> None:
         await context().streams.drain()
 
-    endpoint = stream.StreamEndpoint(app, context, metrics, settings.cors_origins)
-    return errors.with_request_id(endpoint), drain
+    front = Front(app, context, metrics, settings.cors_origins)
+    return errors.with_request_id(front), drain
 
 
 def fault_point(fault: str | None) -> Callable[[int], None] | None:

@@ -1,4 +1,4 @@
-"""The middleware before all routes of `/v1` but the stream: who calls, from which body.
+"""The middleware before all routes of the API: who calls, from which body.
 
 A signature covers the body, so the body is read here, within its bounds of size and time.
 """
@@ -12,10 +12,9 @@ from litestar import Request
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
+from service.body import BODY_TIMEOUT_S, is_json
 from service.context import context_of
 from service.errors import body_too_late, unsupported_media_type
-
-_BODY_TIMEOUT_S = 20.0
 
 
 class Authentication(ASGIMiddleware):
@@ -25,19 +24,14 @@ class Authentication(ASGIMiddleware):
         request: Request[Any, Any, Any] = Request(scope, receive, send)
         if request.method != "OPTIONS":
             try:
-                async with asyncio.timeout(_BODY_TIMEOUT_S):
+                async with asyncio.timeout(BODY_TIMEOUT_S):
+                    # Kept in the scope by Litestar: the route decodes the same bytes.
                     body = await request.body()
             except TimeoutError:
                 raise body_too_late() from None
-            # Any site may post a form with our cookie, but not JSON: so nothing else is taken.
-            if body and not _is_json(scope):
+            if body and not is_json(scope):
                 raise unsupported_media_type()
             scope["user"] = context_of(request).authenticate(
                 cast("HTTPScope", scope), body, query_token=False
             )
         await next_app(scope, receive, send)
-
-
-def _is_json(scope: Scope) -> bool:
-    types = [value for name, value in scope["headers"] if name == b"content-type"]
-    return len(types) == 1 and types[0].split(b";")[0].strip().lower() == b"application/json"

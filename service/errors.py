@@ -172,6 +172,11 @@ def body_too_late() -> ApiError:
     )
 
 
+def ended_too_early() -> ApiError:
+    """400: the client went away within its body. Nobody reads the answer."""
+    return validation_failed(FieldError("body", "ended too early"))
+
+
 def unsupported_media_type() -> ApiError:
     """415: a body that is not JSON."""
     return ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json")
@@ -362,7 +367,7 @@ def _from_framework(exc: HTTPException) -> ApiError:
         return method_not_allowed(allow)
     if status == 500 and exc.detail == "client disconnected prematurely":
         # Nobody reads the answer, and it is no failure of ours.
-        return validation_failed(FieldError("body", "ended too early"))
+        return ended_too_early()
     if plain := _PLAIN.get(status):
         return plain()
     if 400 <= status < 500:

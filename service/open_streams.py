@@ -51,42 +51,43 @@ class OpenStreams:
         self._none_open.set()
         log.tails.on_notice(self._noticed)
 
-    def broadcast(self, tail: Tail) -> Broadcast:
-        """Return the group of a project whose tail is being held."""
-        return self._group(tail).broadcast
-
-    def _group(self, tail: Tail) -> _Group:
+    def enter(self, tail: Tail) -> Broadcast:
+        """Return the group of a project whose tail is being held, until `leave`."""
         group = self._groups.get(tail.project_id)
         if group is None:
             broadcast = Broadcast(tail, self._metrics, self._settings.coalesce_ms / 1000)
             group = self._groups[tail.project_id] = _Group(broadcast)
             self._none_open.clear()
-        return group
+        group.holders += 1
+        return group.broadcast
 
-    async def serve(self, connection: Connection, tail: Tail) -> None:
-        """Run a connection to its end, counted among the others of its project."""
-        group = self._group(tail)
-        group.connections[connection] = None
+    def leave(self, tail: Tail) -> None:
+        """Let go of a project's group; the last one out closes it."""
+        group = self._groups[tail.project_id]
+        group.holders -= 1
+        if group.holders == 0:
+            group.broadcast.close()
+            del self._groups[tail.project_id]
+            if not self._groups:
+                self._none_open.set()
+
+    async def serve(self, connection: Connection) -> None:
+        """Run a connection of an entered group to its end, counted among the others."""
+        connections = self._groups[connection.project_id].connections
+        connections[connection] = None
         self._metrics.sse_connections.inc()
         reason = "error"
         try:
             if self.draining:
                 connection.close("shutdown")
             reason = await connection.run()
+        except Exception:  # noqa: BLE001 - logged whole, and counted as an error
+            # The response has begun: all that is left is to end it, and to say so here.
+            _log.exception("stream failed", extra={"connection_id": connection.connection_id})
         finally:
             self._metrics.sse_connections.dec()
             self._metrics.sse_closed.labels(reason).inc()
-            del group.connections[connection]
-            self.release(tail)
-
-    def release(self, tail: Tail) -> None:
-        """Drop the group of a project that has no connections."""
-        group = self._groups.get(tail.project_id)
-        if group is not None and not group.connections:
-            group.broadcast.close()
-            del self._groups[tail.project_id]
-            if not self._groups:
-                self._none_open.set()
+            del connections[connection]
 
     def of_project(self, project_id: str) -> list[Connection]:
         """Return the open connections of a project."""
@@ -183,10 +184,11 @@ class OpenStreams:
 
 
 class _Group:
-    """The connections of one project and what writes to them."""
+    """The connections of one project, what writes to them, and how many need it."""
 
-    __slots__ = ("broadcast", "connections")
+    __slots__ = ("broadcast", "connections", "holders")
 
     def __init__(self, broadcast: Broadcast) -> None:
         self.broadcast = broadcast
+        self.holders = 0
         self.connections: dict[Connection, None] = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -97,6 +98,17 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
         self._drain = drain
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then spare what is there from the cycle collector.
+
+        Requests make few cycles and streams live long: collecting as often as Python does by
+        itself cost 5 % of the CPU under load, most of it on objects that never go.
+        """
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 50)
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         """Refuse new connections, let the streams say goodbye, then shut down as uvicorn does."""

@@ -11,7 +11,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta
 
 from service.auth import Caller
-from service.context import context_of
+from service.context import Context, context_of
 from service.routes.documents import ERRORS
 from streams.events import Message, NewMessage
 from streams.ids import MAX_SEQ, check_project_id
@@ -79,12 +79,8 @@ class Messages(Controller):
         self, request: ApiRequest, project_id: FromPath[str], data: JSONBody[PostedMessage]
     ) -> Response[Receipt]:
         """Append one message: 201, or 200 for a repeat of its client_msg_id."""
-        context = context_of(request)
-        await context.access.require(request.user, check_project_id(project_id), "write")
-        await context.post_limit.take(project_id, request.user.user_id)
-        message = new_message(request.user.user_id, data)
-        (appended,) = await context.log.append_many(project_id, [message])
-        return Response(receipt(appended), status_code=200 if appended.duplicate else 201)
+        made = await append_message(context_of(request), request.user, project_id, data)
+        return Response(made, status_code=200 if made.duplicate else 201)
 
     @post("/batch", responses=ERRORS)
     async def append_batch(
@@ -119,6 +115,16 @@ class Messages(Controller):
             descending=order == "desc",
         )
         return _history_response(request, page, limit, order)
+
+
+async def append_message(
+    context: Context, caller: Caller, project_id: str, posted: PostedMessage
+) -> Receipt:
+    """Append a client's message, if it may; return when it is committed."""
+    await context.access.require(caller, check_project_id(project_id), "write")
+    await context.post_limit.take(project_id, caller.user_id)
+    (appended,) = await context.log.append_many(project_id, [new_message(caller.user_id, posted)])
+    return receipt(appended)
 
 
 def new_message(user_id: str, posted: PostedMessage) -> NewMessage:

@@ -6,28 +6,21 @@ because EventSource gives up for ever on any status but 200.
 
 from __future__ import annotations
 
-import asyncio
-import re
 import uuid
-from collections.abc import Callable, Collection
-from typing import cast
 from urllib.parse import parse_qsl
 
-from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Scope, Send
 
 from service.auth import Caller
+from service.body import read_body
 from service.connection import STREAM_HEADERS, Connection, ResetReason, StreamTimes, refusal
 from service.context import Context
 from service.errors import (
     ApiError,
-    answer_error,
-    method_not_allowed,
-    payload_too_large,
     rate_limited,
     store_unavailable,
     to_api_error,
 )
-from service.metrics import Metrics
 from service.wire import wire_for
 from streams.errors import LogUnavailable, ProjectNotFound, Unavailable
 from streams.ids import InvalidCursor, check_project_id, parse_cursor
@@ -35,96 +28,42 @@ from streams.tail import Tail
 
 Headers = list[tuple[bytes, bytes]]
 
-_PATH = re.compile(r"/v1/projects/([^/]+)/chat/stream/?")
-_BODY_TIMEOUT_S = 20.0
 _MAX_BODY_BYTES = 64 * 1024
 _DRAINING_RETRY_S = 1.0
 _LIMIT_RETRY_S = 5.0
 
 
-class StreamEndpoint:
-    """An ASGI application that serves the stream and passes every other request on.
+async def open_stream(
+    context: Context,
+    project_id: str,
+    scope: HTTPScope,
+    receive: Receive,
+    send: Send,
+    headers: Headers,
+) -> None:
+    """Serve a stream until it ends. `headers` go along with those of the stream.
 
-    Before the framework's router, for two reasons: an open stream keeps nothing of a framework's
-    request alive, and Litestar's `@asgi` routes cannot have path parameters (2.25: KeyError in
-    `parse_path_to_route`).
+    Raises whatever the client must not retry; `service/errors.py` says what it is told.
     """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        context: Callable[[], Context],
-        metrics: Metrics,
-        allowed_origins: Collection[str],
-    ) -> None:
-        self._app = app
-        self._context = context
-        self._metrics = metrics
-        self._allowed_origins = frozenset(origin.encode() for origin in allowed_origins)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # No path: the server's lifespan events.
-        match = _PATH.fullmatch(scope.get("path", ""))
-        if match is None:
-            await self._app(scope, receive, send)
-            return
-        headers = self._cors_headers(scope)
-        try:
-            await self._open(match[1], cast("HTTPScope", scope), receive, send, headers)
-        except Exception as error:  # noqa: BLE001 - told by status, logged where it is unexpected
-            await answer_error(error, scope, send, self._metrics, headers)
-
-    async def _open(
-        self, project_id: str, scope: HTTPScope, receive: Receive, send: Send, headers: Headers
-    ) -> None:
-        if scope["method"] != "GET":
-            raise method_not_allowed("GET")
-        context = self._context()
-        body = await _small_body(receive)
-        caller = context.authenticate(scope, body, query_token=True)
-        check_project_id(project_id)
-        try:
-            await context.access.require(caller, project_id, "read")
-            if context.streams.draining:
-                raise store_unavailable(_DRAINING_RETRY_S)
-            refused = context.streams.slots.acquire(project_id, caller.user_id)
-            if refused is not None:
-                context.metrics.rate_limited.inc()
-                raise rate_limited(
-                    _LIMIT_RETRY_S, f"Too many open streams (limit of the {refused})"
-                )
-        except (Unavailable, ApiError) as error:
-            await _refuse(context, scope, send, to_api_error(error), headers)
-            return
-        try:
-            await _serve(context, caller, project_id, scope, receive, send, headers)
-        finally:
-            context.streams.slots.release(project_id, caller.user_id)
-
-    def _cors_headers(self, scope: Scope) -> Headers:
-        for name, value in scope["headers"]:
-            if name == b"origin" and value in self._allowed_origins:
-                return [
-                    (b"access-control-allow-origin", value),
-                    (b"access-control-allow-credentials", b"true"),
-                    (b"vary", b"Origin"),
-                ]
-        return []
-
-
-async def _small_body(receive: Receive) -> bytes:
-    """Read the body that a GET should not have, for the signature covers it."""
-    body = b""
-    async with asyncio.timeout(_BODY_TIMEOUT_S):
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return body
-            body += message["body"]
-            if len(body) > _MAX_BODY_BYTES:
-                raise payload_too_large(_MAX_BODY_BYTES)
-            if not message["more_body"]:
-                return body
+    # A GET should have no body, but a signature covers it.
+    body = await read_body(scope, receive, limit_bytes=_MAX_BODY_BYTES)
+    caller = context.authenticate(scope, body, query_token=True)
+    check_project_id(project_id)
+    try:
+        await context.access.require(caller, project_id, "read")
+        if context.streams.draining:
+            raise store_unavailable(_DRAINING_RETRY_S)
+        refused = context.streams.slots.acquire(project_id, caller.user_id)
+        if refused is not None:
+            context.metrics.rate_limited.inc()
+            raise rate_limited(_LIMIT_RETRY_S, f"Too many open streams (limit of the {refused})")
+    except (Unavailable, ApiError) as error:
+        await _refuse(context, scope, send, to_api_error(error), headers)
+        return
+    try:
+        await _serve(context, caller, project_id, scope, receive, send, headers)
+    finally:
+        context.streams.slots.release(project_id, caller.user_id)
 
 
 async def _serve(
@@ -141,11 +80,12 @@ async def _serve(
     except (Unavailable, ProjectNotFound) as error:
         await _refuse(context, scope, send, to_api_error(error), headers)
         return
+    broadcast = context.streams.enter(tail)
     try:
         cursor, reset = await _cursor(context, tail, scope)
         connection = Connection(
             wire_for(scope, receive, send),
-            context.streams.broadcast(tail),
+            broadcast,
             context.log.reader(tail, tail.last_seq if cursor is None else cursor),
             context.metrics,
             StreamTimes(int(context.settings.retry_ms), context.settings.slow_client_s),
@@ -160,11 +100,11 @@ async def _serve(
         try:
             await connection.prepare()
         except Unavailable as error:
-            context.streams.release(tail)
             await _refuse(context, scope, send, to_api_error(error), headers)
             return
-        await context.streams.serve(connection, tail)
+        await context.streams.serve(connection)
     finally:
+        context.streams.leave(tail)
         context.log.tails.release(tail)
 
 

@@ -1,0 +1,50 @@
+"""Reading a request's body within bounds of size and time, and what may be in it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from litestar.types import HTTPScope, Receive, Scope
+
+from service.errors import body_too_late, ended_too_early, payload_too_large
+
+MAX_BODY_BYTES = 1024 * 1024
+BODY_TIMEOUT_S = 20.0
+
+
+async def read_body(
+    scope: HTTPScope, receive: Receive, *, limit_bytes: int = MAX_BODY_BYTES
+) -> bytes:
+    """Return the body.
+
+    Raises:
+        ApiError: 413 as soon as it is known to be too large, and before it is read whole; 408
+            when it does not arrive in time.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length" and int(value) > limit_bytes:
+            raise payload_too_large(limit_bytes)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = b""
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise ended_too_early()
+                # One message is the whole body of nearly every request: then nothing is copied.
+                body = body + message["body"] if body else message["body"]
+                if len(body) > limit_bytes:
+                    raise payload_too_large(limit_bytes)
+                if not message["more_body"]:
+                    return body
+    except TimeoutError:
+        raise body_too_late() from None
+
+
+def is_json(scope: Scope) -> bool:
+    """Tell whether the body is announced as JSON.
+
+    Any site may make a browser post a form with our cookie, but not JSON.
+    """
+    types = [value for name, value in scope["headers"] if name == b"content-type"]
+    return len(types) == 1 and types[0].split(b";")[0].strip().lower() == b"application/json"
