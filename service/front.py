@@ -62,6 +62,8 @@ class Front:
                 await self._append(project_id, http, receive, send, headers)
             elif method == "GET":
                 await open_stream(self._context(), project_id, http, receive, send, headers)
+            elif method == "OPTIONS" and headers:
+                await _preflight(send, headers)
             else:
                 raise method_not_allowed("GET")
         except Exception as error:  # noqa: BLE001 - answered, and logged where it is unexpected
@@ -104,3 +106,15 @@ class Front:
                     (b"vary", b"Origin"),
                 ]
         return []
+
+
+async def _preflight(send: Send, headers: Headers) -> None:
+    """Answer a browser that asks whether it may open a stream with headers of its own."""
+    allowed = [
+        (b"access-control-allow-methods", b"GET"),
+        (b"access-control-allow-headers", b"Authorization, Last-Event-ID, X-Request-Id"),
+        (b"access-control-max-age", b"600"),
+        (b"content-length", b"0"),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": [*headers, *allowed]})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

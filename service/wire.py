@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from typing import TYPE_CHECKING, Protocol, cast
 
 from litestar.types import Receive, Scope, Send
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 TRANSPORT_EXTENSION = "seqstream.transport"
 
 _SEND_TIMEOUT_S = 5.0
+_SEND_BUFFER_BYTES = 128 * 1024
 _MAX_PENDING_BYTES = 64 * 1024
 
 
@@ -71,20 +74,25 @@ class _Callback(Protocol):
     def __call__(self) -> None: ...
 
 
-def wire_for(scope: Scope, receive: Receive, send: Send) -> Wire:
-    """Return the best wire that the server offers."""
+def wire_for(scope: Scope, receive: Receive, send: Send, *, dead_after_s: float) -> Wire:
+    """Return the best wire that the server offers.
+
+    A client whose host acknowledges nothing for `dead_after_s` counts as gone, where the system
+    can tell.
+    """
     protocol = (scope.get("extensions") or {}).get(TRANSPORT_EXTENSION)
     if protocol is not None:
-        return TransportWire(cast("StreamingProtocol", protocol), send)
+        return TransportWire(cast("StreamingProtocol", protocol), send, dead_after_s)
     return AsgiWire(receive, send)
 
 
 class TransportWire:
     """Writes to the transport of a `StreamingProtocol`."""
 
-    __slots__ = ("_protocol", "_send", "_transport")
+    __slots__ = ("_dead_after_s", "_protocol", "_send", "_transport")
 
-    def __init__(self, protocol: StreamingProtocol, send: Send) -> None:
+    def __init__(self, protocol: StreamingProtocol, send: Send, dead_after_s: float) -> None:
+        self._dead_after_s = dead_after_s
         self._protocol = protocol
         self._transport = protocol.transport
         self._send = send
@@ -109,6 +117,7 @@ class TransportWire:
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         # From here on any byte that the socket does not take at once counts as blocked.
         self._transport.set_write_buffer_limits(high=0)
+        _bound_kernel(self._transport, self._dead_after_s)
 
     def write(self, chunk: Chunk) -> None:
         self._transport.write(chunk.framed)
@@ -124,6 +133,22 @@ class TransportWire:
             self._transport.abort()
         else:
             self._transport.set_write_buffer_limits()
+
+
+def _bound_kernel(transport: asyncio.Transport, dead_after_s: float) -> None:
+    """Bound what the kernel keeps for a client: bytes, and patience with one that vanished.
+
+    By itself it would take megabytes for a client that reads nothing, and wait a quarter of an
+    hour for one that went without a word (RFC 5482: TCP_USER_TIMEOUT).
+    """
+    lent = transport.get_extra_info("socket")
+    if lent is None or lent.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    # A copy of the descriptor: what uvloop lends has no setsockopt.
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(lent.fileno())) as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(dead_after_s * 1000))
 
 
 class AsgiWire:

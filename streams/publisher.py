@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Iterable, Sequence
 
@@ -27,8 +26,9 @@ _RUNS_PER_ROUND_TRIP = 200
 _HEALS_AT_ONCE = 4
 _HEAL_TRIES = 5
 # Two processes that commit one after the other may publish the other way round: the missing
-# message is most often on its way.
-_PATIENCE_S = 0.005
+# message is most often on its way, and trying again is cheaper than asking the log.
+_PATIENCE_S = 0.02
+_AGAIN_S = 0.003
 _MAX_UNPUBLISHED = 10_000
 
 
@@ -36,6 +36,7 @@ class _Waiting(msgspec.Struct):
     first: int
     data: list[bytes]
     committed_at: float
+    hole_since: float | None = None
 
 
 class Publisher:
@@ -89,7 +90,7 @@ class Publisher:
             while True:
                 if not self._waiting:
                     self._idle.set()
-                    await self._wake.wait()
+                await self._wake.wait()
                 self._wake.clear()
                 waiting, self._waiting = self._waiting, {}
                 projects = list(waiting)
@@ -125,9 +126,26 @@ class Publisher:
                 self._note_unpublished([project])
             elif result.status == "ok":
                 self._observer.published(len(waiting.data), (now - waiting.committed_at) * 1000)
-            else:
-                self._observer.gap_found()
-                self.heal(project, "replace" if result.status == "forked" else "append")
+            elif result.status == "forked":
+                self.heal(project, "replace")
+            elif result.hi == 0 or not self._again(project, waiting, now):
+                self.heal(project)
+
+    def _again(self, project_id: str, waiting: _Waiting, now: float) -> bool:
+        """Put a run back that came before its predecessor; false when that took too long."""
+        if waiting.hole_since is None:
+            waiting.hole_since = now
+        elif now - waiting.hole_since > _PATIENCE_S:
+            return False
+        newer = self._waiting.get(project_id)
+        if newer is not None:
+            if newer.first != waiting.first + len(waiting.data):
+                return False
+            waiting.data.extend(newer.data)
+        self._waiting[project_id] = waiting
+        self._idle.clear()
+        asyncio.get_running_loop().call_later(_AGAIN_S, self._wake.set)
+        return True
 
     def _note_unpublished(self, projects: Iterable[str]) -> None:
         for project in projects:
@@ -141,8 +159,6 @@ class Publisher:
 
     async def _heal(self, project_id: str, how: How) -> None:
         try:
-            if how == "append":
-                await asyncio.sleep(_PATIENCE_S * random.uniform(0.8, 1.6))
             async with self._heal_slots:
                 await self._fill_window(project_id, how)
         except WindowUnavailable:
@@ -171,12 +187,13 @@ class Publisher:
             messages = await self._log.read(project_id, after=after, limit=WINDOW_MESSAGES)
             if not messages:
                 return
+            self._observer.gap_found()
             run = Run(project_id, messages[0].seq, [encode(message) for message in messages])
             result = await self._window.append(run, "replace" if how == "replace" else "restart")
             if result.status == "forked":
                 how = "replace"
             elif result.status == "ok" and result.hi >= messages[-1].seq:
                 self._observer.gap_healed()
-                how = "append"
+                how = "restart"
                 if len(messages) < WINDOW_MESSAGES:
                     return

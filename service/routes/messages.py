@@ -15,7 +15,7 @@ from service.context import Context, context_of
 from service.routes.documents import ERRORS
 from streams.events import Message, NewMessage
 from streams.ids import MAX_SEQ, check_project_id
-from streams.log import Appended, Page
+from streams.log import Appended
 
 ApiRequest = Request[Caller, object, State]
 
@@ -60,7 +60,11 @@ class BatchReceipt(msgspec.Struct):
 
 
 class HistoryPage(msgspec.Struct):
-    """Messages in order, each in the form of the event's data."""
+    """Messages in order, each in the form of the event's data.
+
+    `hasMore` is whether there are more within the bounds; `nextAfterSeq` is where an ascending
+    reader goes on.
+    """
 
     messages: list[Message]
     headSeq: int  # noqa: N815
@@ -107,14 +111,21 @@ class Messages(Controller):
         """Return messages between two exclusive bounds."""
         context = context_of(request)
         await context.access.require(request.user, check_project_id(project_id), "read")
+        after = after_seq or 0
+        before = MAX_SEQ if before_seq is None else before_seq
         page = await context.log.history(
-            project_id,
-            after=after_seq or 0,
-            before=MAX_SEQ if before_seq is None else before_seq,
-            limit=limit,
-            descending=order == "desc",
+            project_id, after=after, before=before, limit=limit, descending=order == "desc"
         )
-        return _history_response(request, page, limit, order)
+        messages = page.messages
+        # Without holes, what is left between the bounds is a matter of arithmetic.
+        if order == "asc":
+            last = messages[-1].seq if messages else after
+            has_more = bool(messages) and last < min(before - 1, page.head)
+            body = HistoryPage(messages, page.head, has_more, last)
+        else:
+            has_more = bool(messages) and messages[-1].seq > after + 1
+            body = HistoryPage(messages, page.head, has_more, None)
+        return _cached(request, body, limit)
 
 
 async def append_message(
@@ -153,25 +164,14 @@ def receipt(appended: Appended) -> Receipt:
     )
 
 
-def _history_response(
-    request: ApiRequest, page: Page, limit: int, order: str
-) -> Response[HistoryPage]:
+def _cached(request: ApiRequest, page: HistoryPage, limit: int) -> Response[HistoryPage]:
     messages = page.messages
-    is_full = len(messages) == limit
-    # Bounds may cut the page short too: there is more when the last message is not the end.
-    last = messages[-1].seq if messages else None
-    has_more = is_full and last is not None and (last < page.head if order == "asc" else last > 1)
-    body = HistoryPage(
-        messages=messages,
-        headSeq=page.head,
-        hasMore=has_more,
-        nextAfterSeq=last if has_more and order == "asc" else None,
-    )
-    headers = {"Cache-Control": "private, no-cache"}
-    if is_full and messages and max(messages[0].seq, messages[-1].seq) < page.head:
-        # Messages never change: this page is the same for ever, whatever its headSeq said.
-        etag = f'W/"{messages[0].seq}-{messages[-1].seq}"'
-        headers = {"Cache-Control": "private, immutable, max-age=31536000", "ETag": etag}
-        if etag in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
-            return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]
-    return Response(body, headers=headers)
+    if len(messages) < limit or max(messages[0].seq, messages[-1].seq) >= page.headSeq:
+        return Response(page, headers={"Cache-Control": "private, no-cache"})
+    # Messages never change: this page is the same for ever, whatever its headSeq says.
+    etag = f'W/"{messages[0].seq}-{messages[-1].seq}"'
+    headers = {"Cache-Control": "private, immutable, max-age=31536000", "ETag": etag}
+    known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+    if etag in known or "*" in known:
+        return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]
+    return Response(page, headers=headers)

@@ -84,7 +84,7 @@ async def _serve(
     try:
         cursor, reset = await _cursor(context, tail, scope)
         connection = Connection(
-            wire_for(scope, receive, send),
+            wire_for(scope, receive, send, dead_after_s=context.settings.slow_client_s),
             broadcast,
             context.log.reader(tail, tail.last_seq if cursor is None else cursor),
             context.metrics,
