@@ -39,6 +39,9 @@ class Broadcast:
         self._live: dict[Connection, None] = {}
         self._ahead: dict[Connection, None] = {}
         self._index = tail.end_index
+        # The cursor of who stands at _index: what is below it may have left memory.
+        self._seq = tail.last_seq
+        self._generation = tail.generation
         self._changed_at = 0.0
         self._written_at = 0.0
         self._scheduled: asyncio.Handle | None = None
@@ -64,7 +67,7 @@ class Broadcast:
         self._ahead.pop(connection, None)
         if connection in self._live:
             del self._live[connection]
-            connection.reader.at(self.tail.seq_before(self._index), self._index)
+            connection.reader.at(self._seq, self._index)
 
     def is_live(self, connection: Connection) -> bool:
         """Whether the connection is written to from here."""
@@ -75,10 +78,14 @@ class Broadcast:
             ahead, self._ahead = self._ahead, {}
             for connection in ahead:
                 connection.wake()
+        tail = self.tail
         if not self._live:
-            self._index = self.tail.end_index
-            return
-        if self.tail.end_index - self._index > _MAX_UNWRITTEN:
+            self._stand_at_end()
+        elif (
+            tail.end_index - self._index > _MAX_UNWRITTEN
+            or tail.is_over_bounds
+            or tail.generation != self._generation
+        ):
             self._flush()
         elif self._scheduled is None:
             now = self._loop.time()
@@ -95,25 +102,24 @@ class Broadcast:
             self._scheduled.cancel()
             self._scheduled = None
         tail = self.tail
-        start, end = self._index, tail.end_index
-        if start == end:
-            return
-        if not self._live:
-            self._index = end
-            return
-        if start < tail.first_index:
-            # Forgotten before it was written (the tail was restarted): each finds its own way.
+        if self._live and (tail.generation != self._generation or self._index < tail.first_index):
+            # The log was restored, or entries left memory unwritten: each finds its own way.
             self._detach(list(self._live))
-            self._index = end
+        if not self._live or self._index == tail.end_index:
+            self._stand_at_end()
             return
-        frames = tail.frames(start)
-        written = self._write(frames)
-        self._index = end
+        written = self._write(tail.frames(self._index))
+        self._stand_at_end()
         self._written_at = self._loop.time()
         if written:
             self._metrics.publish_to_sse_write_ms.observe(
                 (time.perf_counter() - self._changed_at) * 1000
             )
+
+    def _stand_at_end(self) -> None:
+        self._index = self.tail.end_index
+        self._seq = self.tail.last_seq
+        self._generation = self.tail.generation
 
     def _write(self, frames: Sequence[bytes]) -> int:
         chunk = Chunk(b"".join(frames))

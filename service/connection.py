@@ -18,7 +18,7 @@ import msgspec
 from service.broadcast import Broadcast
 from service.wire import Chunk, Wire
 from streams import sse
-from streams.errors import LogUnavailable
+from streams.errors import LogRestored, LogUnavailable
 from streams.replay import Piece, Reader, Source
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Connection:
         "_reset",
         "_times",
         "_waiter",
+        "_was_restored",
         "connection_id",
         "cursor",
         "expires_at_s",
@@ -100,6 +101,7 @@ class Connection:
         self._metrics = metrics
         self._times = times
         self._reset = reset
+        self._was_restored = False
         self._closing: CloseReason | None = None
         self._waiter: asyncio.Future[None] | None = None
         # Where the replay ends and live begins: the tail's end as it is now, before any read.
@@ -195,19 +197,12 @@ class Connection:
             ),
         ]
         if self._reset is not None:
-            frames.append(
-                sse.event_frame(
-                    "stream.reset",
-                    _encode(
-                        {
-                            "projectId": self.project_id,
-                            "reason": self._reset,
-                            "headSeq": self._head,
-                        }
-                    ),
-                )
-            )
+            frames.append(self._reset_frame(self._reset))
         self._write(frames)
+
+    def _reset_frame(self, reason: ResetReason) -> bytes:
+        data = {"projectId": self.project_id, "reason": reason, "headSeq": self._head}
+        return sse.event_frame("stream.reset", _encode(data))
 
     async def _read_replay(self, left: int) -> Piece:
         # With nothing left of the 200 there may still be transient entries up to the live end.
@@ -235,7 +230,7 @@ class Connection:
         source = self.reader.source
         self._metrics.replays.labels(source).inc()
         self._metrics.replayed_messages.labels(source).inc(sent)
-        if self._truncated and not self.is_closing:
+        if self._truncated and not self.is_closing and not self._was_restored:
             assert self.cursor is not None
             last = self.cursor + sent
             self._event(
@@ -257,6 +252,9 @@ class Connection:
         while True:
             try:
                 return await self._read_replay(left)
+            except LogRestored as error:
+                self._tell_restored(error.head)
+                return Piece([], error.head, None, 0)
             except LogUnavailable as error:
                 await self._sleep(error.retry_after_s)
                 if self.is_closing:
@@ -269,6 +267,9 @@ class Connection:
             await self._until_taken()
             try:
                 piece = await self.reader.read()
+            except LogRestored as error:
+                self._tell_restored(error.head)
+                continue
             except LogUnavailable as error:
                 # The stream stays open and goes on when the log is back.
                 await self._sleep(error.retry_after_s)
@@ -283,6 +284,12 @@ class Connection:
             else:
                 self._broadcast.wait(self)
                 await self._sleep(None)
+
+    def _tell_restored(self, head: int) -> None:
+        self._head = head
+        self._was_restored = True
+        # With a new cursor, or the next reconnect would be ahead of the log again.
+        self._write([sse.priming(self._times.retry_ms, head), self._reset_frame("cursor_ahead")])
 
     def check(self, now: float, heartbeat: Chunk, heartbeat_s: float) -> None:
         """Send a heartbeat after so much silence; leave the group when the client is blocked."""

@@ -29,7 +29,8 @@ _log = logging.getLogger(__name__)
 
 MAX_BATCH = 500
 _MAX_WAITING_MESSAGES = 5000
-_ANSWER_TIMEOUT_S = 25.0
+# Each commit has the database's own timeout; this one is for those that wait behind it.
+_QUEUE_TIMEOUT_S = 10.0
 
 Publish = Callable[[str, int, Sequence[bytes]], None]
 _Key = tuple[str, str, str]
@@ -38,11 +39,12 @@ _Key = tuple[str, str, str]
 class _Waiting:
     """One append under way: its unit, who waits for it, and the ids that must not meet."""
 
-    __slots__ = ("future", "keys", "unit")
+    __slots__ = ("future", "keys", "since_s", "unit")
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Unit, loop: asyncio.AbstractEventLoop) -> None:
         self.unit = unit
-        self.future: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+        self.since_s = loop.time()
+        self.future: asyncio.Future[list[Appended]] = loop.create_future()
         self.keys: list[_Key] = [
             (unit.project_id, message.source.user_id, message.source.client_msg_id)
             for message in unit.messages
@@ -87,9 +89,13 @@ class Appender:
         """
         if self._closed:
             raise Closed("the log is closed")
+        committer = self._committers[zlib.crc32(project_id.encode()) % len(self._committers)]
+        if len(messages) == 1:
+            return await committer.submit(Unit(project_id, (prepare(messages[0]),)))
         unit, places = _distinct(project_id, [prepare(message) for message in messages])
-        number = zlib.crc32(project_id.encode()) % len(self._committers)
-        appended = await self._committers[number].append(unit)
+        if not unit.messages:
+            return []
+        appended = await committer.submit(unit)
         if len(places) == len(appended):
             return appended
         seen: set[int] = set()
@@ -155,22 +161,18 @@ class _Committer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._commits = 0
+        self._loop = asyncio.get_running_loop()
 
-    async def append(self, unit: Unit) -> list[Appended]:
-        if not unit.messages:
-            return []
+    def submit(self, unit: Unit) -> asyncio.Future[list[Appended]]:
+        """Queue a unit for the next commit; the future has its outcome."""
         if self._waiting_messages + len(unit.messages) > _MAX_WAITING_MESSAGES:
             raise Overloaded("too many appends are waiting")
-        waiting = _Waiting(unit)
+        waiting = _Waiting(unit, self._loop)
         self._waiting.append(waiting)
         self._waiting_messages += len(unit.messages)
         self._idle.clear()
         self._wake.set()
-        try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                return await waiting.future
-        except TimeoutError:
-            raise LogUnavailable("no answer from Postgres in time") from None
+        return waiting.future
 
     async def drained(self) -> None:
         await self._idle.wait()
@@ -197,8 +199,14 @@ class _Committer:
         batch: list[_Waiting] = []
         keys: set[_Key] = set()
         size = 0
+        oldest_s = self._loop.time() - _QUEUE_TIMEOUT_S
         while self._waiting:
             waiting = self._waiting[0]
+            if waiting.since_s < oldest_s:
+                self._waiting.popleft()
+                self._waiting_messages -= len(waiting.unit.messages)
+                _fail(waiting, LogUnavailable("no answer from Postgres in time"))
+                continue
             if batch and size + len(waiting.unit.messages) > MAX_BATCH:
                 break
             if waiting.keys:

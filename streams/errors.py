@@ -6,6 +6,7 @@
     ├── ProjectNotFound           no such project
     ├── ProjectExists             the id is taken by another owner
     ├── IdempotencyMismatch       the client_msg_id was used before, with another content
+    ├── LogRestored               the log lacks what a reader was given: it was restored
     ├── Unavailable               it may work later; `retry_after_s` says when to try
     │   ├── LogUnavailable        Postgres does not answer; the outcome of a write is unknown
     │   ├── WindowUnavailable     Redis does not answer
@@ -66,6 +67,17 @@ class IdempotencyMismatch(StreamsError):
         self.client_msg_id = client_msg_id
         self.seq = seq
         self.index = index
+
+
+class LogRestored(StreamsError):
+    """The log lacks messages that this reader was given: it was restored from a backup.
+
+    `head` is where the project then stood; reading the same reader again goes on after it.
+    """
+
+    def __init__(self, head: int) -> None:
+        super().__init__("the log was restored to an earlier state")
+        self.head = head
 
 
 class Unavailable(StreamsError):

@@ -7,7 +7,7 @@ bytes in Redis, in the history and on the stream. Pure; framing is in `sse.py`.
 from __future__ import annotations
 
 import hashlib
-import uuid
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
@@ -91,7 +91,7 @@ class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
 class PreparedMessage(msgspec.Struct, frozen=True):
     """A checked message with what the log stores beside it: its id, metadata and digest."""
 
-    message_id: uuid.UUID
+    message_id: str
     source: NewMessage
     metadata: bytes | None
     digest: bytes | None
@@ -127,7 +127,14 @@ def prepare(message: NewMessage) -> PreparedMessage:
         _check_opaque_id(message.parent_id, "parentId")
     metadata = None if not message.metadata else _encode_metadata(message.metadata)
     digest = None if message.client_msg_id is None else _digest(message)
-    return PreparedMessage(uuid.uuid4(), message, metadata, digest)
+    return PreparedMessage(_new_id(), message, metadata, digest)
+
+
+def _new_id() -> str:
+    """A random UUID (RFC 9562, version 4), at a third of the price of the uuid module's."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def check_text(text: str, field: str = "message") -> str:

@@ -75,5 +75,6 @@ def is_user_id(value: str) -> bool:
     """Tell whether the value can be a user id."""
     if not 1 <= len(value) <= _USER_ID_MAX:
         return False
-    # isprintable is false for control characters, separators and lone surrogates.
-    return value.isprintable() and not any(character.isspace() for character in value)
+    # isprintable is false for control characters, separators other than the space, and lone
+    # surrogates.
+    return value.isprintable() and " " not in value

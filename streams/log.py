@@ -93,7 +93,8 @@ class Log:
                     seq, message_id, created_at = row[1], row[2], row[3]
                     if created_at != last_time:
                         last_time, timestamp = created_at, format_time(created_at)
-                    committed = message.committed(unit.project_id, seq, str(message_id), timestamp)
+                    message_id = message.message_id if message_id is None else str(message_id)
+                    committed = message.committed(unit.project_id, seq, message_id, timestamp)
                     appended.append(Appended(committed, outcome == _REPEAT))
                 elif outcome == _MISMATCH:
                     assert message.source.client_msg_id is not None

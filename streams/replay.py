@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from streams import sse
-from streams.errors import LogUnavailable, WindowUnavailable
+from streams.errors import LogRestored, LogUnavailable, WindowUnavailable
 from streams.events import encode
 from streams.health import Health
 from streams.ids import EntryId
@@ -118,11 +118,12 @@ class Reader:
     `seq` is the last message handed out. `source` is the lowest tier that was needed so far.
     """
 
-    __slots__ = ("_tail", "_tiers", "index", "seq", "source")
+    __slots__ = ("_generation", "_tail", "_tiers", "index", "seq", "source")
 
     def __init__(self, tail: Tail, tiers: Tiers, cursor: int) -> None:
         self._tail = tail
         self._tiers = tiers
+        self._generation = tail.generation
         self.seq = cursor
         self.index: int | None = None
         self.source: Source = "none"
@@ -145,9 +146,16 @@ class Reader:
 
         Raises:
             LogUnavailable: the log is needed and does not answer. The reader has not moved.
+            LogRestored: the reader was further than the log; it now stands at the log's head of then.
         """
         tail = self._tail
         while True:
+            if self._generation != tail.generation:
+                self._generation = tail.generation
+                self.index = None
+                if self.seq > tail.restored_head:
+                    self.seq = tail.restored_head
+                    raise LogRestored(tail.restored_head)
             if self.index is not None and self.index < tail.first_index:
                 self.index = None
             if self.index is None and tail.covers(self.seq):

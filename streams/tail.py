@@ -51,6 +51,9 @@ class Tail:
         self.position = position
         self.last_seq = last_seq
         self.first_index = 0
+        # How often the log turned out to be another one, and its head when it last did.
+        self.generation = 0
+        self.restored_head = 0
         self.size_bytes = 0
         self.max_bytes = max_bytes
         self._max_entries = max_entries
@@ -65,6 +68,11 @@ class Tail:
     def end_index(self) -> int:
         """The index that the next entry will get."""
         return self.first_index + len(self._frames)
+
+    @property
+    def is_over_bounds(self) -> bool:
+        """Whether the next `trim` drops entries."""
+        return len(self._frames) > self._max_entries or self.size_bytes > self.max_bytes
 
     @property
     def low_seq(self) -> int:
@@ -138,7 +146,8 @@ class Tail:
         )
 
     def seq_before(self, index: int) -> int:
-        """Return the last message before `index`: the cursor of a reader that stands there."""
+        """Return the last message before `index`, which must be in memory."""
+        assert index >= self.first_index
         low, high = 0, len(self._message_indices)
         while low < high:
             middle = (low + high) // 2
@@ -150,9 +159,7 @@ class Tail:
 
     def trim(self) -> None:
         """Drop the oldest entries above the bounds. The newest entry always stays."""
-        while len(self._frames) > 1 and (
-            len(self._frames) > self._max_entries or self.size_bytes > self.max_bytes
-        ):
+        while len(self._frames) > 1 and self.is_over_bounds:
             frame = self._frames.popleft()
             self.floor = max(self.floor, self._ids.popleft())
             self.size_bytes -= len(frame)
@@ -161,7 +168,12 @@ class Tail:
             self.first_index += 1
 
     def restart(self, last_seq: int, position: EntryId) -> None:
-        """Forget everything and go on after `last_seq`: the log is not the one it was."""
+        """Forget everything and go on after `last_seq`: the log is not the one it was.
+
+        Readers that are further than that learn it from `generation`.
+        """
+        self.generation += 1
+        self.restored_head = last_seq
         self.first_index = self.end_index
         self._frames.clear()
         self._ids.clear()

@@ -54,6 +54,7 @@ CREATE UNIQUE INDEX messages_client_msg_id
 -- stands with another digest, none of its items is written. The caller sees to it that no
 -- (project, user, client_msg_id) occurs twice in one call.
 --
+-- id is that of the earlier message, null for one that was written under its own.
 -- outcome: 0 written, 1 repeat (first result returned), 2 another content under this
 -- client_msg_id, 3 no such project, 4 not written because another item of the unit was refused.
 CREATE FUNCTION seqstream_append(
@@ -131,7 +132,7 @@ BEGIN
     )
     SELECT CASE WHEN item.state = 0 AND f.n IS NULL THEN 4 ELSE item.state END,
            coalesce(f.new_seq, item.e_seq),
-           coalesce(f.id, item.e_id),
+           item.e_id,
            CASE WHEN f.n IS NULL THEN item.e_created_at ELSE v_now END
       FROM item
       LEFT JOIN fresh f ON f.n = item.n

@@ -1,0 +1,114 @@
+"""The benchmark's reader says no to what breaks G3, however the bytes are cut."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.harness.marks import make_text
+from bench.harness.sse_wire import MarkScanner, ResponseBody, SeqScanner, Tally, WireError
+
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+_PROLOGUE = (
+    b"retry: 2000\nid: 4\n\nevent: stream.open\ndata: {}\n\nevent: stream.live\ndata: {}\n\n"
+)
+_READ_NS = 9_000_000
+
+
+def _chunk(payload: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+def _message(seq: int, begun_ns: int = 1_000_000) -> bytes:
+    text = make_text(seq, begun_ns, 60).encode()
+    return b'id: %d\nevent: message.new\ndata: {"text":"%b"}\n\n' % (seq, text)
+
+
+def _read(events: bytes) -> tuple[SeqScanner, Tally]:
+    tally = Tally()
+    scanner = SeqScanner(tally, "p")
+    scanner.feed(_PROLOGUE + events, _READ_NS)
+    return scanner, tally
+
+
+@given(cuts=st.lists(st.integers(min_value=0, max_value=2000), max_size=40))
+def test_any_cut_of_a_chunked_response_gives_the_same_messages(cuts: list[int]) -> None:
+    """Messages are counted the same wherever reads and chunks end."""
+    heartbeat = b"event: heartbeat\ndata: {}\n\n"
+    chunks = [_PROLOGUE, _message(5), _message(6) + heartbeat, _message(7)[:30], _message(7)[30:]]
+    wire = _HEAD + b"".join(_chunk(chunk) for chunk in chunks)
+    edges = [0, *sorted(min(cut, len(wire)) for cut in cuts), len(wire)]
+    tally = Tally()
+    body, scanner = ResponseBody(), SeqScanner(tally, "p")
+    for start, end in itertools.pairwise(edges):
+        scanner.feed(body.feed(wire[start:end]), _READ_NS)
+    assert (body.status, scanner.live, scanner.count, scanner.last_seq) == (200, True, 3, 7)
+    assert tally.violations == []
+
+
+@pytest.mark.parametrize(
+    "seqs",
+    [
+        pytest.param([5, 7], id="gap"),
+        pytest.param([5, 5], id="repeat"),
+        pytest.param([6, 5], id="reordered"),
+        pytest.param([4], id="the cursor again"),
+    ],
+)
+def test_a_broken_order_is_a_violation(seqs: list[int]) -> None:
+    """Every seq comes exactly once, each one more than the last."""
+    _, tally = _read(b"".join(_message(seq) for seq in seqs))
+    assert tally.violation_count > 0
+
+
+def test_a_message_without_an_id_is_a_violation() -> None:
+    """Every message carries its seq as the SSE id."""
+    _, tally = _read(_message(5).partition(b"\n")[2])
+    assert tally.violation_count == 1
+
+
+@pytest.mark.parametrize("event", ["stream.closing", "stream.refused", "replay.end"])
+def test_an_end_or_a_gap_that_is_announced_is_a_violation(event: str) -> None:
+    """In a benchmark nothing may be left out or closed, even when it is said so."""
+    _, tally = _read(b"event: %b\ndata: {}\n\n" % event.encode())
+    assert tally.violation_count == 1
+
+
+def test_latency_is_from_the_mark_to_the_read() -> None:
+    """The time in the text and the time of the read are of one clock."""
+    _, tally = _read(_message(5, begun_ns=2_000_000))
+    assert list(tally.latencies_us) == [7000]
+
+
+@given(cuts=st.lists(st.integers(min_value=0, max_value=400), max_size=20))
+def test_marks_are_counted_once_wherever_reads_end(cuts: list[int]) -> None:
+    """A mark that two reads share is one message."""
+    body = b"".join(b"data: %b\r\n\r\n" % make_text(n, 1, 50).encode() for n in (1, 2, 3))
+    edges = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    scanner = MarkScanner(Tally())
+    for start, end in itertools.pairwise(edges):
+        scanner.feed(body[start:end], _READ_NS)
+    assert (scanner.count, scanner.number_sum) == (3, 6)
+
+
+def test_the_last_chunk_ends_the_body() -> None:
+    """A stream that the server ended is noticed."""
+    body = ResponseBody()
+    assert body.feed(_HEAD + _chunk(b"x") + b"0\r\n\r\n") == b"x"
+    assert body.ended
+
+
+def test_a_body_without_chunks_passes_as_it_is() -> None:
+    """Some peers end the body with the connection."""
+    body = ResponseBody()
+    assert body.feed(b"HTTP/1.1 200 OK\r\n\r\ndata: 1\n\n") == b"data: 1\n\n"
+
+
+@pytest.mark.parametrize("wire", [b"SSH-2.0-x\r\n\r\n", _HEAD + b"zz\r\nx\r\n"])
+def test_what_is_no_http_is_refused(wire: bytes) -> None:
+    """Bytes that are no response fail the run instead of counting as silence."""
+    with pytest.raises(WireError):
+        ResponseBody().feed(wire)

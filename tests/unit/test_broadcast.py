@@ -1,0 +1,140 @@
+"""One write a batch to all who stand at the end of a tail; a blocked one leaves the group."""
+
+from __future__ import annotations
+
+from streams.ids import EntryId
+from streams.tail import offer_all
+from tests.support.entries import message_entry
+from tests.support.opened import room
+from tests.support.waiting import wait_until
+
+
+async def test_all_connections_get_the_same_bytes() -> None:
+    """§6: a message is framed once per process; its HTTP framing too."""
+    async with room() as project:
+        _, one, _ = await project.connect_live()
+        _, two, _ = await project.connect_live()
+        project.arrive()
+        await wait_until(lambda: bool(one.seqs("message.new")), what="the message")
+        assert one.chunks[-1] is two.chunks[-1]
+
+
+async def test_a_batch_is_one_write() -> None:
+    """DESIGN, coalescing: woken, everything up to the tail's end goes in one send."""
+    async with room() as project:
+        _, wire, _ = await project.connect_live()
+        before = len(wire.chunks)
+        project.arrive(10)
+        await wait_until(lambda: len(wire.seqs("message.new")) == 10, what="ten messages")
+        assert len(wire.chunks) - before == 1
+
+
+async def test_what_arrives_within_the_pause_goes_together() -> None:
+    """DESIGN: a deliberate pause under high rates trades latency for CPU, and is a setting."""
+    async with room(coalesce_s=0.05) as project:
+        _, wire, _ = await project.connect_live()
+        project.arrive()
+        await wait_until(lambda: wire.seqs("message.new") == [1], what="the first at once")
+        before = len(wire.chunks)
+        for _ in range(5):
+            project.arrive()
+        await wait_until(lambda: len(wire.seqs("message.new")) == 6, what="the others")
+        assert len(wire.chunks) - before == 1
+
+
+async def test_many_within_the_pause_are_written_at_once() -> None:
+    """Entries must not leave memory before they are written."""
+    async with room(coalesce_s=3600.0) as project:
+        _, wire, _ = await project.connect_live()
+        project.arrive()
+        project.arrive(200)
+        project.arrive(200)
+        assert len(wire.seqs("message.new")) == 401
+
+
+async def test_a_blocked_connection_is_left_out_and_the_others_are_served() -> None:
+    """§6: a slow client never slows another client."""
+    async with room() as project:
+        _, slow, _ = await project.connect_live()
+        _, quick, _ = await project.connect_live()
+        slow.blocked = True
+        project.arrive(3)
+        await wait_until(lambda: quick.seqs("message.new") == [1, 2, 3], what="the quick one")
+        assert slow.seqs("message.new") == []
+
+
+async def test_a_connection_that_was_blocked_catches_up_in_order() -> None:
+    """§6: a slow client catches up in order, each message exactly once."""
+    async with room() as project:
+        _, wire, _ = await project.connect_live()
+        project.arrive()
+        await wait_until(lambda: wire.seqs("message.new") == [1], what="the first")
+        wire.blocked = True
+        project.arrive(2)
+        project.arrive(2)
+        wire.change(blocked=False)
+        await wait_until(lambda: len(wire.seqs("message.new")) == 5, what="all")
+        project.arrive()
+        await wait_until(lambda: len(wire.seqs("message.new")) == 6, what="live again")
+        assert wire.seqs("message.new") == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_connection_that_fell_out_of_memory_catches_up_from_below() -> None:
+    """§6: a slow client falls back to the window and then the log."""
+    async with room(max_entries=4) as project:
+        connection, wire, _ = await project.connect_live()
+        wire.blocked = True
+        project.arrive()
+        await wait_until(lambda: not project.broadcast.is_live(connection), what="left out")
+        for _ in range(499):
+            project.arrive()
+        wire.change(blocked=False)
+        await wait_until(lambda: len(wire.seqs("message.new")) == 500, what="all")
+        assert wire.seqs("message.new") == list(range(1, 501))
+
+
+async def test_a_batch_larger_than_memory_reaches_a_live_connection_whole() -> None:
+    """G3: what is trimmed before it was written is read again from below, not left out."""
+    async with room() as project:
+        _, wire, _ = await project.connect_live()
+        project.project.append(40)
+        big = b"x" * 64_000
+        batch = [message_entry(seq, data=b'{"seq":%d,"x":"%b"}' % (seq, big)) for seq in range(1, 41)]
+        assert offer_all(project.tail, batch) == []
+        project.tail.notify()
+        await wait_until(lambda: 40 in wire.seqs("message.new"), what="the last message")
+        assert wire.seqs("message.new") == list(range(1, 41))
+
+
+async def test_a_signal_comes_in_order_with_what_came_before_it() -> None:
+    """§6: an ephemeral event never overtakes a message that waits for the pause."""
+    async with room(coalesce_s=3600.0) as project:
+        _, wire, _ = await project.connect_live()
+        project.arrive()
+        project.arrive()
+        project.tail.signal(b"event: typing.start\ndata: {}\n\n")
+        names = [block.split(b"\n")[0] for block in wire.blocks[-3:]]
+        assert names == [b"event: message.new", b"event: message.new", b"event: typing.start"]
+
+
+async def test_a_signal_is_not_kept_for_a_blocked_connection() -> None:
+    """§1: an ephemeral event is never stored."""
+    async with room() as project:
+        connection, wire, _ = await project.connect_live()
+        wire.blocked = True
+        project.tail.signal(b"event: typing.start\ndata: {}\n\n")
+        wire.change(blocked=False)
+        await wait_until(lambda: project.broadcast.is_live(connection), what="live again")
+        assert wire.named("typing.start") == []
+
+
+async def test_a_restarted_log_is_told_before_its_messages() -> None:
+    """G3 and §6: seqs of a stream only grow, or `stream.reset` says that they begin anew."""
+    async with room(9) as project:
+        _, wire, _ = await project.connect_live()
+        project.tail.restart(5, EntryId(5, 0))
+        project.project.head = 5
+        project.project.stream = []
+        project.arrive()
+        await wait_until(lambda: wire.seqs("message.new") == [6], what="message 6")
+        assert [each["reason"] for each in wire.named("stream.reset")] == ["cursor_ahead"]

@@ -1,0 +1,73 @@
+"""The import boundaries hold at run time too: `streams` alone loads no web framework."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_FORBIDDEN = ("service", "litestar", "uvicorn", "click", "rich", "prometheus_client", "jwt", "httpx")
+
+
+def _loaded_after(statement: str) -> set[str]:
+    """Names of the top-level modules that a fresh interpreter has loaded after a statement."""
+    program = f"{statement}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, timeout=60, cwd=ROOT, check=True,
+    )  # fmt: skip
+    return set(done.stdout.split())
+
+
+def test_the_library_loads_no_web_framework() -> None:
+    """DESIGN, layout: `streams` knows no web framework and never imports `service`."""
+    loaded = _loaded_after(
+        "import importlib, pkgutil, streams\n"
+        "for module in pkgutil.walk_packages(streams.__path__, 'streams.'):\n"
+        "    importlib.import_module(module.name)"
+    )
+    assert loaded.isdisjoint(_FORBIDDEN)
+
+
+@pytest.mark.parametrize("module", ["ids", "keys", "events", "sse", "tail"])
+def test_the_pure_modules_load_no_driver(module: str) -> None:
+    """DESIGN, layout: asyncpg and redis are imported in one file each."""
+    # Without the package's own __init__, which offers everything.
+    loaded = _loaded_after(
+        "import sys, types\n"
+        "package = types.ModuleType('streams'); package.__path__ = ['streams']\n"
+        "sys.modules['streams'] = package\n"
+        f"import streams.{module}"
+    )
+    # The tail knows the form of an entry, which the window defines.
+    allowed = {"redis"} if module == "tail" else set()
+    assert loaded & {"asyncpg", "redis"} <= allowed
+
+
+@pytest.mark.parametrize(
+    ("driver", "file"), [("asyncpg", "postgres.py"), ("redis", "redis_client.py")]
+)
+def test_a_driver_is_imported_in_one_file(driver: str, file: str) -> None:
+    """DESIGN, layout: drivers' exceptions never leave the driver's file."""
+    importing = {
+        path.name
+        for folder in ("streams", "service")
+        for path in (ROOT / folder).rglob("*.py")
+        if any(
+            line.strip().startswith((f"import {driver}", f"from {driver}"))
+            for line in path.read_text().splitlines()
+        )
+    }
+    assert importing == {file}
+
+
+def test_the_library_reads_no_environment() -> None:
+    """STYLE: one composition root; the library reads no environment."""
+    for path in (ROOT / "streams").rglob("*.py"):
+        text = path.read_text()
+        assert "os.environ" not in text, path.name
+        assert "getenv" not in text, path.name

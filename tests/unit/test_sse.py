@@ -1,0 +1,116 @@
+"""PROTOCOL.md §6: frames as literal bytes, and as parsers that nobody here wrote read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import httpx
+import msgspec
+import pytest
+from httpx_sse import EventSource
+from hypothesis import example, given
+from hypothesis import strategies as st
+from sseclient import SSEClient
+
+from streams import sse
+from streams.events import NO_METADATA, Content, Message, encode
+
+
+def test_a_message_is_three_lines_and_an_empty_one() -> None:
+    """§6: `message.new`, id seq, data in one line."""
+    assert sse.message_frame(7, b'{"seq":7}') == (
+        b'event: message.new\nid: 7\ndata: {"seq":7}\n\n'
+    )
+
+
+def test_an_event_without_a_seq_has_no_id() -> None:
+    """§6: only messages have an id, so only they move a client's cursor."""
+    assert sse.event_frame("stream.live", b"{}") == b"event: stream.live\ndata: {}\n\n"
+
+
+def test_the_first_bytes_set_the_delay_and_the_cursor() -> None:
+    """§6: `retry: <ms>`, then `id: <cursor or head>` with no data."""
+    assert sse.priming(2000, 41) == b"retry: 2000\nid: 41\n\n"
+
+
+def test_a_retry_alone_is_a_block_without_data() -> None:
+    """§6: `stream.closing` comes after a `retry:`."""
+    assert sse.retry(250) == b"retry: 250\n\n"
+
+
+def test_a_replayed_message_differs_in_its_name_alone() -> None:
+    """§6: `message.replay` has the same id and data as `message.new`."""
+    frame = sse.message_frame(7, b'{"event: message.new\\n":1}')
+    assert sse.as_replay(frame) == (
+        b'event: message.replay\nid: 7\ndata: {"event: message.new\\n":1}\n\n'
+    )
+
+
+def test_any_other_event_is_replayed_under_its_own_name() -> None:
+    """§6: transient entries among the replayed messages keep their event."""
+    frame = sse.event_frame("build.status", b"{}")
+    assert sse.as_replay(frame) == frame
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        (sse.message_frame(7, b'{"a":"\\ndata: x"}'), ("message.new", 7, b'{"a":"\\ndata: x"}')),
+        (sse.event_frame("build.status", b"{}"), ("build.status", None, b"{}")),
+    ],
+)
+def test_a_frame_is_read_back(frame: bytes, expected: tuple[str, int | None, bytes]) -> None:
+    """The library's own followers read name, id and data from the shared frame."""
+    assert (*sse.name_and_id(frame), sse.data_of(frame)) == expected
+
+
+def _message(text: str) -> Message:
+    content = Content(text, "user", "chat", "client")
+    return Message(7, "m", None, "p", "u", content, "2026-01-02T03:04:05.000006Z", NO_METADATA)
+
+
+# Everything but lone surrogates, which no UTF-8 text has.
+_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
+_tricky = st.text(st.sampled_from('\n\r\0\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\ufeff: "\\dataid'))
+
+
+def _cut(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
+    """Cut bytes at places that no writer chose."""
+    start = 0
+    for size in sizes:
+        yield data[start : start + size]
+        start += size
+    yield data[start:]
+
+
+_cuts = st.lists(st.integers(1, 40), max_size=12)
+
+
+@given(st.one_of(_texts, _tricky), _cuts)
+@example("x" * 65_536, [1, 60_000])
+@example("\n" * 65_536, [])
+@example("\u2028" * 20_000, [4097])
+def test_httpx_sse_reads_any_text(text: str, sizes: list[int]) -> None:
+    """§6: whatever a message says, a client gets one event with exactly that text."""
+    wire = sse.message_frame(7, encode(_message(text))) + sse.event_frame("stream.live", b"{}")
+    response = httpx.Response(
+        200, headers={"Content-Type": "text/event-stream"}, content=_cut(wire, sizes)
+    )
+    first, second = EventSource(response).iter_sse()
+    assert (first.event, first.id, second.event) == ("message.new", "7", "stream.live")
+    assert _text_of(first.data) == text
+
+
+@given(st.one_of(_texts, _tricky), _cuts)
+@example("x" * 65_536, [1, 60_000])
+@example("\n" * 65_536, [])
+def test_sseclient_reads_any_text(text: str, sizes: list[int]) -> None:
+    """§6: the same, read by another parser."""
+    wire = sse.message_frame(7, encode(_message(text))) + sse.event_frame("stream.live", b"{}")
+    first, second = SSEClient(_cut(wire, sizes)).events()
+    assert (first.event, first.id, second.event) == ("message.new", "7", "stream.live")
+    assert _text_of(first.data) == text
+
+
+def _text_of(data: str) -> str:
+    return msgspec.json.decode(data, type=Message).content.text

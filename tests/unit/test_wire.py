@@ -1,0 +1,186 @@
+"""The wire of a stream: what leaves as bytes, and how a client that takes none is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
+
+import pytest
+from uvicorn.server import ServerState
+
+from service.server import StreamingProtocol, config
+from service.wire import AsgiWire, Chunk, TransportWire, Wire, wire_for
+from tests.support.waiting import wait_until
+
+HEADERS = [(b"content-type", b"text/event-stream")]
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_a_chunk_is_framed_for_http() -> None:
+    """RFC 9112 §7.1: size in hexadecimal, CRLF, data, CRLF."""
+    assert Chunk(b"x" * 26).framed == b"1a\r\n" + b"x" * 26 + b"\r\n"
+
+
+def test_a_chunk_is_framed_once() -> None:
+    """§6: a message is framed once per process, not once a connection."""
+    chunk = Chunk(b"data")
+    assert chunk.framed is chunk.framed
+
+
+Handle = Callable[[Wire], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def _serving(handle: Handle, *, kind: type[Wire]) -> AsyncIterator[int]:
+    """A real server on a loopback port whose every request is `handle`d as an open stream."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if kind is AsgiWire:
+            scope["extensions"] = {}
+        await receive()
+        wire = wire_for(scope, receive, send)
+        assert isinstance(wire, kind)
+        await wire.start(HEADERS)
+        await handle(wire)
+
+    settings = config(app, host="127.0.0.1", port=0)
+    settings.load()
+    state = ServerState()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: StreamingProtocol(config=settings, server_state=state, app_state={}),
+        "127.0.0.1",
+        0,
+    )
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for connection in list(state.connections):
+            cast("StreamingProtocol", connection).transport.abort()
+        for task in list(state.tasks):
+            task.cancel()
+        await asyncio.gather(*state.tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _client(
+    port: int, *, receive_buffer_bytes: int | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    sock = socket.socket()
+    if receive_buffer_bytes is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=4096)
+    writer.write(REQUEST)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+both = pytest.mark.parametrize("kind", [TransportWire, AsgiWire])
+
+
+@both
+async def test_what_is_written_arrives_as_one_http_response(kind: type[Wire]) -> None:
+    """A stream is a plain HTTP/1.1 response: chunks, and a last one when it ends."""
+
+    async def handle(wire: Wire) -> None:
+        wire.write(Chunk(b"id: 1\n\n"))
+        wire.write(Chunk(b"id: 2\n\n"))
+        await wire.finish()
+
+    async with _serving(handle, kind=kind) as port, _client(port) as (reader, _):
+        head = await reader.readuntil(b"\r\n\r\n")
+        body = await reader.readuntil(b"\r\n0\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"transfer-encoding: chunked" in head.lower()
+        chunks = body.split(b"\r\n")
+        assert b"".join(chunks[1::2]) == b"id: 1\n\nid: 2\n\n"
+        assert all(
+            int(size, 16) == len(data) for size, data in zip(chunks[::2], chunks[1::2], strict=False)
+        )
+
+
+@both
+async def test_the_connection_serves_the_next_request_after_a_stream(kind: type[Wire]) -> None:
+    """A stream that ended leaves the connection as HTTP has it."""
+
+    async def handle(wire: Wire) -> None:
+        wire.write(Chunk(b"id: 1\n\n"))
+        await wire.finish()
+
+    async with _serving(handle, kind=kind) as port, _client(port) as (reader, writer):
+        await reader.readuntil(b"0\r\n\r\n")
+        writer.write(REQUEST)
+        assert (await reader.readuntil(b"0\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+
+@both
+async def test_a_client_that_goes_away_is_noticed_without_a_write(kind: type[Wire]) -> None:
+    """A quiet project's dead connections are forgotten at once."""
+    wires: list[Wire] = []
+    told: list[bool] = []
+
+    async def handle(wire: Wire) -> None:
+        wire.on_change(lambda: told.append(wire.lost))
+        wires.append(wire)
+        await wait_until(lambda: wire.lost, what="the loss")
+        await wire.finish()
+
+    async with _serving(handle, kind=kind) as port:
+        async with _client(port):
+            await wait_until(lambda: bool(wires), what="the stream")
+            assert not wires[0].lost
+        await wait_until(lambda: bool(told), what="the notice")
+        assert told[-1]
+
+
+@both
+async def test_a_client_that_takes_no_bytes_is_blocked(kind: type[Wire]) -> None:
+    """§6, backpressure: seen before anything more is written; told when it takes bytes again."""
+    wires: list[Wire] = []
+    told: list[bool] = []
+    done = asyncio.Event()
+
+    async def handle(wire: Wire) -> None:
+        wire.on_change(lambda: told.append(wire.blocked))
+        wires.append(wire)
+        await done.wait()
+
+    async with _serving(handle, kind=kind) as port:
+        async with _client(port, receive_buffer_bytes=4096) as (reader, _):
+            await wait_until(lambda: bool(wires), what="the stream")
+            wire = wires[0]
+            written = 0
+
+            def full() -> bool:
+                nonlocal written
+                if not wire.blocked:
+                    wire.write(Chunk(b"x" * 65_536))
+                    written += 1
+                return wire.blocked and written < 1000
+
+            await wait_until(full, what="blocked")
+            assert wire.backlog_bytes > 0
+            while wire.blocked:
+                assert await reader.read(65_536)
+            await wait_until(lambda: False in told, what="the notice that it takes bytes again")
+            done.set()
+
+
+async def test_on_another_server_a_stream_is_plain_asgi() -> None:
+    """A server that does not lend its transport is served through `send`."""
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    scope = cast("Any", {"type": "http"})
+    assert isinstance(wire_for(scope, cast("Any", receive), cast("Any", send)), AsgiWire)
