@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import time
@@ -19,21 +18,23 @@ from prometheus_client import CollectorRegistry
 
 from service import errors
 from service.access import AccessControl
+from service.answers import AnswerDesk
+from service.assistant import assistant_of
 from service.auth import TokenVerifier
 from service.authentication import Authentication
+from service.background import running
 from service.body import MAX_BODY_BYTES
+from service.build_gauges import measure
 from service.context import Context
 from service.front import Front
 from service.metrics import Metrics
 from service.observer import MetricsObserver
 from service.open_streams import OpenStreams
 from service.post_limit import PostLimit
-from service.routes import chat, health, messages, page, projects
+from service.routes import builds, chat, ephemeral, health, messages, page, projects
 from service.routes.documents import stream_path
 from service.settings import Settings
 from streams.eventlog import EventLog, EventLogConfig
-
-_log = logging.getLogger(__name__)
 
 
 def create_app(
@@ -64,27 +65,43 @@ def create_app(
         ) as log:
             access = AccessControl(log)
             streams = OpenStreams(log, access, metrics, settings)
+            answers = AnswerDesk(
+                log,
+                assistant_of(settings),
+                lease_s=settings.answer_lease_s,
+                timeout_s=settings.assistant_timeout_s,
+            )
             app.state.context = Context(
                 settings=settings,
                 log=log,
                 metrics=metrics,
                 access=access,
                 streams=streams,
+                answers=answers,
                 post_limit=PostLimit(log, settings, metrics),
                 tokens=TokenVerifier(settings.token_secrets, time.time),
             )
-            pulse = asyncio.create_task(streams.run(), name="pulse of the streams")
-            pulse.add_done_callback(_noticed)
-            try:
-                yield
-            finally:
-                await streams.drain()
-                pulse.cancel()
-                await asyncio.gather(pulse, return_exceptions=True)
+            tasks = {
+                "pulse of the streams": streams.run(),
+                "leases of the answers": answers.run(),
+                "gauges of the builds": measure(log.builds, metrics),
+            }
+            async with running(tasks):
+                try:
+                    yield
+                finally:
+                    await asyncio.gather(streams.drain(), answers.drain())
 
     api = Router(
         "/",
-        route_handlers=[projects.Projects, messages.Messages, chat.unified],
+        route_handlers=[
+            projects.Projects,
+            messages.Messages,
+            builds.BuildRoutes,
+            chat.unified,
+            ephemeral.typing,
+            ephemeral.presence,
+        ],
         middleware=[Authentication()],
     )
     openapi = OpenAPIConfig(
@@ -115,7 +132,7 @@ def create_app(
         return made
 
     async def drain() -> None:
-        await context().streams.drain()
+        await asyncio.gather(context().streams.drain(), context().answers.drain())
 
     front = Front(app, context, metrics, settings.cors_origins)
     return errors.with_request_id(front), drain
@@ -146,10 +163,3 @@ def _cors(settings: Settings) -> CORSConfig | None:
         expose_headers=["X-Request-Id", "Retry-After", "ETag"],
         allow_credentials=True,
     )
-
-
-def _noticed(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        # Without the pulse there are no heartbeats and no rechecks: better to be restarted.
-        _log.critical("the pulse of the streams ended", exc_info=error)
-        os.kill(os.getpid(), signal.SIGTERM)

@@ -125,6 +125,17 @@ def migrate() -> None:
 
 
 @main.command()
+@click.option("--concurrency", type=click.IntRange(1, 1000), help="builds at once")
+@_plain_errors
+def worker(concurrency: int | None) -> None:
+    """Carry out builds until interrupted."""
+    settings = _settings(WORKER_NEEDS)
+    from service import worker as working
+
+    asyncio.run(working.run(settings, concurrency=concurrency or settings.worker_concurrency))
+
+
+@main.command()
 @click.argument("project")
 @click.argument("text")
 @click.option("--user", required=True, help="who sends it")

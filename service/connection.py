@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from service.broadcast import Broadcast
 from service.wire import Chunk, Wire
 from streams import sse
+from streams.build import told_by
 from streams.errors import LogRestored, LogUnavailable
 from streams.replay import Piece, Reader, Source
 
@@ -29,6 +31,8 @@ _log = logging.getLogger(__name__)
 MAX_REPLAY = 200
 # Clients of a process that goes away come back spread over this long.
 _RETRY_SPREAD_MS = 3000
+
+_ENDING_POLL_S = 0.05
 
 CloseReason = Literal["shutdown", "token_expired", "access_revoked", "slow_client", "max_age"]
 ResetReason = Literal["invalid_cursor", "cursor_ahead"]
@@ -48,6 +52,7 @@ class Connection:
 
     __slots__ = (
         "_broadcast",
+        "_builds",
         "_closing",
         "_first",
         "_head",
@@ -85,6 +90,7 @@ class Connection:
         reset: ResetReason | None,
         expires_at_s: float | None,
         headers: list[tuple[bytes, bytes]],
+        builds: Sequence[tuple[str, int, bytes]] = (),
     ) -> None:
         self.wire = wire
         self.reader = reader
@@ -97,6 +103,8 @@ class Connection:
         self.member_since = time.monotonic()
         self.opened_at = self.written_at = asyncio.get_running_loop().time()
         self._broadcast = broadcast
+        # The unfinished builds (revision and frame) that the replay has not shown as yet.
+        self._builds = {build_id: (revision, frame) for build_id, revision, frame in builds}
         self._headers = headers
         self._metrics = metrics
         self._times = times
@@ -137,6 +145,9 @@ class Connection:
             self._open()
             if self.cursor is not None:
                 await self._replay()
+            if self._builds:
+                await self._write_when_taken([frame for _, frame in self._builds.values()])
+                self._builds = {}
             self._event("stream.live", {"projectId": self.project_id, "headSeq": self._tail_head})
             await self._follow()
             if self.wire.lost:
@@ -220,6 +231,8 @@ class Connection:
                 # The tail was behind the cursor's own messages; live brings them.
                 break
             await self._write_when_taken([sse.as_replay(frame) for frame in piece.frames])
+            if self._builds:
+                self._note_shown(piece.frames)
             left -= piece.messages
             sent += piece.messages
             if self.is_closing or (left <= 0 and self._truncated):
@@ -244,6 +257,15 @@ class Connection:
                 },
             )
             self.reader.at(self._head, self._replay_end)
+
+    def _note_shown(self, frames: Sequence[bytes]) -> None:
+        for frame in frames:
+            if frame.startswith(b"event: build.status\n"):
+                told = told_by(sse.data_of(frame))
+                if told is not None and told[0] in self._builds:
+                    build_id, revision, _ = told
+                    if revision >= self._builds[build_id][0]:
+                        del self._builds[build_id]
 
     def _at_live(self) -> bool:
         return self.reader.index is not None and self.reader.index >= self._replay_end
@@ -279,11 +301,13 @@ class Connection:
             elif self.reader.at_end:
                 self._broadcast.join(self)
                 # Woken for another reason it is still written to by the group: it must not read.
-                while self._broadcast.is_live(self) and not self.is_closing:
-                    await self._sleep(None)
+                while self._broadcast.is_live(self) and not (self.is_closing or self.wire.lost):
+                    await self._until_woken()
             else:
                 self._broadcast.wait(self)
-                await self._sleep(None)
+                await self._until_woken()
+            if self.wire.lost:
+                raise _Gone
 
     def _tell_restored(self, head: int) -> None:
         self._head = head
@@ -356,19 +380,21 @@ class Connection:
             elif loop.time() >= deadline:
                 raise _Slow
 
-    async def _sleep(self, seconds: float | None) -> None:
-        """Sleep until woken, or until so many seconds have passed."""
+    def _until_woken(self) -> asyncio.Future[None]:
+        # Not a coroutine: nearly all connections are here, and each frame is memory.
         self._waiter = asyncio.get_running_loop().create_future()
-        if (self.is_closing and not self.wire.blocked) or self.wire.lost:
-            self._waiter = None
-        else:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._waiter
-            except TimeoutError:
-                pass
-            finally:
-                self._waiter = None
+        if self.is_closing or self.wire.lost:
+            self._waiter.set_result(None)
+        return self._waiter
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep for so long, or until woken."""
+        waiter = self._until_woken()
+        if not waiter.done():
+            await asyncio.wait([waiter], timeout=seconds)
+        elif not self.wire.lost:
+            # About to end, and waiting for the socket to take what was written.
+            await asyncio.sleep(_ENDING_POLL_S)
         if self.wire.lost:
             raise _Gone
 

@@ -10,6 +10,7 @@ from litestar.connection import ASGIConnection
 from litestar.types import HTTPScope
 
 from service.access import AccessControl
+from service.answers import AnswerDesk
 from service.auth import (
     Caller,
     SignedCredentials,
@@ -32,6 +33,7 @@ class Context(msgspec.Struct, frozen=True):
     metrics: Metrics
     access: AccessControl
     streams: OpenStreams
+    answers: AnswerDesk
     post_limit: PostLimit
     tokens: TokenVerifier
 

@@ -75,6 +75,7 @@ class OpenStreams:
         """Run a connection of an entered group to its end, counted among the others."""
         connections = self._groups[connection.project_id].connections
         connections[connection] = None
+        self._log.presence.opened(connection.project_id, connection.user_id)
         self._metrics.sse_connections.inc()
         reason = "error"
         try:
@@ -88,6 +89,7 @@ class OpenStreams:
             self._metrics.sse_connections.dec()
             self._metrics.sse_closed.labels(reason).inc()
             del connections[connection]
+            self._log.presence.closed(connection.project_id, connection.user_id)
 
     def of_project(self, project_id: str) -> list[Connection]:
         """Return the open connections of a project."""

@@ -92,6 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     assistant_model: str | None = None
     assistant_key: str | None = None
     assistant_timeout_s: Seconds = 120.0
+    answer_lease_s: Seconds = 10.0
 
     @property
     def posts_burst(self) -> int:

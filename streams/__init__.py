@@ -4,6 +4,9 @@ Postgres holds every message (the log), Redis Streams the newest (the window), t
 newest of those it reads (the tail). Knows no web framework; see `EventLog`.
 """
 
+from streams.build import Build
+from streams.build_rows import BuildEnded, BuildHeld, BuildNotFound, LeaseLost
+from streams.builds import Builds
 from streams.errors import (
     Closed,
     IdempotencyMismatch,
@@ -25,8 +28,13 @@ from streams.observer import Observer
 
 __all__ = [
     "Appended",
+    "Build",
     "BuildContent",
+    "BuildEnded",
+    "BuildHeld",
+    "BuildNotFound",
     "BuildStatus",
+    "Builds",
     "Closed",
     "Content",
     "EntryId",
@@ -35,6 +43,7 @@ __all__ = [
     "EventLogConfig",
     "IdempotencyMismatch",
     "InvalidInput",
+    "LeaseLost",
     "LogUnavailable",
     "Message",
     "NewMessage",

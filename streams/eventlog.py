@@ -18,8 +18,14 @@ from typing import Any
 import msgspec
 
 from streams import sse
+from streams.answers import Answers
 from streams.appender import Appender
 from streams.buckets import Buckets
+from streams.build_news import BuildNews
+from streams.build_rows import BuildRows
+from streams.build_watch import BuildWatch
+from streams.builds import Builds
+from streams.ephemeral import Typing
 from streams.errors import Closed, StreamsError, Unavailable
 from streams.events import BuildStatus, Event, Message, NewMessage, encode
 from streams.heads import HeadsPoll
@@ -28,18 +34,21 @@ from streams.ids import EntryId
 from streams.log import Appended, Log, Page
 from streams.observer import Observer
 from streams.postgres import Database
+from streams.presence import Presence
 from streams.projects import Projects
 from streams.publisher import Publisher
 from streams.redis_client import RedisClient
 from streams.replay import Reader, Tiers
+from streams.statuses import Statuses
 from streams.tail import Tail
 from streams.tails import Tails
+from streams.transient import TransientWriter
 from streams.window import Window
 
 _log = logging.getLogger(__name__)
 
 _DRAIN_TIMEOUT_S = 5.0
-_MAX_KNOWN_IDS = 10_000
+_CANCEL_TRIES = 5
 
 
 class EventLogConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +62,8 @@ class EventLogConfig(msgspec.Struct, frozen=True, kw_only=True):
     database_timeout_s: float = 10.0
     tail_memory_bytes: int = 256 * 1024 * 1024
     tail_linger_s: float = 60.0
+    presence_alive_s: float = 15.0
+    """The users of a process that died are forgotten after this long and a third of it."""
     before_publish: Callable[[int], None] | None = None
     """A fault point: called with the number of commits, between a commit and its publishing."""
 
@@ -111,7 +122,16 @@ class EventLog:
             interval_s=config.heads_poll_s,
         )
         self._probe = RedisProbe(self.window, self.health, config.heads_poll_s)
-        self._known_ids: dict[str, EntryId] = {}
+        self.transient = TransientWriter(self.window, self.log)
+        rows = BuildRows(database, self.log)
+        self.statuses = Statuses(self.transient, rows, self.health)
+        self.builds = Builds(rows, self.statuses, BuildNews(client), self.health, self.committed)
+        self.typing = Typing(client, self.tails, self.health)
+        self.presence = Presence(
+            client, self.process_id, self.health, alive_s=config.presence_alive_s
+        )
+        self.answers = Answers(database, self.log, self.committed)
+        self.build_watch = BuildWatch(self.tails, rows, self.statuses, self.health)
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: str | None = None
         self._closed = False
@@ -146,6 +166,10 @@ class EventLog:
             ("lanes", self.tails.lanes.run()),
             ("heads poll", self._poll.run()),
             ("redis probe", self._probe.run()),
+            ("build statuses", self.statuses.run()),
+            ("build watch", self.build_watch.run()),
+            ("typing", self.typing.run()),
+            ("presence", self.presence.run()),
         ]
         for name, run in parts:
             task = asyncio.create_task(run, name=name)
@@ -175,21 +199,34 @@ class EventLog:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_TIMEOUT_S):
                 await self._appender.drained()
+                await self.builds.drained()
                 if self.health.redis_up:
+                    await self.statuses.drained()
                     await self.publisher.drained()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._end_parts()
+        await self.presence.close()
+        await self.build_watch.close()
         await self.tails.close()
         await self.tiers.close()
         await self.redis.close()
         await self.database.close()
 
+    async def _end_parts(self) -> None:
+        running = set(self._tasks)
+        for _ in range(_CANCEL_TRIES):
+            for task in running:
+                task.cancel()
+            # redis-py loses a cancellation that comes while it connects (seen with 8.1).
+            _, running = await asyncio.wait(running, timeout=1)
+            if not running:
+                return
+        _log.error("parts do not end", extra={"parts": [task.get_name() for task in running]})
+
     # Writing.
 
     async def append(self, project_id: str, message: NewMessage) -> Message:
         """Append one message and return it as committed; see `append_many`."""
-        return (await self.append_many(project_id, [message]))[0].message
+        return (await self._appender.append(project_id, (message,)))[0].message
 
     async def append_many(self, project_id: str, messages: Sequence[NewMessage]) -> list[Appended]:
         """Append messages in order, all or none; return when they are committed.
@@ -217,17 +254,12 @@ class EventLog:
 
     async def append_transient(self, project_id: str, event: str, data: bytes) -> EntryId:
         """Append a transient entry; `data` is a JSON object, to which `entryId` is added."""
-        known = self._known_ids.pop(project_id, EntryId(0, 0))
-        head = known.seq
-        if await self.window.last_id(project_id) is None:
-            head = await self.log.head(project_id)
-        entry_id = await self.window.append_transient(
-            project_id, event, data, head=head, newest_known=known
-        )
-        self._known_ids[project_id] = entry_id
-        if len(self._known_ids) > _MAX_KNOWN_IDS:
-            self._known_ids.pop(next(iter(self._known_ids)))
-        return entry_id
+        return await self.transient.append(project_id, event, data)
+
+    def committed(self, message: Message) -> None:
+        """Publish a message that was committed in another transaction than this log's own."""
+        self.observer.committed(1)
+        self.publisher.submit(message.project_id, message.seq, [encode(message)])
 
     # Reading.
 
@@ -262,6 +294,7 @@ class EventLog:
 
         Raises:
             ProjectNotFound: the log has no such project.
+            LogRestored: the log was restored from a backup and lacks what was yielded.
         """
         changed = asyncio.Event()
 
@@ -319,10 +352,15 @@ def _events(frames: Sequence[bytes]) -> list[Event]:
         if seq is not None:
             entry_id = EntryId(seq, 0)
         else:
-            entry_id = EntryId.parse(msgspec.json.decode(data, type=_HasEntryId).entryId.encode())
+            written = msgspec.json.decode(data, type=_HasEntryId).entryId
+            entry_id = _NOT_IN_WINDOW if written is None else EntryId.parse(written.encode())
         events.append(Event(entry_id, name, data))
     return events
 
 
+# A build's status that came from the database while Redis was away: it is no entry of a stream.
+_NOT_IN_WINDOW = EntryId(0, 1)
+
+
 class _HasEntryId(msgspec.Struct):
-    entryId: str  # noqa: N815
+    entryId: str | None = None  # noqa: N815

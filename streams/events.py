@@ -75,7 +75,8 @@ class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message to append.
 
     With a `client_msg_id` the append is idempotent per user and project: a repeat adds nothing.
-    Without one, a retry after an unknown outcome may add the message twice.
+    Without one, a retry after an unknown outcome may add the message twice. `message_id` is for
+    a message whose id was told before it is appended: a UUID, and new.
     """
 
     user_id: str
@@ -86,6 +87,7 @@ class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
     actor_type: ActorType = "client"
     parent_id: str | None = None
     metadata: Mapping[str, object] | None = None
+    message_id: str | None = None
 
 
 class PreparedMessage(msgspec.Struct, frozen=True):
@@ -127,7 +129,7 @@ def prepare(message: NewMessage) -> PreparedMessage:
         _check_opaque_id(message.parent_id, "parentId")
     metadata = None if not message.metadata else _encode_metadata(message.metadata)
     digest = None if message.client_msg_id is None else _digest(message)
-    return PreparedMessage(_new_id(), message, metadata, digest)
+    return PreparedMessage(message.message_id or _new_id(), message, metadata, digest)
 
 
 def _new_id() -> str:
@@ -231,6 +233,11 @@ class Event(msgspec.Struct, frozen=True):
 def format_time(moment: datetime) -> str:
     """RFC 3339 UTC with microseconds, always six digits."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def format_unix_ms(unix_ms: int) -> str:
+    """A time in milliseconds since 1970, as `format_time` writes it."""
+    return format_time(datetime.fromtimestamp(unix_ms / 1000, UTC))
 
 
 def format_now() -> str:

@@ -44,9 +44,29 @@ def post_bucket(project_id: str, user_id: str) -> str:
     return f"{_PREFIX}:{{{shard_of(project_id):02d}}}:posts:{project_id}:{user_id}"
 
 
+def build_revisions(project_id: str) -> str:
+    """The highest revision of each build that was appended to a project's stream."""
+    return f"{_PREFIX}:{{{shard_of(project_id):02d}}}:builds:{project_id}"
+
+
+def build_news() -> str:
+    """A short stream by which workers hear of new and cancelled builds."""
+    return f"{_PREFIX}:{{builds}}:news"
+
+
 def typing(project_id: str) -> str:
     """Who is typing in a project, scored by when it ends."""
     return f"{_PREFIX}:{{{shard_of(project_id):02d}}}:typing:{project_id}"
+
+
+def typing_limit(project_id: str, user_id: str) -> str:
+    """There while a user may not begin to type anew."""
+    return f"{_PREFIX}:{{{shard_of(project_id):02d}}}:typist:{project_id}:{user_id}"
+
+
+def alive(shard: int) -> str:
+    """The processes that vouch for users of a shard's projects, and until when."""
+    return f"{_PREFIX}:{{{shard:02d}}}:alive"
 
 
 def presence(project_id: str) -> str:

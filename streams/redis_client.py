@@ -64,7 +64,9 @@ class RedisClient:
         """Send one command whose first key is its second word, and return the raw reply."""
         with _translated():
             async with asyncio.timeout(2 * self._timeout_s):
-                return await self._client.execute_command(*command)
+                reply = await self._client.execute_command(*command)
+        _heed_cancellation()
+        return reply
 
     async def run(self, script: Script, key: str, *arguments: Argument) -> Any:
         """Run a script on one key; load it where the server does not have it."""
@@ -81,12 +83,14 @@ class RedisClient:
         Returns the reply of each, or a `WindowUnavailable` in its place.
         """
         replies = await self._send(script, calls)
+        _heed_cancellation()
         missing = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if missing:
             with _translated():
                 async with asyncio.timeout(2 * self._timeout_s):
                     await self._client.script_load(script.text)
             again = await self._send(script, [calls[i] for i in missing])
+            _heed_cancellation()
             for i, reply in zip(missing, again, strict=True):
                 replies[i] = reply
         return [_unavailable(reply) if isinstance(reply, Exception) else reply for reply in replies]
@@ -124,11 +128,12 @@ class RedisClient:
         common: dict[str, Any] = {
             "socket_timeout": timeout_s,
             "socket_connect_timeout": _CONNECT_TIMEOUT_S,
-            "socket_keepalive": True,
             # One place decides what happens after a failure, and it is not the driver.
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
         }
+        if self._scheme != "unix":
+            common["socket_keepalive"] = True
         client: Any
         if self.is_cluster:
             client = RedisCluster.from_url(
@@ -195,7 +200,9 @@ class BlockingConnection:
                 async with asyncio.timeout(self._timeout_s + 2.0):
                     if self._client is None:
                         self._client = await self._connect()
-                    return await self._client.execute_command(*command)
+                    reply = await self._client.execute_command(*command)
+            _heed_cancellation()
+            return reply
         except BaseException:
             # Also on cancellation: the reply may still be on its way.
             await self.close()
@@ -228,6 +235,19 @@ class BlockingConnection:
         for name in _RAW_REPLIES:
             client.set_response_callback(name, _as_it_is)
         return client
+
+
+def _heed_cancellation() -> None:
+    """Raise the cancellation that the driver swallowed, if it did.
+
+    redis-py sends by `asyncio.wait_for`, which in Python 3.11 may lose a cancellation that comes
+    just as its inner step is done (https://github.com/python/cpython/issues/86296): a reader that
+    was cancelled would go on for ever. Called outside of `asyncio.timeout`, whose own cancellation
+    is then settled.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _as_it_is(reply: Any, **_: Any) -> Any:

@@ -30,9 +30,13 @@ _log = logging.getLogger(__name__)
 _PAGE = 500
 _MAX_PENDING = 2000
 _MIN_BYTES = 64 * 1024
+_FEW_SIGNALS = 4
 
 OnNotice = Callable[[str, str, bytes], None]
 """Called with project, event and data of each signal, whether or not the project has a tail."""
+
+
+OnTail = Callable[[Tail], None]
 
 
 class _Held:
@@ -75,6 +79,8 @@ class Tails:
         self._filling: dict[str, asyncio.Task[None]] = {}
         self._pending: dict[str, list[Entry]] = {}
         self._notices: list[OnNotice] = []
+        self._signals: dict[str, list[bytes]] = {}
+        self._watchers: list[tuple[OnTail, OnTail]] = []
 
     def __len__(self) -> int:
         return len(self._held)
@@ -86,6 +92,10 @@ class Tails:
     def on_notice(self, callback: OnNotice) -> None:
         """Call `callback` with every signal this process receives."""
         self._notices.append(callback)
+
+    def watch(self, made: OnTail, dropped: OnTail) -> None:
+        """Call `made` with each tail before anything comes through it, `dropped` at its end."""
+        self._watchers.append((made, dropped))
 
     @contextlib.asynccontextmanager
     async def reading(self, project_id: str) -> AsyncIterator[Tail]:
@@ -129,6 +139,8 @@ class Tails:
             if held.holders == 0 and now - held.free_since >= self._linger_s:
                 del self._held[project_id]
                 self.lanes.remove(held.tail)
+                for _, dropped in self._watchers:
+                    dropped(held.tail)
         share = self._memory_bytes // max(1, len(self._held))
         for held in self._held.values():
             held.tail.max_bytes = min(MAX_BYTES, max(_MIN_BYTES, share))
@@ -156,6 +168,8 @@ class Tails:
         position = last if last is not None else EntryId(head, 0)
         tail = Tail(project_id, last_seq=position.seq, position=position)
         self._held[project_id] = _Held(tail)
+        for made, _ in self._watchers:
+            made(tail)
         self.lanes.add(tail)
         if tail.last_seq < head:
             # Committed and not (yet) published: whoever reads the project next heals it.
@@ -221,11 +235,21 @@ class Tails:
         self.lanes.reposition(tail, EntryId(head, 0))
 
     def _on_signal(self, project_id: str, event: str, data: bytes) -> None:
-        held = self._held.get(project_id)
-        if held is not None and event in EPHEMERAL_EVENTS:
-            held.tail.signal(sse.event_frame(event, data))
+        if project_id in self._held and event in EPHEMERAL_EVENTS:
+            if not self._signals:
+                asyncio.get_running_loop().call_soon(self._hand_on_signals)
+            self._signals.setdefault(project_id, []).append(sse.event_frame(event, data))
         for callback in self._notices:
             callback(project_id, event, data)
+
+    def _hand_on_signals(self) -> None:
+        signals, self._signals = self._signals, {}
+        for project_id, frames in signals.items():
+            held = self._held.get(project_id)
+            if held is not None:
+                # A crowd that arrives at once: one write a connection, not one for each of them.
+                for frame in frames if len(frames) <= _FEW_SIGNALS else [b"".join(frames)]:
+                    held.tail.signal(frame)
 
     async def close(self) -> None:
         """End the tasks that make and fill tails."""

@@ -83,26 +83,43 @@ class Window:
         ]
 
     async def append_transient(
-        self, project_id: str, event: str, data: bytes, *, head: int, newest_known: EntryId
-    ) -> EntryId:
+        self, project_id: str, event: str, data: bytes, *, head: int | None, newest_known: EntryId
+    ) -> EntryId | None:
         """Append a transient entry and return its id, which also stands in its data as entryId.
 
-        `head` is the log's, used when the stream is empty. `newest_known` is the newest id that
-        the caller gave out in this project: a lost stream then does not repeat it.
+        `head` is the log's, used when the stream is empty; without it nothing is written then,
+        and none returned. `newest_known` is the newest id that the caller gave out in this
+        project: a lost stream then does not repeat it.
         """
-        raw = await self._client.run(
+        ids = await self._client.run(
             script("append_transient"),
             keys.stream(project_id),
-            IDLE_EXPIRY_MS,
-            _now_us(),
-            head,
-            newest_known.seq,
-            newest_known.k,
-            MAX_ENTRIES,
-            event,
-            data,
+            *_transient_head(head, newest_known, event),
+            *("", "", 0, data),
         )
-        return EntryId.parse(raw)
+        return None if ids is None else EntryId.parse(ids[0])
+
+    async def append_states(
+        self,
+        project_id: str,
+        build_id: str,
+        states: Sequence[tuple[int, bytes]],
+        *,
+        head: int | None,
+        newest_known: EntryId,
+    ) -> list[EntryId] | None:
+        """Append those (revision, data) of a build whose revision no process appended before.
+
+        Returns their ids; for the rest see `append_transient`.
+        """
+        ids = await self._client.run(
+            script("append_transient"),
+            keys.stream(project_id),
+            *_transient_head(head, newest_known, "build.status"),
+            *(keys.build_revisions(project_id), build_id),
+            *(argument for state in states for argument in state),
+        )
+        return None if ids is None else [EntryId.parse(raw) for raw in ids]
 
     async def last_id(self, project_id: str) -> EntryId | None:
         """Return the id of the newest entry; none when the stream is empty."""
@@ -160,6 +177,13 @@ def parse_entries(reply: Sequence[Sequence[object]] | None) -> list[Entry]:
             _, event, _, data, _, at_us = fields  # type: ignore[misc]
             entries.append(Entry(EntryId.parse(raw_id), event.decode(), data, int(at_us)))  # type: ignore[arg-type, has-type]
     return entries
+
+
+def _transient_head(
+    head: int | None, newest_known: EntryId, event: str
+) -> tuple[str | int, ...]:
+    known = (newest_known.seq, newest_known.k)
+    return IDLE_EXPIRY_MS, _now_us(), "" if head is None else head, *known, MAX_ENTRIES, event
 
 
 def _now_us() -> int:

@@ -11,16 +11,18 @@ from litestar.params import JSONBody
 from msgspec import Meta
 
 from service.auth import Caller
-from service.context import context_of
+from service.context import Context, context_of
 from service.errors import forbidden
 from service.routes.documents import ERRORS
-from service.routes.messages import PostedMessage, Receipt, new_message, receipt
+from service.routes.messages import PostedMessage, new_message
+from streams.events import BuildState, Message, NewMessage
+from streams.log import Appended
 
 ApiRequest = Request[Caller, object, State]
 
 
 class UnifiedMessage(PostedMessage, kw_only=True):
-    """A user's message to the assistant."""
+    """A user's message to the assistant. `buildImmediately` means mode `build`."""
 
     projectId: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]  # noqa: N815
     mode: Literal["plan", "build"] = "plan"
@@ -29,9 +31,31 @@ class UnifiedMessage(PostedMessage, kw_only=True):
     stream: bool = False
 
 
+class UnifiedReceipt(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What the sender gets back.
+
+    Mode `plan`: `assistant` is the answer, or with `stream` `assistantMessageId` names what it
+    will be. Mode `build`: the build that a worker will carry out.
+    """
+
+    success: bool
+    queued: bool
+    duplicate: bool
+    client_msg_id: str | None
+    projectId: str  # noqa: N815
+    seq: int
+    messageId: str  # noqa: N815
+    timestamp: str
+    assistant: Message | None = None
+    assistantMessageId: str | None = None  # noqa: N815
+    buildId: str | None = None  # noqa: N815
+    versionId: str | None = None  # noqa: N815
+    status: BuildState | None = None
+
+
 @post("/v1/chat/unified", tags=["chat"], responses=ERRORS)
-async def unified(request: ApiRequest, data: JSONBody[UnifiedMessage]) -> Response[Receipt]:
-    """Commit and broadcast the user's message."""
+async def unified(request: ApiRequest, data: JSONBody[UnifiedMessage]) -> Response[UnifiedReceipt]:
+    """Commit and broadcast the user's message; answer it, or queue a build."""
     context = context_of(request)
     caller = request.user
     await context.access.require(caller, data.projectId, "write")
@@ -40,5 +64,43 @@ async def unified(request: ApiRequest, data: JSONBody[UnifiedMessage]) -> Respon
     await context.post_limit.take(data.projectId, caller.user_id)
     mode: Literal["plan", "build"] = "build" if data.buildImmediately else data.mode
     message = msgspec.structs.replace(new_message(caller.user_id, data), mode=mode)
-    (appended,) = await context.log.append_many(data.projectId, [message])
-    return Response(receipt(appended), status_code=200 if appended.duplicate else 201)
+    if mode == "build":
+        made = await _build(context, data.projectId, message)
+    else:
+        made = await _plan(context, data.projectId, message, stream=data.stream)
+    return Response(made, status_code=200 if made.duplicate else 201)
+
+
+async def _build(context: Context, project_id: str, message: NewMessage) -> UnifiedReceipt:
+    asked = await context.log.builds.ask(project_id, message)
+    receipt = _receipt(asked.appended, queued=True)
+    receipt.buildId = asked.build.id
+    receipt.versionId = asked.build.version_id
+    # As it was first answered, whatever has become of the build (G5).
+    receipt.status = "queued"
+    return receipt
+
+
+async def _plan(
+    context: Context, project_id: str, message: NewMessage, *, stream: bool
+) -> UnifiedReceipt:
+    begun = await context.answers.start(project_id, message, stream=stream)
+    receipt = _receipt(begun.appended, queued=stream)
+    receipt.assistantMessageId = begun.answer.id
+    if not stream:
+        receipt.assistant = await context.answers.wait(begun.answer)
+    return receipt
+
+
+def _receipt(appended: Appended, *, queued: bool) -> UnifiedReceipt:
+    message = appended.message
+    return UnifiedReceipt(
+        success=True,
+        queued=queued,
+        duplicate=appended.duplicate,
+        client_msg_id=message.client_msg_id,
+        projectId=message.project_id,
+        seq=message.seq,
+        messageId=message.message_id,
+        timestamp=message.timestamp,
+    )

@@ -83,6 +83,8 @@ async def _serve(
     broadcast = context.streams.enter(tail)
     try:
         cursor, reset = await _cursor(context, tail, scope)
+        # Before the connection attaches: what changes from here on, the replay or live will show.
+        builds = await context.log.build_watch.unfinished(tail)
         connection = Connection(
             wire_for(scope, receive, send, dead_after_s=context.settings.slow_client_s),
             broadcast,
@@ -96,6 +98,7 @@ async def _serve(
             reset=reset,
             expires_at_s=caller.expires_at_s,
             headers=headers,
+            builds=builds,
         )
         try:
             await connection.prepare()

@@ -1,50 +1,109 @@
--- Append one transient entry to the window of one project.
+-- Append transient entries to the window of one project.
 --
 -- KEYS[1]  the project's stream
 -- ARGV[1]  idle expiry, in milliseconds
--- ARGV[2]  when it is published, unix time in microseconds
--- ARGV[3]  the log's head, used on an empty stream alone
+-- ARGV[2]  when they are published, unix time in microseconds
+-- ARGV[3]  the log's head, used on an empty stream alone; '': write nothing on an empty stream
 -- ARGV[4]  seq and k of the newest entry the caller knows of: ids are not given out again after
 -- ARGV[5]  the stream was lost
 -- ARGV[6]  how many entries the stream may hold, messages included
 -- ARGV[7]  name of the event
--- ARGV[8]  data, a JSON object without entryId
+-- ARGV[8]  '', or a hash of the same slot that holds the highest revision appended of each thing
+-- ARGV[9]  the thing that these entries are about (ARGV[8] '': not used)
+-- ARGV[10…] revision and data of each entry, revisions ascending; data is a JSON object without
+--          entryId. An entry whose revision was appended before is left out
 --
--- Returns the entry's id, 'n-k': n is the stream's own last message number, never one that it has
--- not reached (that would shut out the messages in between).
+-- Returns the ids of the entries that were appended, 'n-k': n is the stream's own last message
+-- number, never one that it has not reached (that would shut out the messages in between).
+-- Returns nil when the stream is empty and ARGV[3] is ''.
 --
--- Above the bound a third of it goes, oldest transient entries first. Messages are never touched.
+-- Above the bound the oldest transient entries go, to two thirds of it, but never a message, and
+-- never the first entry of a build's status and attempt: a change of status is not merged away.
+-- Only when there is nothing else left do changes go, a sixth above the bound.
 
 local key = KEYS[1]
 local expiry_ms, at, head = ARGV[1], ARGV[2], ARGV[3]
 local floor_seq, floor_k, bound = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local event, data = ARGV[7], ARGV[8]
+local event, revisions, thing = ARGV[7], ARGV[8], ARGV[9]
+local REVISIONS_KEPT, REVISIONS_EXPIRY_MS = 1000, 3600000
 
 local seq, k = head, 0
 local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
 if newest[1] then
   local s, n = string.match(newest[1][1], '^(%d+)-(%d+)$')
   seq, k = s, tonumber(n)
+elseif head == '' then
+  return nil
 end
 if seq == floor_seq and floor_k > k then
   k = floor_k
 end
-local id = string.format('%s-%.0f', seq, k + 1)
-local rest = string.sub(data, 2)
-if rest ~= '}' then
-  rest = ',' .. rest
+
+local known = 0
+-- On an empty stream the revisions are of one that was lost.
+if revisions ~= '' and newest[1] then
+  known = tonumber(redis.call('HGET', revisions, thing) or '0')
 end
-redis.call('XADD', key, id, 'event', event, 'data', '{"entryId":"' .. id .. '"' .. rest, 'at', at)
+
+local ids = {}
+for i = 10, #ARGV, 2 do
+  local revision, data = tonumber(ARGV[i]), ARGV[i + 1]
+  if revisions == '' or revision > known then
+    k = k + 1
+    local id = string.format('%s-%.0f', seq, k)
+    local rest = string.sub(data, 2)
+    if rest ~= '}' then
+      rest = ',' .. rest
+    end
+    redis.call('XADD', key, id, 'event', event, 'data', '{"entryId":"' .. id .. '"' .. rest,
+               'at', at)
+    ids[#ids + 1] = id
+    known = revision
+  end
+end
+if revisions ~= '' and #ids > 0 then
+  if redis.call('HLEN', revisions) >= REVISIONS_KEPT then
+    redis.call('DEL', revisions)
+  end
+  redis.call('HSET', revisions, thing, string.format('%.0f', known))
+  redis.call('PEXPIRE', revisions, REVISIONS_EXPIRY_MS)
+end
+
+local function change_of(entry)
+  local fields = entry[2]
+  if fields[2] ~= 'build.status' then
+    return nil
+  end
+  local readable, status = pcall(cjson.decode, fields[4])
+  if not readable or type(status) ~= 'table' or type(status['content']) ~= 'table' then
+    return nil
+  end
+  local content = status['content']
+  return tostring(content['buildId']) .. '/' .. tostring(content['attempt']) .. '/'
+    .. tostring(status['status'])
+end
 
 local excess = redis.call('XLEN', key) - bound
-if excess > 0 then
+-- Not at every append: where all that is there must stay, looking through it is in vain.
+if excess > 0 and excess % 50 <= #ids then
   excess = excess + math.floor(bound / 3)
-  for _, entry in ipairs(redis.call('XRANGE', key, '-', '(' .. id)) do
+  local seen, changes = {}, {}
+  for _, entry in ipairs(redis.call('XRANGE', key, '-', '+')) do
     if excess > 0 and string.sub(entry[1], -2) ~= '-0' then
-      redis.call('XDEL', key, entry[1])
-      excess = excess - 1
+      local change = change_of(entry)
+      if change and not seen[change] then
+        seen[change] = true
+        changes[#changes + 1] = entry[1]
+      elseif entry[1] ~= ids[#ids] then
+        redis.call('XDEL', key, entry[1])
+        excess = excess - 1
+      end
     end
+  end
+  local over = redis.call('XLEN', key) - bound - math.floor(bound / 6)
+  for i = 1, math.min(over, #changes) do
+    redis.call('XDEL', key, changes[i])
   end
 end
 redis.call('PEXPIRE', key, expiry_ms)
-return id
+return ids

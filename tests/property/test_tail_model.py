@@ -135,4 +135,4 @@ class TailMachine(RuleBasedStateMachine):
 
 
 TestTail = TailMachine.TestCase
-TestTail.settings = settings(max_examples=150, stateful_step_count=25)
+TestTail.settings = settings(max_examples=80, stateful_step_count=25)

@@ -64,6 +64,45 @@ def test_a_broken_order_is_a_violation(seqs: list[int]) -> None:
     assert tally.violation_count > 0
 
 
+@pytest.mark.parametrize(
+    ("seqs", "violations"),
+    [
+        pytest.param(range(5, 205), 0, id="in order"),
+        pytest.param([*range(5, 100), *range(101, 205)], 1, id="gap"),
+        pytest.param([*range(5, 100), *range(99, 205)], 1, id="repeat"),
+    ],
+)
+def test_a_large_read_is_checked_like_small_ones(seqs: list[int], violations: int) -> None:
+    """The short way for many messages at once lets nothing pass."""
+    scanner, tally = _read(b"")
+    scanner.feed(b"".join(_message(seq) for seq in seqs) + b"event: hear", _READ_NS)
+    scanner.feed(b"tbeat\ndata: {}\n\n" + _message(205), _READ_NS)
+    assert tally.violation_count == violations
+    assert (scanner.count, tally.deliveries) == (len(seqs) + 1, len(seqs) + 1)
+    assert scanner.last_seq == 205
+
+
+@given(
+    cuts=st.lists(st.integers(min_value=0, max_value=40_000), max_size=12),
+    heartbeats=st.sets(st.integers(min_value=5, max_value=204), max_size=5),
+)
+def test_any_cut_of_a_long_replay_gives_the_same_messages(
+    cuts: list[int], heartbeats: set[int]
+) -> None:
+    """Large and small reads, with other events in between, count alike."""
+    heartbeat = b"event: heartbeat\ndata: {}\n\n"
+    wire = _PROLOGUE + b"".join(
+        _message(seq) + (heartbeat if seq in heartbeats else b"") for seq in range(5, 205)
+    )
+    edges = [0, *sorted(min(cut, len(wire)) for cut in cuts), len(wire)]
+    tally = Tally()
+    scanner = SeqScanner(tally, "p")
+    for start, end in itertools.pairwise(edges):
+        scanner.feed(wire[start:end], _READ_NS)
+    assert (scanner.live, scanner.count, scanner.last_seq) == (True, 200, 204)
+    assert (tally.deliveries, len(tally.latencies_us), tally.violations) == (200, 200, [])
+
+
 def test_a_message_without_an_id_is_a_violation() -> None:
     """Every message carries its seq as the SSE id."""
     _, tally = _read(_message(5).partition(b"\n")[2])

@@ -41,7 +41,7 @@ async def _serving(handle: Handle, *, kind: type[Wire]) -> AsyncIterator[int]:
         if kind is AsgiWire:
             scope["extensions"] = {}
         await receive()
-        wire = wire_for(scope, receive, send)
+        wire = wire_for(scope, receive, send, dead_after_s=30)
         assert isinstance(wire, kind)
         await wire.start(HEADERS)
         await handle(wire)
@@ -183,4 +183,5 @@ async def test_on_another_server_a_stream_is_plain_asgi() -> None:
         pass
 
     scope = cast("Any", {"type": "http"})
-    assert isinstance(wire_for(scope, cast("Any", receive), cast("Any", send)), AsgiWire)
+    wire = wire_for(scope, cast("Any", receive), cast("Any", send), dead_after_s=30)
+    assert isinstance(wire, AsgiWire)

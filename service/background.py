@@ -1,0 +1,42 @@
+"""Tasks that run as long as the service does. One that ends by itself ends the process.
+
+Better restarted than half alive: without its pulse a service looks healthy and says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def running(tasks: Mapping[str, Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run the named tasks for the length of an `async with`."""
+    started = []
+    for name, work in tasks.items():
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_noticed)
+        started.append(task)
+    try:
+        yield
+    finally:
+        for task in started:
+            task.cancel()
+        await asyncio.gather(*started, return_exceptions=True)
+
+
+def _noticed(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        _log.critical(
+            "a task of the service ended",
+            extra={"task": task.get_name()},
+            exc_info=task.exception(),
+        )
+        os.kill(os.getpid(), signal.SIGTERM)

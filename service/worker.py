@@ -1,0 +1,148 @@
+"""`seqstream worker`: takes builds, as many at once as it may, and carries them out.
+
+It hears of new builds through Redis and looks for them by itself once a second. How one build is
+run is in `build_run.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+
+from service.build_command import Command, Example, Runner
+from service.build_run import BuildRun, BuildTimes
+from service.settings import Settings
+from streams.build_news import News
+from streams.errors import StreamsError
+from streams.eventlog import EventLog, EventLogConfig
+
+_log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 1.0
+_SWEEP_EVERY_S = 2.0
+_GRACE_S = 4.0
+_STOP_TIMEOUT_S = 3.0
+
+
+class Worker:
+    """Carries out builds until it is stopped."""
+
+    def __init__(
+        self, log: EventLog, runner: Runner, times: BuildTimes, *, concurrency: int
+    ) -> None:
+        self.worker_id = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._builds = log.builds
+        self._runner = runner
+        self._times = times
+        self._concurrency = concurrency
+        self._runs: dict[asyncio.Task[None], BuildRun] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._swept_at = float("-inf")
+
+    def stop(self) -> None:
+        """Take no more builds; `run` returns soon."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until `stop`; then running builds get a few seconds, and are given back."""
+        hearing = asyncio.create_task(self._builds.hear(self._heard), name="build news")
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                more = await self._take()
+                if more and len(self._runs) < self._concurrency:
+                    continue
+                try:
+                    # Not in step with the other workers.
+                    async with asyncio.timeout(_LOOK_EVERY_S * random.uniform(0.8, 1.2)):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+                if hearing.done():
+                    hearing.result()
+        finally:
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
+            await self._give_back()
+
+    async def _take(self) -> bool:
+        """Claim what there is room for; tell whether there may be more."""
+        free = self._concurrency - len(self._runs)
+        if free == 0:
+            return False
+        try:
+            builds = await self._builds.claim(self.worker_id, free, lease_s=self._times.lease_s)
+            if time.monotonic() >= self._swept_at + _SWEEP_EVERY_S:
+                self._swept_at = time.monotonic()
+                await self._builds.fail_abandoned()
+        except StreamsError as error:
+            _log.warning("builds not claimed", extra={"error": str(error)})
+            return False
+        for build in builds:
+            run = BuildRun(build, self._builds, self._runner, self._times)
+            task = asyncio.create_task(run.run(), name=f"build {build.id}")
+            self._runs[task] = run
+            task.add_done_callback(self._ended)
+        return len(builds) == free
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        run = self._runs.pop(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Its lease runs out, and another attempt follows.
+            _log.error("build run failed", extra={"build_id": run.build.id}, exc_info=error)
+        self._wake.set()
+
+    def _heard(self, news: News, build_id: str) -> None:
+        if news == "queued":
+            self._wake.set()
+            return
+        for run in self._runs.values():
+            if run.build.id == build_id:
+                run.stop("cancelled")
+
+    async def _give_back(self) -> None:
+        if self._runs:
+            await asyncio.wait(list(self._runs), timeout=_GRACE_S)
+        for run in self._runs.values():
+            run.stop("shutdown")
+        if self._runs:
+            _, left = await asyncio.wait(list(self._runs), timeout=_STOP_TIMEOUT_S)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+
+def runner_of(settings: Settings, environ: Mapping[str, str]) -> Runner:
+    """Return what carries out builds: the operator's command, else the built-in example."""
+    return Command(settings.build_command, environ) if settings.build_command else Example()
+
+
+async def run(settings: Settings, *, concurrency: int) -> None:
+    """Work until SIGTERM or SIGINT."""
+    times = BuildTimes(lease_s=settings.build_lease_s, timeout_s=settings.build_timeout_s)
+    async with EventLog.open(
+        settings.database_url,
+        settings.redis_url,
+        config=EventLogConfig(database_pool_size=settings.database_pool_size),
+    ) as log:
+        worker = Worker(log, runner_of(settings, os.environ), times, concurrency=concurrency)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        working = asyncio.create_task(worker.run(), name="worker")
+        while not working.done():
+            await asyncio.wait([working], timeout=_LOOK_EVERY_S)
+            if log.failed_part is not None:
+                worker.stop()
+        working.result()
+        if log.failed_part is not None:
+            raise StreamsError(f"{log.failed_part} ended")

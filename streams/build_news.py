@@ -1,0 +1,61 @@
+"""How workers hear of new and cancelled builds at once: a short stream in Redis.
+
+A convenience: a worker that hears nothing finds the same in the database, a second later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+from streams import keys
+from streams.errors import WindowUnavailable
+from streams.redis_client import RedisClient
+
+_log = logging.getLogger(__name__)
+
+_KEPT = 1000
+_EXPIRY_MS = 60_000
+_BLOCK_S = 5.0
+_RETRY_S = 1.0
+
+News = Literal["queued", "cancelled"]
+
+
+class BuildNews:
+    """Tells and hears."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def tell(self, news: News, build_id: str) -> None:
+        """Tell all workers. Raises `WindowUnavailable`."""
+        key = keys.build_news()
+        await self._client.call(
+            "XADD", key, "MAXLEN", "~", _KEPT, "*", "news", news, "id", build_id
+        )
+        await self._client.call("PEXPIRE", key, _EXPIRY_MS)
+
+    async def hear(self, heard: Callable[[News, str], None]) -> None:
+        """Call `heard` with all news from now on, for ever. While Redis is away there are none."""
+        key = keys.build_news()
+        connection = self._client.dedicated(key, block_s=_BLOCK_S)
+        try:
+            while True:
+                try:
+                    newest = await connection.call("XREVRANGE", key, "+", "-", "COUNT", 1)
+                    last = newest[0][0] if newest else b"0-0"
+                    while True:
+                        reply = await connection.call(
+                            "XREAD", "BLOCK", int(_BLOCK_S * 1000), "STREAMS", key, last
+                        )
+                        for _, entries in reply or ():
+                            for entry_id, fields in entries:
+                                last = entry_id
+                                heard(fields[1].decode(), fields[3].decode())
+                except WindowUnavailable:
+                    await asyncio.sleep(_RETRY_S)
+        finally:
+            await connection.close()

@@ -1,0 +1,11 @@
+WITH abandoned AS MATERIALIZED (
+    SELECT id FROM answers
+     WHERE end_seq IS NULL AND lease_until <= now()
+     ORDER BY lease_until
+     LIMIT $3
+       FOR UPDATE SKIP LOCKED
+)
+UPDATE answers a
+   SET worker_id = $1, lease_until = now() + make_interval(secs => $2)
+ WHERE a.id IN (SELECT id FROM abandoned)
+RETURNING *

@@ -1,0 +1,1 @@
+UPDATE builds SET end_seq = $2 WHERE id = $1

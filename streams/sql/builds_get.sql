@@ -1,0 +1,1 @@
+SELECT * FROM builds WHERE id = ANY ($1::uuid[])

@@ -1,0 +1,56 @@
+-- Builds and the assistant's answers: work that somebody must finish, with a lease in this
+-- database's own time.
+
+CREATE TABLE builds (
+    id          uuid PRIMARY KEY,
+    project_id  text COLLATE "C" NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    version_id  text NOT NULL,
+    user_id     text COLLATE "C" NOT NULL,
+    -- What was asked: the user's message, and a copy of it for the worker.
+    message_seq bigint NOT NULL,
+    message_id  uuid NOT NULL,
+    request     text NOT NULL,
+    metadata    json,
+    status      text NOT NULL CHECK (status IN ('queued', 'in_progress', 'completed', 'failed')),
+    attempt     int NOT NULL DEFAULT 0,
+    progress    double precision,
+    step        text,
+    message     text,
+    -- Who works on it, and until when it is believed without a renewal.
+    worker_id   text,
+    lease_until timestamptz,
+    cancelled   boolean NOT NULL DEFAULT false,
+    result      json,
+    -- The assistant's message that ended it.
+    end_seq     bigint,
+    -- Grows with everything a stream is told. `changes` keeps each change of status (five at
+    -- most), so that none is lost however late it can be published.
+    revision    bigint NOT NULL DEFAULT 1,
+    changes     jsonb NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    updated_at  timestamptz NOT NULL DEFAULT now(),
+    started_at  timestamptz,
+    ended_at    timestamptz
+) WITH (fillfactor = 70);
+
+CREATE UNIQUE INDEX builds_message ON builds (project_id, message_seq);
+CREATE INDEX builds_queued ON builds (created_at, id) WHERE status = 'queued';
+CREATE INDEX builds_leases ON builds (lease_until) WHERE status = 'in_progress';
+CREATE INDEX builds_unfinished ON builds (project_id) WHERE status IN ('queued', 'in_progress');
+CREATE INDEX builds_updated ON builds (updated_at);
+
+-- An answer of the assistant that is being made. `id` is that of the message it ends as.
+CREATE TABLE answers (
+    id          uuid PRIMARY KEY,
+    project_id  text COLLATE "C" NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    user_id     text COLLATE "C" NOT NULL,
+    message_seq bigint NOT NULL,
+    message_id  uuid NOT NULL,
+    worker_id   text NOT NULL,
+    lease_until timestamptz NOT NULL,
+    end_seq     bigint,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE UNIQUE INDEX answers_message ON answers (project_id, message_seq);
+CREATE INDEX answers_leases ON answers (lease_until) WHERE end_seq IS NULL;

@@ -1,0 +1,30 @@
+"""Which keys the project may leave in Redis: only those of `streams/keys.py`, all with an expiry.
+
+Written from the names alone, so that a key that is added without being named here is found.
+"""
+
+from __future__ import annotations
+
+import re
+
+import redis
+
+_KNOWN = re.compile(
+    r"seqstream:\{\d\d\}:(stream|typing|presence|builds):[A-Za-z0-9_-]{1,64}"
+    r"|seqstream:\{\d\d\}:posts:[A-Za-z0-9_-]{1,64}:\S{1,128}"
+    r"|seqstream:\{\d\d\}:signals"
+    r"|seqstream:\{\d\d\}:wake:[0-9a-f]+"
+    r"|seqstream:\{builds\}:news"
+)
+
+
+def leaked_keys(redis_url: str) -> list[str]:
+    """Return what is wrong with the keys that are there; nothing when all is well."""
+    wrong = []
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        for key in client.scan_iter(count=1000):
+            if not _KNOWN.fullmatch(key):
+                wrong.append(f"{key}: not a documented key")
+            elif client.ttl(key) == -1:
+                wrong.append(f"{key}: no expiry")
+    return wrong

@@ -1,0 +1,95 @@
+"""Connections on a real tail, with a recording wire and with lists below: no socket, no server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from prometheus_client import CollectorRegistry
+
+from service.broadcast import Broadcast
+from service.connection import Connection, ResetReason, StreamTimes
+from service.metrics import Metrics
+from streams.ids import EntryId
+from streams.replay import Reader
+from streams.tail import Tail, offer_all
+from tests.support.entries import entry
+from tests.support.recording_wire import RecordingWire
+from tests.support.tiers import Project
+from tests.support.waiting import wait_until
+
+
+class Room:
+    """One project in one process: its tail, its broadcast, and the connections to it."""
+
+    def __init__(self, project: Project, tail: Tail, *, coalesce_s: float = 0.0) -> None:
+        self.project = project
+        self.tail = tail
+        self.tiers = project.tiers()
+        self.metrics = Metrics(CollectorRegistry())
+        self.broadcast = Broadcast(tail, self.metrics, coalesce_s)
+        self.tasks: list[asyncio.Task[str]] = []
+
+    def arrive(self, count: int = 1) -> None:
+        """Commit messages, publish them, and let them arrive here in one batch."""
+        self.project.append(count)
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Let what is in the stream arrive here."""
+        new = [entry(each) for each in self.project.stream if each > self.tail.position]
+        if new:
+            self.tail.position = new[-1].id
+        assert offer_all(self.tail, new) == []
+        self.tail.notify()
+
+    async def connect(
+        self,
+        *,
+        cursor: int | None = None,
+        reset: ResetReason | None = None,
+        slow_client_s: float = 30.0,
+        wire: RecordingWire | None = None,
+    ) -> tuple[Connection, RecordingWire, asyncio.Task[str]]:
+        """Open a stream; the task is its life and its result the reason of its end."""
+        wire = wire or RecordingWire()
+        reader = Reader(self.tail, self.tiers, self.tail.last_seq if cursor is None else cursor)
+        connection = Connection(
+            wire, self.broadcast, reader, self.metrics, StreamTimes(2000, slow_client_s),
+            connection_id="id", project_id="p", user_id="u", cursor=cursor, reset=reset,
+            expires_at_s=None, headers=[],
+        )  # fmt: skip
+        await connection.prepare()
+        task = asyncio.create_task(connection.run())
+        self.tasks.append(task)
+        return connection, wire, task
+
+    async def connect_live(
+        self, *, cursor: int | None = None, slow_client_s: float = 30.0
+    ) -> tuple[Connection, RecordingWire, asyncio.Task[str]]:
+        """Open a stream and wait until it is written to by the broadcast."""
+        opened = await self.connect(cursor=cursor, slow_client_s=slow_client_s)
+        await wait_until(lambda: self.broadcast.is_live(opened[0]), what="live")
+        return opened
+
+
+@contextlib.asynccontextmanager
+async def room(
+    head: int = 0, *, below: int | None = None, coalesce_s: float = 0.0, max_entries: int = 1024
+) -> AsyncIterator[Room]:
+    """A project with so many messages, of which memory has those above `below` (none: none)."""
+    project = Project()
+    project.append(head)
+    start = head if below is None else below
+    tail = Tail("p", last_seq=start, position=EntryId(start, 0), max_entries=max_entries)
+    opened = Room(project, tail, coalesce_s=coalesce_s)
+    opened.deliver()
+    try:
+        yield opened
+    finally:
+        for task in opened.tasks:
+            task.cancel()
+        await asyncio.gather(*opened.tasks, return_exceptions=True)
+        opened.broadcast.close()
+        await opened.tiers.close()

@@ -1,0 +1,236 @@
+"""An EventSource that records: reconnects as browsers do, and keeps every block for the checker.
+
+The stream is parsed by httpx-sse, a parser that nobody here wrote. It hands out blocks without
+data too (with their id), so the priming `id:` of PROTOCOL.md §6 moves the cursor here as it does
+in a browser; no reader of our own is needed. It judges nothing: that is `checker.py`.
+
+Beyond a browser, it moves on to the next address when it reconnects, as a load balancer would
+make it, and it can be slow, or stop reading altogether.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlencode
+
+import httpx
+import msgspec
+from httpx_sse import EventSource, ServerSentEvent
+
+from tests.support.history import ClientHistory, Connection, Event
+from tests.support.waiting import wait_until
+
+_DEFAULT_RETRY_S = 1.0  # until the stream says `retry:`; browsers take some seconds
+_CONNECT_TIMEOUT_S = 5.0
+_SMALL_BUFFER_BYTES = 65_536
+
+
+class _Position(msgspec.Struct, rename="camel"):
+    """Where a control event says that the stream stands."""
+
+    head_seq: int = 0
+    live_from_seq: int = 0
+
+
+class SseClient:
+    """One client of one project's stream; `async with` runs it in a task of its own.
+
+    `from_seq` is the first cursor (None: live from head). `silence_limit_s` ends a connection
+    that brings nothing for so long, as a client that watches for heartbeats does; None waits
+    for ever, as a plain EventSource does. `slow_bytes_per_s` reads no faster than that;
+    `stall_after` stops reading after so many messages, until `resume()`. `base_urls` are tried
+    in turn, from number `first_url` on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_urls: Sequence[str],
+        project_id: str,
+        token: str,
+        *,
+        from_seq: int | None = 0,
+        silence_limit_s: float | None = None,
+        slow_bytes_per_s: float | None = None,
+        stall_after: int | None = None,
+        first_url: int = 0,
+    ) -> None:
+        self.name = name
+        self.project_id = project_id
+        self.token = token
+        self.cursor: str | None = None  # what a browser holds as Last-Event-ID
+        self.highest_seq = from_seq or 0
+        self.live = False  # past the replay of the open connection
+        self.reconnects = 0
+        self.retry_s = _DEFAULT_RETRY_S
+        self.failure: str | None = None  # an answer after which an EventSource never comes back
+        self._base_urls = list(base_urls)
+        self._turn = first_url
+        self._from_seq = from_seq
+        self._slow_bytes_per_s = slow_bytes_per_s
+        self._stall_after = stall_after
+        self._silence_limit_s = silence_limit_s
+        self._resumed = asyncio.Event()
+        self._messages = 0
+        self._connections: list[tuple[str | None, list[Event]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name=f"sse-{self.name}")
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection and the client; an error of the recorder itself is raised here."""
+        if self._task is None:
+            return
+        task, self._task = self._task, None
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    def resume(self) -> None:
+        """Let a stalled client read on."""
+        self._stall_after = None
+        self._resumed.set()
+
+    def history(self, *, must_reach_head: bool = True) -> ClientHistory:
+        """Return everything recorded so far."""
+        connections = tuple(
+            Connection(cursor, tuple(events)) for cursor, events in self._connections
+        )
+        return ClientHistory(self.name, self.project_id, connections, must_reach_head)
+
+    def events(self, *names: str) -> list[Event]:
+        """Return the events of these names (all, if none is given), over all connections."""
+        return [
+            event
+            for _, events in self._connections
+            for event in events
+            if not names or event.name in names
+        ]
+
+    async def wait_until(self, condition: Callable[[Self], bool], *, timeout_s: float) -> None:
+        """Wait until `condition(client)` holds; raise TimeoutError when it does not in time."""
+
+        def holds() -> bool:
+            if condition(self):
+                return True
+            self._raise_if_ended()
+            return False
+
+        await wait_until(holds, timeout_s=timeout_s, what=f"the wait of client {self.name}")
+
+    async def wait_live(self, *, timeout_s: float = 10.0) -> None:
+        """Wait until the open connection is past its replay."""
+        await self.wait_until(lambda client: client.live, timeout_s=timeout_s)
+
+    async def wait_seq(self, seq: int, *, timeout_s: float = 10.0) -> None:
+        """Wait until a message with at least this seq came, or was announced as not sent."""
+        await self.wait_until(lambda client: client.highest_seq >= seq, timeout_s=timeout_s)
+
+    def _raise_if_ended(self) -> None:
+        if self.failure is not None:
+            raise AssertionError(f"client {self.name} gave up: {self.failure}")
+        if self._task is not None and self._task.done():
+            self._task.result()
+            raise AssertionError(f"client {self.name} has ended")
+
+    async def _run(self) -> None:
+        options = []
+        if self._slow_bytes_per_s is not None or self._stall_after is not None:
+            # Else the system's buffers would read on for the client.
+            options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER_BYTES))
+        # verify=False: loading certificates takes long, and all is plain HTTP here.
+        transport = httpx.AsyncHTTPTransport(verify=False, socket_options=options)
+        timeout = httpx.Timeout(_CONNECT_TIMEOUT_S, read=self._silence_limit_s)
+        async with httpx.AsyncClient(transport=transport, timeout=timeout) as http:
+            while True:
+                await self._connect(http)
+                if self.failure is not None:
+                    return
+                await asyncio.sleep(self.retry_s)
+                self.reconnects += 1
+                self._turn += 1
+
+    async def _connect(self, http: httpx.AsyncClient) -> None:
+        query = {"token": self.token}
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        if self._from_seq is not None:
+            # Repeated at every reconnect, as the URL of an EventSource is: the header wins.
+            query["from_seq"] = str(self._from_seq)
+        if self.cursor is not None:
+            headers["Last-Event-ID"] = self.cursor
+        base_url = self._base_urls[self._turn % len(self._base_urls)]
+        url = f"{base_url}/v1/projects/{self.project_id}/chat/stream?{urlencode(query)}"
+        events: list[Event] = []
+        self._connections.append((self.cursor or query.get("from_seq"), events))
+        try:
+            async with http.stream("GET", url, headers=headers) as response:
+                kind = response.headers.get("content-type", "")
+                if response.status_code != 200 or not kind.startswith("text/event-stream"):
+                    self.failure = f"status {response.status_code}, {kind}"
+                    return
+                if self._slow_bytes_per_s is not None:
+                    assert isinstance(response.stream, httpx.AsyncByteStream)
+                    response.stream = _SlowStream(response.stream, self._slow_bytes_per_s)
+                blocks = EventSource(response).aiter_sse()
+                async with contextlib.aclosing(blocks):
+                    async for block in blocks:
+                        await self._take(block, events)
+        except httpx.TransportError:
+            # A cut, a refusal, silence: an EventSource reconnects after all of them.
+            pass
+        finally:
+            self.live = False
+
+    async def _take(self, block: ServerSentEvent, events: list[Event]) -> None:
+        if block.retry is not None:
+            self.retry_s = block.retry / 1000
+        if block.id:
+            self.cursor = block.id
+        # A block without data is no event; it is kept without a name, for its id.
+        name = block.event if block.data else ""
+        events.append(Event(name, block.id, block.data.encode(), time.monotonic()))
+        if name in ("message.new", "message.replay"):
+            self.highest_seq = max(self.highest_seq, int(block.id or 0))
+            self._messages += 1
+            if self._stall_after is not None and self._messages >= self._stall_after:
+                await self._resumed.wait()
+        elif name == "stream.live":
+            self.live = True
+        elif name in ("replay.end", "stream.reset"):
+            position = msgspec.json.decode(block.data, type=_Position)
+            self.highest_seq = max(position.head_seq, position.live_from_seq - 1)
+
+
+class _SlowStream(httpx.AsyncByteStream):
+    """A response's bytes at no more than so many a second."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, bytes_per_s: float) -> None:
+        self._stream = stream
+        self._bytes_per_s = bytes_per_s
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        piece = max(1, int(self._bytes_per_s / 20))
+        async for data in self._stream:
+            for start in range(0, len(data), piece):
+                part = data[start : start + piece]
+                yield part
+                await asyncio.sleep(len(part) / self._bytes_per_s)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

@@ -1,0 +1,105 @@
+"""A window and a log that answer from lists: the I/O below `Tiers`, and nothing of its decisions.
+
+What happens between a question and its answer is up to the test (`meanwhile`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from streams.errors import LogUnavailable, WindowUnavailable
+from streams.events import Message
+from streams.health import Health
+from streams.ids import MAX_SEQ, EntryId
+from streams.log import Log
+from streams.observer import Observer
+from streams.postgres import Database
+from streams.redis_client import RedisClient
+from streams.replay import Tiers
+from streams.window import Entry, Window
+from tests.support.entries import entry, message
+
+
+class Project:
+    """One project's log and stream as lists, the newest `window_messages` in the stream."""
+
+    def __init__(self, *, window_messages: int = 200) -> None:
+        self.head = 0
+        self.stream: list[EntryId] = []
+        self.redis_answers = True
+        self.postgres_answers = True
+        self.meanwhile: Callable[[], None] = _nothing
+        self.window_reads = 0
+        self.log_reads = 0
+        self._window_messages = window_messages
+        self._given: dict[int, int] = {}
+
+    def append(self, count: int = 1) -> None:
+        """Commit and publish so many messages."""
+        for _ in range(count):
+            self.head += 1
+            self.stream.append(EntryId(self.head, 0))
+        low = EntryId(self.head - self._window_messages + 1, 0)
+        self.stream = [each for each in self.stream if each >= low]
+
+    def append_transient(self) -> EntryId:
+        """Put a transient entry at the end of the stream."""
+        seq = self.stream[-1].seq if self.stream else self.head
+        self._given[seq] = self._given.get(seq, 0) + 1
+        self.stream.append(EntryId(seq, self._given[seq]))
+        return self.stream[-1]
+
+    def flush(self) -> None:
+        """Lose the stream."""
+        self.stream = []
+
+    def tiers(self) -> Tiers:
+        """The real thing over this project's lists."""
+        return Tiers(_ListWindow(self), _ListLog(self), Health(Observer()))
+
+
+def _nothing() -> None:
+    pass
+
+
+class _ListWindow(Window):
+    def __init__(self, project: Project) -> None:
+        super().__init__(cast("RedisClient", None))
+        self._project = project
+
+    async def read_after(self, project_id: str, after: EntryId, *, count: int) -> list[Entry]:
+        project = self._project
+        project.window_reads += 1
+        project.meanwhile()
+        if not project.redis_answers:
+            raise WindowUnavailable("away")
+        found = [entry(each) for each in project.stream if each > after][:count]
+        project.meanwhile()
+        return found
+
+
+class _ListLog(Log):
+    def __init__(self, project: Project) -> None:
+        super().__init__(cast("Database", None))
+        self._project = project
+
+    async def read(
+        self,
+        project_id: str,
+        *,
+        after: int = 0,
+        before: int = MAX_SEQ,
+        limit: int = 200,
+        descending: bool = False,
+    ) -> list[Message]:
+        assert not descending
+        project = self._project
+        project.log_reads += 1
+        project.meanwhile()
+        if not project.postgres_answers:
+            raise LogUnavailable("away")
+        seqs: Sequence[int] = range(after + 1, min(before, project.head + 1))[:limit]
+        found = [message(seq) for seq in seqs]
+        project.meanwhile()
+        return found

@@ -1,0 +1,165 @@
+"""A writer that posts until it is told that its post is in the log, and notes what it was told.
+
+Every attempt of one post has the same `client_msg_id` and the same body; after an error, a
+timeout or a refusal that passes it tries the next address. It judges nothing: that is
+`checker.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import httpx
+import msgspec
+
+from tests.support.api import AppendAnswer
+from tests.support.history import Acknowledgement, Post
+from tests.support.signing import signed_headers
+
+_RETRY_S = 0.1
+_MAX_RETRY_AFTER_S = 1.0
+# What a careless encoder of text, JSON or event streams would trip over. No NUL: Postgres has
+# no text with it.
+_SPICE = ("\n", "\r\n", "\r", "\x0b", "\x1c", "\x85", "\u2028", "\ufeff", "é", "漢", "🧵",
+          "data: x\n\n", ": ", "id: 7\n", '"', "\\", "</script>", "\t", "  ")  # fmt: skip
+
+
+class WriterRefusedError(Exception):
+    """A post was refused for good (a 4xx answer other than 429)."""
+
+
+class Writer:
+    """Posts one message after the other to one project, at most `posts_per_s`.
+
+    `timeout_s` bounds one attempt. `impatience` is the share of attempts that are given up
+    after some milliseconds, as by a caller who goes away in the middle of a post.
+    `filler_bytes` makes every text that much longer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_urls: Sequence[str],
+        project_id: str,
+        user_id: str,
+        *,
+        posts_per_s: float,
+        seed: int = 0,
+        timeout_s: float = 5.0,
+        impatience: float = 0.0,
+        filler_bytes: int = 0,
+        first_url: int = 0,
+    ) -> None:
+        self.name = name
+        self.project_id = project_id
+        self.user_id = user_id
+        self.posts: list[Post] = []
+        self.acknowledgements: list[Acknowledgement] = []
+        self.answers: Counter[str] = Counter()  # every attempt: its status, or its error
+        self._base_urls = list(base_urls)
+        self._turn = first_url
+        self._pause_s = 1 / posts_per_s
+        self._timeout_s = timeout_s
+        self._impatience = impatience
+        self._filler = "x" * filler_bytes
+        self._random = random.Random(f"{seed}-{name}")
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name=f"writer-{self.name}")
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def finish(self, *, timeout_s: float = 30.0) -> None:
+        """Stop after the post under way is acknowledged.
+
+        Raises TimeoutError when it is not in time, `WriterRefusedError` when it never will be.
+        """
+        self._stopping.set()
+        assert self._task is not None
+        async with asyncio.timeout(timeout_s):
+            await asyncio.shield(self._task)
+
+    def raise_if_failed(self) -> None:
+        """Raise what ended the writer before its time, if anything did."""
+        if self._task is not None and self._task.done():
+            self._task.result()
+
+    async def _run(self) -> None:
+        # verify=False: loading certificates takes long, and all is plain HTTP here.
+        async with httpx.AsyncClient(verify=False, trust_env=False) as http:
+            next_s = time.monotonic()
+            while not self._stopping.is_set():
+                post = Post(
+                    self.project_id, self.user_id, f"{self.name}-{len(self.posts)}", self._text()
+                )
+                self.posts.append(post)
+                await self._post_until_acknowledged(http, post)
+                # Late posts are not made up for: after an outage the rate stays what it was.
+                next_s = max(next_s + self._pause_s, time.monotonic())
+                await self._pause(next_s - time.monotonic())
+
+    async def _post_until_acknowledged(self, http: httpx.AsyncClient, post: Post) -> None:
+        body = msgspec.json.encode({"message": post.text, "client_msg_id": post.client_msg_id})
+        while (wait_s := await self._attempt(http, post, body)) is not None:
+            self._turn += 1
+            await asyncio.sleep(wait_s)
+
+    async def _attempt(self, http: httpx.AsyncClient, post: Post, body: bytes) -> float | None:
+        """Post once; return None when it was acknowledged, else the seconds to wait."""
+        target = f"/v1/projects/{self.project_id}/chat/messages"
+        headers = signed_headers("POST", target, self.user_id, body)
+        headers["Content-Type"] = "application/json"
+        limit_s = self._timeout_s
+        if self._random.random() < self._impatience:
+            limit_s = self._random.uniform(0.001, 0.02)
+        url = self._base_urls[self._turn % len(self._base_urls)] + target
+        try:
+            async with asyncio.timeout(limit_s):
+                response = await http.post(url, content=body, headers=headers, timeout=limit_s)
+        except (httpx.TransportError, TimeoutError) as error:
+            self.answers[type(error).__name__] += 1
+            return _RETRY_S
+        self.answers[str(response.status_code)] += 1
+        if response.status_code in (200, 201):
+            answer = msgspec.json.decode(response.content, type=AppendAnswer)
+            self.acknowledgements.append(
+                Acknowledgement(
+                    post, answer.seq, answer.message_id, answer.duplicate, time.monotonic()
+                )
+            )
+            return None
+        if response.status_code == 429 or response.status_code >= 500:
+            retry_after_s = float(response.headers.get("Retry-After", _RETRY_S))
+            return min(retry_after_s, _MAX_RETRY_AFTER_S)
+        raise WriterRefusedError(f"{response.status_code}: {response.text[:300]}")
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+    def _text(self) -> str:
+        words = [f"{self.name} {len(self.posts)}"]
+        words += self._random.choices(_SPICE, k=self._random.randrange(6))
+        if self._random.random() < 0.02:
+            words.append("x" * self._random.randrange(1, 20_000))
+        return " ".join(words) + self._filler
