@@ -76,6 +76,9 @@ class BuildRun:
                 task.cancel()
             await asyncio.gather(self._running, *attendants, return_exceptions=True)
         try:
+            if outcome is not None and self._said is not None:
+                # The last it said, which was still waiting its turn.
+                await self._write(self._said)
             await self._end(outcome)
         except LeaseLost:
             _log.warning("build lost", extra=self._fields)
@@ -147,23 +150,28 @@ class BuildRun:
             said, self._said = self._said, None
             if said is None:
                 continue
-            asked_at = time.monotonic()
             try:
-                await self._builds.report(
-                    self.build,
-                    progress=said.progress,
-                    step=said.step,
-                    message=said.message,
-                    lease_s=self._times.lease_s,
-                )
-                self._leased_until = asked_at + self._times.lease_s
+                await self._write(said)
             except LeaseLost:
                 self.stop("lease lost")
                 return
-            except StreamsError:
-                # Progress is not worth a retry; the lease looks after itself.
-                _log.debug("progress not written", extra=self._fields)
             await asyncio.sleep(REPORT_EVERY_S)
+
+    async def _write(self, said: Progress) -> None:
+        asked_at = time.monotonic()
+        try:
+            await self._builds.report(
+                self.build,
+                progress=said.progress,
+                step=said.step,
+                message=said.message,
+                lease_s=self._times.lease_s,
+            )
+        except Unavailable:
+            # Progress is not worth a retry; the lease looks after itself.
+            _log.debug("progress not written", extra=self._fields)
+        else:
+            self._leased_until = asked_at + self._times.lease_s
 
     async def _keep_lease(self) -> None:
         pause_s = self._times.lease_s / 3

@@ -196,6 +196,9 @@ class EventLog:
         if self._closed:
             return
         self._closed = True
+        # Followers look up and see that it is over.
+        for tail in self.tails.all():
+            tail.notify()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_TIMEOUT_S):
                 await self._appender.drained()

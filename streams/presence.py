@@ -72,7 +72,8 @@ class Presence:
         # Rooms with something due; all others cost nothing.
         self._waiting: set[str] = set()
         self._to_sweep: set[str] = set()
-        self._living: dict[int, set[str]] = {}
+        # The dead processes whose users were looked for, of each shard that we live in.
+        self._dead: dict[int, set[bytes]] = {}
         self._renewed_at = float("-inf")
         self._resynced_at = time.monotonic()
         health.on_redis_return(self._redis_returned)
@@ -82,7 +83,7 @@ class Presence:
         room = self._rooms.get(project_id)
         if room is None:
             room = self._rooms[project_id] = _Room()
-            if keys.shard_of(project_id) not in self._living:
+            if keys.shard_of(project_id) not in self._dead:
                 self._renewed_at = float("-inf")
         count = room.open.get(user_id, 0)
         room.open[user_id] = count + 1
@@ -134,11 +135,13 @@ class Presence:
 
     async def close(self) -> None:
         """Give the sign of life back: the users are gone unless they are elsewhere."""
+        now_ms = int(time.time() * 1000)
         if self._health.redis_up:
             try:
                 async with asyncio.timeout(1):
-                    for shard in self._living:
-                        await self._client.call("HDEL", keys.alive(shard), self._process_id)
+                    for shard in self._dead:
+                        # Run out, not gone: so the others notice.
+                        await self._client.call("HSET", keys.alive(shard), self._process_id, now_ms)
             except (WindowUnavailable, TimeoutError):
                 # It runs out by itself.
                 return
@@ -208,17 +211,17 @@ class Presence:
         for (shard, project_ids), reply in zip(shards.items(), replies, strict=True):
             if isinstance(reply, WindowUnavailable):
                 continue
-            known, *living = reply
-            before = self._living.get(shard, set())
-            self._living[shard] = {process.decode() for process in living}
+            known, *dead = reply
+            before = self._dead.get(shard, set())
+            self._dead[shard] = set(dead)
             if not known:
                 # Redis lost its memory, or we were silent too long: we were forgotten.
                 self._tell_all_again(project_ids)
-            if before - self._living[shard]:
+            if self._dead[shard] - before:
                 self._to_sweep.update(project_ids)
-        for shard in self._living.keys() - shards.keys():
+        for shard in self._dead.keys() - shards.keys():
             # Without users here there is nothing to vouch for.
-            del self._living[shard]
+            del self._dead[shard]
 
     def _tell_all_again(self, project_ids: Sequence[str] | dict[str, _Room]) -> None:
         for project_id in project_ids:

@@ -146,7 +146,7 @@ class Reader:
 
         Raises:
             LogUnavailable: the log is needed and does not answer. The reader has not moved.
-            LogRestored: the reader was further than the log; it now stands at the log's head of then.
+            LogRestored: the reader was further than the log; it now stands at its head of then.
         """
         tail = self._tail
         while True:

@@ -164,18 +164,20 @@ class Tails:
             head = last.seq
         if last is not None and last.seq > head:
             self._publisher.heal(project_id, "replace")
-            last = None
-        position = last if last is not None else EntryId(head, 0)
-        tail = Tail(project_id, last_seq=position.seq, position=position)
+        elif redis_answers and head > 0 and (last is None or last.seq < head):
+            # Committed and not (yet) published: whoever reads the project next heals it.
+            self._publisher.heal(project_id)
+        # A window that is behind is no reason to begin behind: readers start from the head, and
+        # what they missed comes by their cursors.
+        position = last if last is not None and last.seq == head else EntryId(head, 0)
+        tail = Tail(project_id, last_seq=head, position=position)
+        if last is not None and last.seq < head:
+            # But the stream is read from where it stands: a transient entry may come there yet.
+            tail.position = last
         self._held[project_id] = _Held(tail)
         for made, _ in self._watchers:
             made(tail)
         self.lanes.add(tail)
-        if tail.last_seq < head:
-            # Committed and not (yet) published: whoever reads the project next heals it.
-            self.fill(tail)
-        if redis_answers and (last is None or last.seq < head) and head > 0:
-            self._publisher.heal(project_id)
         return tail
 
     # Filling.

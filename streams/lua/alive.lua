@@ -1,28 +1,29 @@
--- Note that a process lives, and learn which do.
+-- Note that a process lives, and learn which have died.
 --
--- KEYS[1]  the living processes of a shard: process → until when (ms)
+-- KEYS[1]  the processes of a shard: process → until when it is believed to live (ms)
 -- ARGV[1]  the process
 -- ARGV[2]  for how long it is believed without a renewal, in milliseconds
 --
 -- Returns {known, process, …}: known is 1 when the process was there and had not run out, then
--- the processes that live, this one among them.
+-- the processes that ran out within the last minute; older ones are forgotten.
 
 local key, process, lasts_ms = KEYS[1], ARGV[1], ARGV[2]
+local REMEMBERED_MS = 60000
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local reply = {0}
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
-  if tonumber(fields[i + 1]) <= now_ms then
+  local left_ms = tonumber(fields[i + 1]) - now_ms
+  if fields[i] == process then
+    reply[1] = left_ms > 0 and 1 or 0
+  elseif left_ms <= -REMEMBERED_MS then
     redis.call('HDEL', key, fields[i])
-  elseif fields[i] == process then
-    reply[1] = 1
-  else
+  elseif left_ms <= 0 then
     reply[#reply + 1] = fields[i]
   end
 end
-reply[#reply + 1] = process
 redis.call('HSET', key, process, string.format('%.0f', now_ms + lasts_ms))
-redis.call('PEXPIRE', key, lasts_ms * 10)
+redis.call('PEXPIRE', key, lasts_ms + REMEMBERED_MS)
 return reply

@@ -33,8 +33,12 @@ class RawResponse:
 
     @property
     def blocks(self) -> list[bytes]:
-        """The whole blocks of the event stream so far, without their empty line."""
-        return self.body.split(b"\n\n")[:-1]
+        """The whole blocks of the event stream so far, without their empty line.
+
+        Without `presence.changed`, which comes at any time and is not of the stream's order.
+        """
+        blocks = self.body.split(b"\n\n")[:-1]
+        return [block for block in blocks if not block.startswith(b"event: presence.changed\n")]
 
     @property
     def names(self) -> list[str]:

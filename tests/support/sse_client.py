@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
@@ -28,7 +27,6 @@ from tests.support.waiting import wait_until
 
 _DEFAULT_RETRY_S = 1.0  # until the stream says `retry:`; browsers take some seconds
 _CONNECT_TIMEOUT_S = 5.0
-_SMALL_BUFFER_BYTES = 65_536
 
 
 class _Position(msgspec.Struct, rename="camel"):
@@ -68,6 +66,7 @@ class SseClient:
         self.highest_seq = from_seq or 0
         self.live = False  # past the replay of the open connection
         self.reconnects = 0
+        self.ends: list[str] = []  # how each connection ended: an error, or the stream's own word
         self.retry_s = _DEFAULT_RETRY_S
         self.failure: str | None = None  # an answer after which an EventSource never comes back
         self._base_urls = list(base_urls)
@@ -150,14 +149,9 @@ class SseClient:
             raise AssertionError(f"client {self.name} has ended")
 
     async def _run(self) -> None:
-        options = []
-        if self._slow_bytes_per_s is not None or self._stall_after is not None:
-            # Else the system's buffers would read on for the client.
-            options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER_BYTES))
-        # verify=False: loading certificates takes long, and all is plain HTTP here.
-        transport = httpx.AsyncHTTPTransport(verify=False, socket_options=options)
         timeout = httpx.Timeout(_CONNECT_TIMEOUT_S, read=self._silence_limit_s)
-        async with httpx.AsyncClient(transport=transport, timeout=timeout) as http:
+        # verify=False: loading certificates takes long, and all is plain HTTP here.
+        async with httpx.AsyncClient(verify=False, trust_env=False, timeout=timeout) as http:
             while True:
                 await self._connect(http)
                 if self.failure is not None:
@@ -191,9 +185,10 @@ class SseClient:
                 async with contextlib.aclosing(blocks):
                     async for block in blocks:
                         await self._take(block, events)
-        except httpx.TransportError:
+            self.ends.append(_last_word(events))
+        except httpx.TransportError as error:
             # A cut, a refusal, silence: an EventSource reconnects after all of them.
-            pass
+            self.ends.append(type(error).__name__)
         finally:
             self.live = False
 
@@ -215,6 +210,11 @@ class SseClient:
         elif name in ("replay.end", "stream.reset"):
             position = msgspec.json.decode(block.data, type=_Position)
             self.highest_seq = max(position.head_seq, position.live_from_seq - 1)
+
+
+def _last_word(events: Sequence[Event]) -> str:
+    said = [event for event in events if event.name in ("stream.closing", "stream.refused")]
+    return f"{said[-1].name} {said[-1].data.decode()}" if said else "ended without a word"
 
 
 class _SlowStream(httpx.AsyncByteStream):

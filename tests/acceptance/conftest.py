@@ -1,0 +1,125 @@
+"""What the acceptance tests share: two service processes on one database and one Redis.
+
+Tests that need other settings, or hurt a server, start their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from typing import NamedTuple, Protocol
+
+import pytest
+
+from service.embedded import PostgresServer, RedisServer
+from tests.support.api import Api
+from tests.support.key_leaks import leaked_keys
+from tests.support.processes import ServiceProcess, service_environment
+from tests.support.signing import token
+from tests.support.waiting import wait_until
+
+_numbers = count(1)
+
+
+class Services(NamedTuple):
+    """Two processes that serve the same projects."""
+
+    a: ServiceProcess
+    b: ServiceProcess
+    database_url: str
+    redis: RedisServer
+
+
+@pytest.fixture(scope="session")
+def shared_url(postgres: PostgresServer, template_database: str) -> str:
+    """URL of the database that the tests share."""
+    return postgres.create_database("accepted", template=template_database)
+
+
+@pytest.fixture(scope="session")
+async def services(
+    shared_url: str, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Services]:
+    """Two running processes with the settings of a test (no limits on posts and streams)."""
+    folder = tmp_path_factory.mktemp("services")
+    environment = service_environment(shared_url, redis_server.url)
+    async with (
+        ServiceProcess("a", folder, environment) as a,
+        ServiceProcess("b", folder, environment) as b,
+    ):
+        yield Services(a, b, shared_url, redis_server)
+
+
+class Project(NamedTuple):
+    """A project of one test: its owner's signed requests, and a token for streams."""
+
+    id: str
+    api: Api
+    token: str
+
+    @property
+    def messages(self) -> str:
+        """Path of its messages."""
+        return f"/v1/projects/{self.id}/chat/messages"
+
+    def stream(self, query: str = "") -> str:
+        """Path of its stream, with the token and more query."""
+        return f"/v1/projects/{self.id}/chat/stream?token={self.token}" + (
+            f"&{query}" if query else ""
+        )
+
+    async def fill(self, total: int, *, text: str = "x") -> None:
+        """Post batches until there are so many messages."""
+        head = (await self.api.history_page(self.id, limit=1)).head_seq
+        while head < total:
+            size = min(500, total - head)
+            body = {"messages": [{"message": f"{text} {head + k}"} for k in range(1, size + 1)]}
+            response = await self.api.request("POST", f"{self.messages}/batch", body)
+            assert response.status_code == 201, response.text
+            head += size
+
+
+class NewProject(Protocol):
+    """Makes one more project, on another process if wanted."""
+
+    async def __call__(self, process: ServiceProcess | None = None) -> Project:
+        """Return it; `owner` owns it."""
+
+
+@pytest.fixture
+async def new_project(request: pytest.FixtureRequest) -> AsyncIterator[NewProject]:
+    """Make projects of the test's own."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make(process: ServiceProcess | None = None) -> Project:
+            process = process or request.getfixturevalue("services").a
+            api = await stack.enter_async_context(Api(process.url, "owner"))
+            project_id = f"acc-{next(_numbers)}"
+            await api.create_project(project_id)
+            return Project(project_id, api, token("owner"))
+
+        yield make
+
+
+@pytest.fixture
+async def project(services: Services, new_project: NewProject) -> Project:
+    """A project of the test's own, on the shared services."""
+    return await new_project(services.a)
+
+
+@pytest.fixture(autouse=True)
+async def no_leaked_keys(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """Every test: only documented keys are left in Redis, each with an expiry."""
+    yield
+    if "redis_server" in request.fixturenames or "services" in request.fixturenames:
+        url = request.getfixturevalue("redis_server").url
+        # A key and its expiry may be two commands.
+        await wait_until(lambda: leaked_keys(url) == [], timeout_s=2, what=f"{leaked_keys(url)}")
+
+
+@pytest.fixture
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis of the test's own, which it may hurt."""
+    with RedisServer(tmp_path_factory.mktemp("redis") / "data") as server:
+        yield server

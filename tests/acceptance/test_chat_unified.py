@@ -1,0 +1,219 @@
+"""PROTOCOL.md §5, mode `plan`: answers of the assistant, streamed and whole, real processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from tests.conftest import StartService
+from tests.support.api import Api
+from tests.support.completions import DONE, Completions, chunk
+from tests.support.history import Event
+from tests.support.processes import ServiceProcess
+from tests.support.signing import token
+from tests.support.sse_client import SseClient
+
+PIECES = [f"word{n} " for n in range(30)]
+TEXT = "".join(PIECES)
+MODEL = {"SEQSTREAM_ASSISTANT_MODEL": "m", "SEQSTREAM_ASSISTANT_KEY": "k" * 40}
+
+
+class Delta(msgspec.Struct, frozen=True, rename="camel"):
+    """The content of a `message.delta`."""
+
+    message_id: str
+    index: int
+    delta: str
+
+
+class _DeltaData(msgspec.Struct, rename="camel"):
+    entry_id: str
+    content: Delta
+
+
+def _settings(server: Completions, **more: str) -> Mapping[str, str]:
+    return {"SEQSTREAM_ASSISTANT_URL": server.url, **MODEL, **more}
+
+
+async def _plan(api: Api, **body: object) -> Any:
+    response = await api.request(
+        "POST", "/v1/chat/unified", {"projectId": "p", "message": "plan it", **body}
+    )
+    assert response.status_code in (200, 201), response.text
+    return response.json() | {"status_code": response.status_code}
+
+
+def _deltas(events: list[Event]) -> list[Delta]:
+    """The pieces of answers, repeats dropped by entryId."""
+    found: dict[str, Delta] = {}
+    for event in events:
+        if event.name == "message.delta":
+            data = msgspec.json.decode(event.data, type=_DeltaData)
+            found.setdefault(data.entry_id, data.content)
+    return list(found.values())
+
+
+def _message(client: SseClient, seq: int) -> Any:
+    (event,) = (e for e in client.events("message.new", "message.replay") if e.event_id == str(seq))
+    return msgspec.json.decode(event.data)
+
+
+def _client(service: ServiceProcess, name: str = "client", from_seq: int = 0) -> SseClient:
+    return SseClient(name, [service.url], "p", token("alice"), from_seq=from_seq)
+
+
+async def test_an_answer_that_is_waited_for(start_service: StartService) -> None:
+    """plan: 201 with both messages; both are committed and broadcast."""
+    async with Completions([*map(chunk, PIECES), DONE]) as server:
+        service = await start_service(_settings(server))
+        async with Api(service.url, "alice") as api, _client(service) as client:
+            await api.create_project("p")
+            await api.post("p", "earlier")
+            made = await _plan(api, client_msg_id="c1")
+            again = await _plan(api, client_msg_id="c1")
+            await client.wait_seq(3)
+            log = await api.log("p")
+    assert (made["status_code"], made["queued"], made["seq"]) == (201, False, 2)
+    assert (made["assistant"]["seq"], made["assistant"]["content"]["text"]) == (3, TEXT)
+    assert made["assistant"] == _message(client, 3) == msgspec.json.decode(log[2].data)
+    assert made["assistant"]["content"]["type"] == "assistant"
+    assert made["assistant"]["parentId"] == made["messageId"]
+    # A repeat brings no second answer, and the first one.
+    assert (again["status_code"], again["assistant"]) == (200, made["assistant"])
+    assert len(log) == 3
+    (asked,) = server.requests
+    assert [turn["content"] for turn in asked["messages"]] == ["earlier", "plan it"]
+
+
+async def test_a_streamed_answer(start_service: StartService) -> None:
+    """stream: answered at once; the pieces, concatenated, are the whole that follows."""
+    async with Completions([*map(chunk, PIECES), DONE]) as server:
+        service = await start_service(_settings(server))
+        async with Api(service.url, "alice") as api, _client(service) as client:
+            await api.create_project("p")
+            made = await _plan(api, stream=True, client_msg_id="c1")
+            again = await _plan(api, stream=True, client_msg_id="c1")
+            await client.wait_seq(2)
+    assert (made["queued"], made.get("assistant")) == (True, None)
+    assert again["assistantMessageId"] == made["assistantMessageId"]
+    whole = _message(client, 2)
+    assert (whole["messageId"], whole["content"]["text"]) == (made["assistantMessageId"], TEXT)
+    deltas = _deltas(client.events())
+    assert [delta.index for delta in deltas] == list(range(len(deltas)))
+    assert {delta.message_id for delta in deltas} == {made["assistantMessageId"]}
+    assert "".join(delta.delta for delta in deltas) == TEXT
+    # Coalesced: many pieces that come at once are few entries.
+    assert len(deltas) < len(PIECES)
+    names = [event.name for event in client.events("message.delta", "message.new")]
+    assert names[-1] == "message.new"
+    assert len(server.requests) == 1
+
+
+async def test_a_client_that_reconnects_in_the_middle_of_an_answer(
+    start_service: StartService,
+) -> None:
+    """Resumable: it gets the pieces it has not seen and the rest, and ends with the same text."""
+    async with Completions([*map(chunk, PIECES), DONE], pause_before=15) as server:
+        service = await start_service(_settings(server))
+        half = "".join(PIECES[:15])
+
+        def has_half(client: SseClient) -> bool:
+            return "".join(delta.delta for delta in _deltas(client.events())) == half
+
+        async with Api(service.url, "alice") as api, _client(service, "stays") as stays:
+            await api.create_project("p")
+            first = _client(service, "first")
+            async with first:
+                await _plan(api, stream=True)
+                await first.wait_until(has_half, timeout_s=10)
+            # Gone, and back with its last event id.
+            async with _client(service, "again", from_seq=int(first.cursor or 0)) as again:
+                await again.wait_live()
+                async with _client(service, "late") as late:
+                    await late.wait_until(has_half, timeout_s=10)
+                    server.go_on.set()
+                    for client in (stays, again, late):
+                        await client.wait_seq(2)
+        for events in (stays.events(), first.events() + again.events(), late.events()):
+            assert "".join(delta.delta for delta in _deltas(events)) == TEXT
+
+
+async def test_an_endpoint_that_fails_is_a_clear_assistant_message(
+    start_service: StartService,
+) -> None:
+    """§5: a clear error as an assistant message, and nothing secret in it."""
+    async with Completions([b"key " + b"k" * 40], status=500) as server:
+        service = await start_service(_settings(server))
+        async with Api(service.url, "alice") as api:
+            await api.create_project("p")
+            made = await _plan(api)
+    answer = made["assistant"]
+    assert answer["content"]["text"] == (
+        "No answer: the assistant's endpoint answered with status 500."
+    )
+    assert answer["metadata"]["response_data"]["type"] == "answer_failed"
+
+
+async def test_the_death_of_the_answering_process_is_told(start_service: StartService) -> None:
+    """An answer ends within a bounded time as a failed assistant message, never as silence."""
+    async with Completions([*map(chunk, PIECES), DONE], pause_before=15) as server:
+        settings = _settings(server, SEQSTREAM_ANSWER_LEASE_SECONDS="1")
+        first = await start_service(settings)
+        second = await start_service(settings)
+        async with Api(first.url, "alice") as api, _client(second) as client:
+            await api.create_project("p")
+            made = await _plan(api, stream=True)
+            await client.wait_until(lambda c: _deltas(c.events()) != [], timeout_s=10)
+            await first.kill()
+            await client.wait_seq(2)
+    whole = _message(client, 2)
+    assert whole["messageId"] == made["assistantMessageId"]
+    assert whole["metadata"]["response_data"]["type"] == "answer_failed"
+
+
+async def test_a_service_that_is_stopped_ends_its_answers(start_service: StartService) -> None:
+    """SIGTERM: an answer under way ends as a failed message, and the process within its 10 s."""
+    async with Completions([*map(chunk, PIECES), DONE], pause_before=15) as server:
+        first = await start_service(_settings(server))
+        second = await start_service(_settings(server))
+        async with Api(first.url, "alice") as api, _client(second) as client:
+            await api.create_project("p")
+            await _plan(api, stream=True)
+            assert await first.terminate() == 0
+            await client.wait_seq(2)
+    assert b"answer_failed" in client.events("message.new", "message.replay")[-1].data
+
+
+async def test_the_built_in_assistant_answers(start_service: StartService) -> None:
+    """Without an endpoint: no network, the same form; many at once."""
+    service = await start_service({})
+    async with Api(service.url, "alice") as api:
+        await api.create_project("p")
+        made = await asyncio.gather(*(_plan(api, client_msg_id=f"c{n}") for n in range(10)))
+    assert all(each["assistant"]["content"]["text"].startswith("You asked") for each in made)
+
+
+async def test_another_users_id_is_refused(start_service: StartService) -> None:
+    """§5: a `userId` in the body that is not the caller: 403; nothing is written."""
+    service = await start_service({})
+    async with Api(service.url, "alice") as api:
+        await api.create_project("p")
+        body = {"projectId": "p", "message": "x", "userId": "bob", "mode": "build"}
+        response = await api.request("POST", "/v1/chat/unified", body)
+        assert (response.status_code, response.json()["code"]) == (403, "FORBIDDEN")
+        assert await api.log("p") == []
+
+
+async def test_build_immediately_means_build(start_service: StartService) -> None:
+    """§5: `buildImmediately: true` means `build`; another content under the same id is 409."""
+    service = await start_service({})
+    async with Api(service.url, "alice") as api:
+        await api.create_project("p")
+        made = await _plan(api, buildImmediately=True, client_msg_id="c1")
+        assert (made["queued"], made["status"]) == (True, "queued")
+        body = {"projectId": "p", "message": "plan it", "client_msg_id": "c1", "mode": "plan"}
+        response = await api.request("POST", "/v1/chat/unified", body)
+        assert (response.status_code, response.json()["code"]) == (409, "IDEMPOTENCY_MISMATCH")

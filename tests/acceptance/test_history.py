@@ -1,0 +1,142 @@
+"""PROTOCOL.md §4: reading the history: bounds, pages, and what may be cached for ever."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from tests.acceptance.conftest import Project, Services
+from tests.support.api import Api
+from tests.support.raw_stream import raw_request
+
+
+async def _page(project: Project, **query: object) -> tuple[list[int], dict[str, object]]:
+    response = await project.api.request("GET", project.messages, query=query)
+    assert response.status_code == 200, response.text
+    page: dict[str, object] = response.json()
+    messages = msgspec.convert(page["messages"], list[dict[str, object]])
+    return [int(str(each["seq"])) for each in messages], page
+
+
+async def test_an_empty_project_has_an_empty_page(project: Project) -> None:
+    """§4: `{messages, headSeq, hasMore, nextAfterSeq}`."""
+    _, page = await _page(project)
+    assert page == {"messages": [], "headSeq": 0, "hasMore": False, "nextAfterSeq": None}
+
+
+@pytest.mark.parametrize(
+    ("query", "seqs", "has_more"),
+    [
+        ({"limit": 3}, [1, 2, 3], True),
+        ({"after_seq": 3, "limit": 3}, [4, 5, 6], True),
+        ({"after_seq": 7, "limit": 3}, [8, 9, 10], False),
+        ({"after_seq": 8, "limit": 3}, [9, 10], False),
+        ({"after_seq": 10}, [], False),
+        ({"after_seq": 99}, [], False),
+        ({"order": "desc", "limit": 3}, [10, 9, 8], True),
+        ({"order": "desc", "before_seq": 4, "limit": 3}, [3, 2, 1], False),
+        ({"order": "desc", "before_seq": 5, "limit": 3}, [4, 3, 2], True),
+        ({"after_seq": 2, "before_seq": 6}, [3, 4, 5], False),
+        ({"after_seq": 2, "before_seq": 6, "limit": 3}, [3, 4, 5], False),
+        ({"after_seq": 2, "before_seq": 7, "limit": 3}, [3, 4, 5], True),
+        ({"order": "desc", "after_seq": 7, "limit": 3}, [10, 9, 8], False),
+        ({"after_seq": 0, "before_seq": 1}, [], False),
+    ],
+)
+async def test_bounds_and_pages(
+    project: Project, query: dict[str, object], seqs: list[int], has_more: bool
+) -> None:
+    """§4: exclusive bounds; `hasMore` speaks of the range that was asked for."""
+    await project.fill(10)
+    found, page = await _page(project, **query)
+    assert found == seqs
+    assert (page["hasMore"], page["headSeq"]) == (has_more, 10)
+
+
+async def test_a_reader_pages_through_to_the_end(project: Project) -> None:
+    """§4: `nextAfterSeq` is where an ascending reader goes on."""
+    await project.fill(23)
+    got, page = await _page(project, limit=5)
+    for _ in range(4):
+        assert page["hasMore"]
+        found, page = await _page(project, after_seq=page["nextAfterSeq"], limit=5)
+        got += found
+    assert not page["hasMore"]
+    assert got == list(range(1, 24))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"limit": 0}, {"limit": 501}, {"limit": "x"}, {"after_seq": -1}, {"before_seq": "1.5"},
+     {"order": "up"}, {"after_seq": 2**60}],
+)  # fmt: skip
+async def test_a_bad_parameter_is_400_and_named(project: Project, query: dict[str, object]) -> None:
+    """§4: details name the field."""
+    response = await project.api.request("GET", project.messages, query=query)
+    error = response.json()
+    assert (response.status_code, error["code"]) == (400, "VALIDATION_FAILED")
+    assert [each["field"] for each in error["details"]] == list(query)
+
+
+async def test_a_message_has_exactly_the_form_of_the_events_data(
+    services: Services, project: Project
+) -> None:
+    """§4: byte for byte."""
+    body = {"message": "a\nb", "client_msg_id": "c", "metadata": {"k": [1, None]}, "parentId": "m"}
+    await project.api.request("POST", project.messages, body)
+    (row,) = await project.api.log(project.id)
+    async with raw_request(services.b.port, project.stream("from_seq=0")) as response:
+        await response.wait_for("stream.live")
+        assert b"\ndata: " + row.data in response.blocks[2]
+
+
+async def test_a_full_page_below_head_may_be_cached_for_ever(project: Project) -> None:
+    """§4: `ETag`, `Cache-Control: private, immutable`; asked again, 304 without a body."""
+    await project.fill(10)
+    query: dict[str, object] = {"after_seq": 2, "limit": 4}
+    response = await project.api.request("GET", project.messages, query=query)
+    assert "private" in response.headers["cache-control"]
+    assert "immutable" in response.headers["cache-control"]
+    tag = response.headers["etag"]
+    again = await project.api.request(
+        "GET", project.messages, query=query, headers={"If-None-Match": tag}
+    )
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+
+
+@pytest.mark.parametrize("query", [{"limit": 50}, {"after_seq": 6, "limit": 4}, {"after_seq": 20}])
+async def test_a_page_that_may_grow_is_not_cached(
+    project: Project, query: dict[str, object]
+) -> None:
+    """§4: only a full page that ends before head."""
+    await project.fill(10)
+    response = await project.api.request("GET", project.messages, query=query)
+    assert "etag" not in response.headers
+    assert "immutable" not in response.headers["cache-control"]
+
+
+async def test_tags_of_different_pages_differ(project: Project) -> None:
+    """A cache must not answer with another page's messages."""
+    await project.fill(10)
+    tags = set()
+    queries: list[dict[str, object]] = [
+        {"limit": 3},
+        {"limit": 4},
+        {"after_seq": 1, "limit": 3},
+        {"order": "desc", "before_seq": 4, "limit": 3},
+    ]
+    for query in queries:
+        response = await project.api.request("GET", project.messages, query=query)
+        tags.add(response.headers["etag"])
+    assert len(tags) == len(queries)
+
+
+async def test_a_stranger_cannot_use_a_tag(services: Services, project: Project) -> None:
+    """§3: access is checked before anything is said of a page."""
+    await project.fill(10)
+    tag = (await project.api.request("GET", project.messages, query={"limit": 4})).headers["etag"]
+    async with Api(services.a.url, "stranger") as stranger:
+        response = await stranger.request(
+            "GET", project.messages, query={"limit": 4}, headers={"If-None-Match": tag}
+        )
+    assert response.status_code == 403

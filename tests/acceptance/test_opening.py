@@ -1,0 +1,200 @@
+"""PROTOCOL.md §6: how a stream opens, as literal bytes over real HTTP."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.acceptance.conftest import Project, Services
+from tests.support.raw_stream import RawResponse, raw_request
+from tests.support.signing import signed_headers, token
+
+
+def _normal(block: bytes) -> bytes:
+    return re.sub(rb'"connectionId":"[0-9a-f]+"', b'"connectionId":"X"', block)
+
+
+def _open(project: Project, cursor: str, head: int, truncated: str, source: str) -> bytes:
+    return (
+        f'event: stream.open\ndata: {{"projectId":"{project.id}","connectionId":"X",'
+        f'"cursor":{cursor},"headSeq":{head},"truncated":{truncated},"source":"{source}"}}'
+    ).encode()
+
+
+def _live(project: Project, head: int) -> bytes:
+    data = f'{{"projectId":"{project.id}","headSeq":{head}}}'
+    return f"event: stream.live\ndata: {data}".encode()
+
+
+async def _opening(
+    services: Services, target: str, headers: dict[str, str] | None = None
+) -> RawResponse:
+    async with raw_request(services.a.port, target, headers=headers) as response:
+        await response.wait_for("stream.live")
+        return response
+
+
+async def test_the_headers(services: Services, project: Project) -> None:
+    """§6: type, no caching, no transformation, no buffering; no compression."""
+    headers = {"Accept": "text/event-stream", "Accept-Encoding": "gzip, br"}
+    async with raw_request(services.a.port, project.stream(), headers=headers) as response:
+        assert response.status == 200
+        assert response.header("content-type") == "text/event-stream"
+        assert response.header("cache-control") == "no-store, no-transform"
+        assert response.header("x-accel-buffering") == "no"
+        assert response.header("content-encoding") is None
+        assert response.header("x-request-id")
+
+
+async def test_without_a_cursor_the_stream_is_live_from_head(
+    services: Services, project: Project
+) -> None:
+    """§6: `retry:`, `id: <head>` with no data, `stream.open`, `stream.live`, and no message."""
+    await project.fill(3)
+    response = await _opening(services, project.stream())
+    assert [_normal(block) for block in response.blocks] == [
+        b"retry: 2000\nid: 3",
+        _open(project, "null", 3, "false", "none"),
+        _live(project, 3),
+    ]
+
+
+async def test_a_replay_stands_between_open_and_live(services: Services, project: Project) -> None:
+    """§6: the missed messages as `message.replay`, oldest first, in the history's very bytes."""
+    await project.fill(4)
+    log = await project.api.log(project.id)
+    response = await _opening(services, project.stream("from_seq=2"))
+    blocks = [_normal(block) for block in response.blocks]
+    assert blocks[0] == b"retry: 2000\nid: 2"
+    assert blocks[1].startswith(_open(project, "2", 4, "false", "")[:-2])
+    assert blocks[2:4] == [
+        b"event: message.replay\nid: %d\ndata: %b" % (row.seq, row.data) for row in log[2:]
+    ]
+    assert blocks[4:] == [_live(project, 4)]
+
+
+async def test_from_seq_0_is_from_the_beginning(services: Services, project: Project) -> None:
+    """§6: `from_seq=0` means from the beginning."""
+    await project.fill(2)
+    response = await _opening(services, project.stream("from_seq=0"))
+    assert response.blocks[0] == b"retry: 2000\nid: 0"
+    assert response.names.count("message.replay") == 2
+
+
+@pytest.mark.parametrize("query", ["last_event_id=2", "from_seq=2"])
+async def test_the_cursor_may_be_in_the_query(
+    services: Services, project: Project, query: str
+) -> None:
+    """§6: else the query `last_event_id` or `from_seq`."""
+    await project.fill(3)
+    response = await _opening(services, project.stream(query))
+    assert response.blocks[0] == b"retry: 2000\nid: 2"
+
+
+async def test_the_header_wins_over_the_query(services: Services, project: Project) -> None:
+    """§6: a reconnecting EventSource repeats its old URL."""
+    await project.fill(3)
+    response = await _opening(services, project.stream("from_seq=0"), {"Last-Event-ID": "2"})
+    assert response.blocks[0] == b"retry: 2000\nid: 2"
+    assert response.names.count("message.replay") == 1
+
+
+async def test_more_than_200_missed_are_announced(services: Services, project: Project) -> None:
+    """§6: `replay.end` with the range, as literal bytes, then live after head."""
+    await project.fill(450)
+    async with raw_request(services.a.port, project.stream("from_seq=100")) as response:
+        await response.wait_for("stream.live")
+        blocks = response.blocks
+        assert response.names.count("message.replay") == 200
+        assert blocks[-2].startswith(b"event: replay.end\ndata: {")
+        expected = f'"projectId":"{project.id}","lastReplayedSeq":300,"liveFromSeq":451,"hasMore":true'
+        assert expected.encode() in blocks[-2]
+        assert blocks[-1] == _live(project, 450)
+        await project.fill(451)
+        await response.wait_for("message.new")
+        assert response.blocks[-1].startswith(b"event: message.new\nid: 451\n")
+
+
+@pytest.mark.parametrize(
+    ("cursor", "reason"),
+    [
+        ("garbage", "invalid_cursor"), ("-1", "invalid_cursor"), ("1-0", "invalid_cursor"),
+        ("1.5", "invalid_cursor"), ("007", "invalid_cursor"), ("9" * 30, "invalid_cursor"),
+        ("4", "cursor_ahead"), ("9007199254740991", "cursor_ahead"),
+    ],
+)  # fmt: skip
+async def test_an_unusable_cursor_is_told(
+    services: Services, project: Project, cursor: str, reason: str
+) -> None:
+    """§6: `stream.reset`, then live from head; the new cursor stands in the first block."""
+    await project.fill(3)
+    async with raw_request(
+        services.a.port, project.stream(), headers={"Last-Event-ID": cursor}
+    ) as response:
+        await response.wait_for("stream.live")
+        data = f'{{"projectId":"{project.id}","reason":"{reason}","headSeq":3}}'
+        assert [_normal(block) for block in response.blocks] == [
+            b"retry: 2000\nid: 3",
+            _open(project, "null", 3, "false", "none"),
+            f"event: stream.reset\ndata: {data}".encode(),
+            _live(project, 3),
+        ]
+        await project.fill(4)
+        await response.wait_for("message.new")
+
+
+async def test_an_empty_cursor_counts_as_none(services: Services, project: Project) -> None:
+    """§6: a browser that has none may send an empty header."""
+    await project.fill(2)
+    response = await _opening(services, project.stream("from_seq="), {"Last-Event-ID": ""})
+    assert response.names == ["stream.open", "stream.live"]
+
+
+async def test_a_live_message_is_framed_with_its_seq(services: Services, project: Project) -> None:
+    """§6: `message.new`, id seq, and as data the very bytes of the history."""
+    async with raw_request(services.b.port, project.stream()) as response:
+        await response.wait_for("stream.live")
+        await project.api.post(project.id, "line one\nline two\r\u2028 ")
+        await response.wait_for("message.new")
+        (row,) = await project.api.log(project.id)
+        assert response.blocks[-1] == b"event: message.new\nid: 1\ndata: " + row.data
+
+
+async def test_a_signed_request_opens_a_stream(services: Services, project: Project) -> None:
+    """§3: a trusted proxy speaks for its user."""
+    target = f"/v1/projects/{project.id}/chat/stream?from_seq=0"
+    response = await _opening(services, target, signed_headers("GET", target, "owner"))
+    assert response.status == 200
+
+
+@pytest.mark.parametrize("header", ["Authorization", "Cookie"])
+async def test_a_token_in_a_header_opens_a_stream(
+    services: Services, project: Project, header: str
+) -> None:
+    """§3: `Authorization: Bearer`, or the cookie `seqstream_token`."""
+    value = {"Authorization": f"Bearer {project.token}", "Cookie": f"seqstream_token={project.token}"}
+    target = f"/v1/projects/{project.id}/chat/stream"
+    response = await _opening(services, target, {header: value[header]})
+    assert response.status == 200
+
+
+async def test_what_must_not_be_retried_is_an_http_error(
+    services: Services, project: Project
+) -> None:
+    """§6: only 401, 403 and 400: EventSource gives up for ever on any status but 200."""
+    base = f"/v1/projects/{project.id}/chat/stream"
+    for target, status in [
+        (base, 401),
+        (f"{base}?token=bad", 401),
+        (f"{base}?token={token('owner', ttl_s=-5)}", 401),
+        (f"{base}?token={token('stranger')}", 403),
+        (f"{base}?token={token('owner', projects=['other'])}", 403),
+        (f"{base}?token={token('owner', scope='write')}", 403),
+        (f"/v1/projects/no-such/chat/stream?token={project.token}", 403),
+        (f"/v1/projects/b%20d/chat/stream?token={project.token}", 400),
+    ]:
+        headers = {"Accept": "text/event-stream"}
+        async with raw_request(services.a.port, target, headers=headers) as response:
+            assert response.status == status, target
+            assert response.header("content-type") == "application/json"

@@ -1,0 +1,184 @@
+"""PROTOCOL.md §6, shutdown, and several processes behind one socket."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import httpx
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from service.embedded import free_port
+from tests.acceptance.conftest import NewProject, Services
+from tests.support.api import Api
+from tests.support.processes import ROOT, ServiceProcess, service_environment
+from tests.support.raw_stream import raw_request
+from tests.support.sse_client import SseClient
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+async def ending(
+    services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ServiceProcess]:
+    """A process on the shared servers, to be ended."""
+    environment = service_environment(services.database_url, services.redis.url)
+    async with ServiceProcess("ending", tmp_path_factory.mktemp("ending"), environment) as process:
+        yield process
+
+
+async def test_on_sigterm_streams_say_goodbye_and_the_status_is_0(
+    ending: ServiceProcess, new_project: NewProject
+) -> None:
+    """§6: `stream.closing` with a `retry:` spread over a few seconds; exit 0 within 10 s."""
+    project = await new_project(ending)
+    async with (
+        raw_request(ending.port, project.stream()) as one,
+        raw_request(ending.port, project.stream()) as two,
+        raw_request(ending.port, project.stream()) as three,
+    ):
+        streams = (one, two, three)
+        for stream in streams:
+            await stream.wait_for("stream.live")
+        ending.signal(signal.SIGTERM)
+        assert await ending.wait_end(timeout_s=10) == 0
+        delays = set()
+        for stream in streams:
+            await stream.wait_end()
+            assert stream.blocks[-1] == (
+                b'event: stream.closing\ndata: {"reason":"shutdown","reconnect":true}'
+            )
+            delays.add(int(stream.blocks[-2].removeprefix(b"retry: ")))
+        assert len(delays) > 1
+        assert max(delays) <= 5000
+
+
+async def test_posts_under_way_are_answered(
+    ending: ServiceProcess, services: Services, new_project: NewProject
+) -> None:
+    """§6: finishes what is being committed and published."""
+    project = await new_project(ending)
+    async with SseClient("p", [services.b.url], project.id, project.token) as client:
+        await client.wait_live()
+        posts = [
+            asyncio.create_task(project.api.post(project.id, "x", f"c{number}"))
+            for number in range(40)
+        ]
+        await wait_until(lambda: any(post.done() for post in posts), what="the first answer")
+        ending.signal(signal.SIGTERM)
+        results = await asyncio.gather(*posts, return_exceptions=True)
+        assert await ending.wait_end(timeout_s=10) == 0
+        answered = {each.seq for each in results if not isinstance(each, BaseException)}
+        refused = [each for each in results if isinstance(each, BaseException)]
+        # A connection that was not yet accepted may be refused; an accepted post is answered.
+        assert all(isinstance(each, httpx.TransportError) for each in refused), refused
+        async with Api(services.b.url, "owner") as other:
+            head = (await other.history_page(project.id, limit=1)).head_seq
+        assert answered == set(range(1, head + 1))
+        await client.wait_seq(head)
+
+
+async def test_with_a_stream_that_reads_nothing_it_still_ends_in_time(
+    ending: ServiceProcess, new_project: NewProject
+) -> None:
+    """§6: exits 0 within 10 s, whatever the clients do."""
+    project = await new_project(ending)
+    async with SseClient(
+        "s", [ending.url], project.id, project.token, from_seq=0, stall_after=1
+    ) as client:
+        await client.wait_live()
+        for _ in range(6):
+            body = {"messages": [{"message": "x" * 60_000}] * 15}
+            await project.api.request("POST", f"{project.messages}/batch", body)
+        ending.signal(signal.SIGTERM)
+        assert await ending.wait_end(timeout_s=10) == 0
+
+
+# Several processes behind one socket.
+
+
+class _Workers:
+    """`seqstream serve --workers 2`."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._environment = dict(environment)
+        self._log = folder / "workers.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "service.cli", "serve", "--port", str(self.port),
+                 "--workers", "2"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT,
+                env=self._environment, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    def worker_pids(self) -> list[int]:
+        """The ids of the processes that serve."""
+        return [child.pid for child in psutil.Process(self.process.pid).children()]
+
+    async def ready(self) -> None:
+        async def answers() -> bool:
+            assert self.process.poll() is None, self._log.read_text()
+            try:
+                async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+                    return (await http.get(f"{self.url}/health/ready")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await wait_until(answers, timeout_s=30, what="an answer")
+
+    async def end(self) -> int:
+        """SIGTERM, and the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        await wait_until(lambda: self.process.poll() is not None, timeout_s=15, what="the end")
+        return self.process.returncode
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            for pid in self.worker_pids():
+                psutil.Process(pid).kill()
+            self.process.kill()
+            self.process.wait(10)
+
+
+async def test_two_workers_serve_and_outlive_the_death_of_one(
+    services: Services, tmp_path: Path, new_project: NewProject
+) -> None:
+    """§7: `serve --workers`: one address, each worker started again when it dies."""
+    environment = service_environment(services.database_url, services.redis.url)
+    workers = _Workers(tmp_path, environment)
+    project = await new_project(services.a)
+    workers.start()
+    try:
+        await workers.ready()
+        await wait_until(lambda: len(workers.worker_pids()) == 2, what="two workers")
+        before = set(workers.worker_pids())
+        async with SseClient("w", [workers.url], project.id, project.token) as client:
+            await client.wait_live()
+            psutil.Process(min(before)).kill()
+            await wait_until(
+                lambda: len(set(workers.worker_pids()) - {min(before)}) == 2,
+                timeout_s=20, what="another worker",
+            )  # fmt: skip
+            await project.fill(3)
+            await client.wait_seq(3)
+        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+            metrics = (await http.get(f"{workers.url}/metrics")).text
+        assert "\nmessages_appended_total " in metrics
+        assert await workers.end() == 0
+    finally:
+        workers.kill()

@@ -1,0 +1,24 @@
+"""All faults, in the order in which they are run and shown."""
+
+from __future__ import annotations
+
+from tests.faults import (
+    client_faults,
+    double_faults,
+    machine_faults,
+    network_faults,
+    postgres_faults,
+    process_faults,
+    redis_faults,
+)
+from tests.faults.scenario import Fault
+
+ALL: list[Fault] = [
+    *client_faults.FAULTS,
+    *redis_faults.FAULTS,
+    *postgres_faults.FAULTS,
+    *process_faults.FAULTS,
+    *network_faults.FAULTS,
+    *machine_faults.FAULTS,
+    *double_faults.FAULTS,
+]

@@ -1,0 +1,139 @@
+"""Postgres restarts, crashes, fills up, refuses connections or commits, or is made to wait.
+
+While it is away posts fail clearly and are tried again; nothing that was acknowledged is lost,
+nothing is numbered twice, and open streams stay open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import asyncpg
+
+from tests.faults.scenario import Fault, Scene
+from tests.faults.world import Plan
+
+_OWN = Plan(own_postgres=True)
+_FEW_CONNECTIONS = 40
+
+
+async def restarted(scene: Scene) -> None:
+    """End in good order, stay away for a while, start again."""
+    await asyncio.to_thread(scene.world.postgres.stop)
+    await scene.last()
+    await asyncio.to_thread(scene.world.postgres.start)
+    await scene.last(0.5)
+
+
+async def killed(scene: Scene) -> None:
+    """SIGKILL to all of its processes, then recovery from its own log."""
+    await asyncio.to_thread(scene.world.postgres.kill)
+    await scene.last()
+    await asyncio.to_thread(scene.world.postgres.start)
+    await scene.last(0.5)
+
+
+async def connections_terminated(scene: Scene) -> None:
+    """An administrator ends all sessions, again and again."""
+    for _ in range(8):
+        await _terminate_all(scene)
+        await scene.last(1 / 8)
+
+
+async def connection_limit(scene: Scene) -> None:
+    """Others hold all connections when the services need new ones."""
+    async with AsyncExitStack() as stack:
+        connections: list[asyncpg.Connection] = []
+        url = scene.world.postgres.database_url("postgres")
+
+        async def take() -> None:
+            connection = await asyncpg.connect(url, timeout=5)
+            stack.push_async_callback(connection.close, timeout=5)
+            connections.append(connection)
+
+        await take()
+        for _ in range(5):
+            # As fast as the services' own connections end, others have taken them.
+            await connections[0].execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+                scene.world.database,
+            )
+            try:
+                for _ in range(_FEW_CONNECTIONS):
+                    await take()
+            except asyncpg.TooManyConnectionsError:
+                pass
+            await scene.last(1 / 5)
+        scene.notes.append(f"{len(connections)} of {_FEW_CONNECTIONS} connections held by others")
+    await scene.last(0.5)
+
+
+async def commits_fail(scene: Scene) -> None:
+    """A third of all commits fail at the very end, when every seq was given out."""
+    await scene.world.psql(
+        """
+        CREATE FUNCTION fault_fail_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF random() < 0.3 THEN
+                RAISE EXCEPTION 'this commit was chosen to fail' USING ERRCODE = '40001';
+            END IF;
+            RETURN NULL;
+        END $$
+        """
+    )
+    await scene.world.psql(
+        "CREATE CONSTRAINT TRIGGER fault_fail_commit AFTER INSERT ON messages"
+        " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fault_fail_commit()"
+    )
+    await scene.last()
+    await scene.world.psql("DROP TRIGGER fault_fail_commit ON messages")
+
+
+async def read_only(scene: Scene) -> None:
+    """Writes are refused, as after a switch to a standby."""
+    database = scene.world.database
+    for value in ("on", "off"):
+        # From another database: this one's sessions could not turn it off again.
+        await asyncio.to_thread(
+            scene.world.postgres.psql,
+            f'ALTER DATABASE "{database}" SET default_transaction_read_only = {value}',
+        )
+        await _terminate_all(scene)
+        await scene.last(0.7)
+
+
+async def row_locked(scene: Scene) -> None:
+    """Someone else holds the lock that every append needs."""
+    connection = await asyncpg.connect(
+        scene.world.postgres.database_url(scene.world.database), timeout=5
+    )
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT * FROM projects FOR UPDATE")
+            await scene.last()
+    finally:
+        await connection.close(timeout=5)
+
+
+async def _terminate_all(scene: Scene) -> None:
+    await asyncio.to_thread(
+        scene.world.postgres.psql,
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        f" WHERE datname = '{scene.world.database}' AND pid <> pg_backend_pid()",
+    )
+
+
+FAULTS = [
+    Fault("postgres restarted", restarted, _OWN),
+    Fault("postgres killed", killed, _OWN),
+    Fault("postgres sessions terminated", connections_terminated),
+    Fault(
+        "postgres at its connection limit",
+        connection_limit,
+        Plan(own_postgres=True, postgres_settings={"max_connections": str(_FEW_CONNECTIONS)}),
+    ),
+    Fault("postgres commits fail", commits_fail),
+    Fault("postgres read-only", read_only),
+    Fault("postgres row locked by another", row_locked, length_s=8.0),
+]

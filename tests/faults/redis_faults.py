@@ -1,0 +1,186 @@
+"""Redis dies, forgets, freezes, fills up, goes back in time, or lies about its contents.
+
+G2 and G7 of PROTOCOL.md: none of it fails a post, ends a stream, or costs a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import redis.asyncio as redis
+
+from tests.faults.scenario import Fault, Scene
+from tests.faults.world import Plan, RedisKind
+from tests.support.redis_topology import redis_cli
+
+_STREAMS = "seqstream:*:stream:*"
+
+
+def _client(scene: Scene) -> redis.Redis:
+    return redis.Redis.from_url(scene.world.redis.url, socket_timeout=5, protocol=2)
+
+
+async def _start_again(scene: Scene) -> None:
+    await asyncio.to_thread(scene.world.redis.start)
+
+
+async def killed(scene: Scene) -> None:
+    """Die, stay away, and come back empty."""
+    await asyncio.to_thread(scene.world.redis.kill)
+    await scene.last()
+    await _start_again(scene)
+    await scene.last(0.5)
+
+
+async def stopped(scene: Scene) -> None:
+    """End in good order and stay away for long."""
+    await asyncio.to_thread(scene.world.redis.stop)
+    await scene.last()
+    await _start_again(scene)
+    await scene.last(0.5)
+
+
+async def flushed(scene: Scene) -> None:
+    """FLUSHALL, again and again, under load."""
+    for _ in range(10):
+        await redis_cli(scene.world.redis, "FLUSHALL")
+        await scene.last(0.1)
+
+
+async def frozen(scene: Scene) -> None:
+    """SIGSTOP: connections stay open and nothing is answered; then it goes on with old requests."""
+    os.kill(scene.world.redis.pid, signal.SIGSTOP)
+    await scene.last()
+    os.kill(scene.world.redis.pid, signal.SIGCONT)
+    await scene.last(0.3)
+
+
+async def out_of_memory(scene: Scene) -> None:
+    """`maxmemory` reached with `noeviction`: reads are answered, writes refused."""
+    await redis_cli(scene.world.redis, "CONFIG", "SET", "maxmemory", "1")
+    await scene.last()
+    await redis_cli(scene.world.redis, "CONFIG", "SET", "maxmemory", "0")
+    await scene.last(0.3)
+
+
+async def evicting(scene: Scene) -> None:
+    """`maxmemory` reached with `allkeys-random`: any stream may vanish at any time."""
+    await redis_cli(scene.world.redis, "CONFIG", "SET", "maxmemory-policy", "allkeys-random")
+    await redis_cli(scene.world.redis, "CONFIG", "SET", "maxmemory", "1")
+    await scene.last()
+    await redis_cli(scene.world.redis, "CONFIG", "SET", "maxmemory", "0")
+
+
+async def restored_from_old_state(scene: Scene) -> None:
+    """Streams go back to what they were some seconds ago, as from a backup."""
+    async with _client(scene) as client:
+        keys = [key async for key in client.scan_iter(match=_STREAMS)]
+        old = {key: await client.dump(key) for key in keys}
+        for _ in range(3):
+            await scene.last(0.25)
+            for key, dump in old.items():
+                assert dump is not None
+                await client.restore(key, 0, dump, replace=True)
+        await scene.last(0.25)
+
+
+async def connections_killed(scene: Scene) -> None:
+    """Every connection is closed by the server, again and again."""
+    for _ in range(8):
+        await redis_cli(scene.world.redis, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await scene.last(1 / 8)
+
+
+async def entries_removed(scene: Scene) -> None:
+    """Someone deletes single entries, trims, and deletes whole streams."""
+    async with _client(scene) as client:
+        for turn in range(12):
+            async for key in client.scan_iter(match=_STREAMS):
+                entries = await client.xrange(key)
+                if turn % 4 == 3:
+                    await client.delete(key)
+                elif turn % 4 == 2:
+                    await client.xtrim(key, maxlen=3, approximate=False)
+                elif entries:
+                    chosen = scene.random.sample(entries, min(5, len(entries)))
+                    await client.xdel(key, *(entry_id for entry_id, _ in chosen if entry_id))
+            await scene.last(1 / 12)
+
+
+async def scripts_flushed(scene: Scene) -> None:
+    """SCRIPT FLUSH: what is called by its SHA is not there any more."""
+    for _ in range(8):
+        await redis_cli(scene.world.redis, "SCRIPT", "FLUSH")
+        await scene.last(1 / 8)
+
+
+async def failed_over_to_lagging_replica(scene: Scene) -> None:
+    """The replica is behind when Sentinel makes it the primary."""
+    topology = scene.world.topology
+    assert topology is not None
+    os.kill(topology.replica.pid, signal.SIGSTOP)
+    await scene.last(0.5)
+    # Not all at once: what the frozen replica has not read is lost with the primary's buffers.
+    await asyncio.to_thread(topology.primary.kill)
+    os.kill(topology.replica.pid, signal.SIGCONT)
+    await topology.wait_failover()
+    await scene.last(0.5)
+
+
+async def old_primary_returns(scene: Scene) -> None:
+    """A primary that was frozen returns after the failover and is made a replica."""
+    topology = scene.world.topology
+    assert topology is not None
+    os.kill(topology.primary.pid, signal.SIGSTOP)
+    await topology.wait_failover()
+    await scene.last(0.5)
+    os.kill(topology.primary.pid, signal.SIGCONT)
+    await scene.last(0.5)
+
+
+async def replica_promoted_late(scene: Scene) -> None:
+    """The address leads to a replica that refuses writes for a while, until it is promoted."""
+    topology, proxy = scene.world.topology, scene.world.redis_proxy
+    assert topology is not None
+    assert proxy is not None
+    await asyncio.to_thread(topology.primary.kill)
+    proxy.target_port = topology.replica.port
+    proxy.cut()
+    await scene.last()
+    await topology.promote()
+    await scene.last(0.5)
+
+
+FAULTS = [
+    Fault("redis killed, back empty", killed, silence_s=1.0),
+    Fault("redis stopped", stopped, length_s=20.0, short_s=2.0, silence_s=1.0),
+    Fault("redis FLUSHALL under load", flushed, silence_s=1.0),
+    Fault("redis frozen (SIGSTOP)", frozen, length_s=5.0, short_s=2.5),
+    Fault("redis out of memory", out_of_memory, silence_s=1.0),
+    Fault("redis evicting", evicting, silence_s=1.0),
+    Fault("redis restored from old state", restored_from_old_state, silence_s=1.0),
+    Fault("redis connections killed", connections_killed, silence_s=1.0),
+    Fault("redis entries removed", entries_removed, silence_s=1.0),
+    Fault("redis scripts flushed", scripts_flushed, silence_s=1.0),
+    Fault(
+        "redis failed over to a lagging replica",
+        failed_over_to_lagging_replica,
+        Plan(redis=RedisKind.SENTINEL),
+        length_s=4.0,
+        silence_s=1.0,
+    ),
+    Fault(
+        "redis primary frozen, failed over, back",
+        old_primary_returns,
+        Plan(redis=RedisKind.SENTINEL),
+        length_s=4.0,
+    ),
+    Fault(
+        "redis replica promoted late",
+        replica_promoted_late,
+        Plan(redis=RedisKind.REPLICATED),
+        silence_s=1.0,
+    ),
+]

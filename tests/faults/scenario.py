@@ -1,0 +1,234 @@
+"""One fault from its beginning to the verdict.
+
+Load begins; the fault happens; load goes on for a while and ends; everyone catches up; the log
+is read back twice (over HTTP and from Postgres) and the checker compares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from tests.faults.load import OWNER, PROJECT, Load, Size, longest_delay_s, longest_silence_s
+from tests.faults.window_check import check_window
+from tests.faults.world import Plan, SharedPostgres, World
+from tests.support.api import Api
+from tests.support.checker import Kind, check
+from tests.support.history import LogRow
+from tests.support.processes import ServiceProcess
+
+_SETTLE_TIMEOUT_S = 30.0
+_READ_TIMEOUT_S = 20.0
+_SHOWN_CHARACTERS = 2000
+# What asyncio, Python or a framework writes when an error reached nobody.
+_UNHANDLED = re.compile(r"Traceback \(most recent call last\)|never retrieved|never awaited")
+
+
+@dataclass
+class Scene:
+    """What a fault gets: the world, its users, how long to last, and its own random numbers."""
+
+    world: World
+    load: Load
+    length_s: float
+    random: random.Random
+    notes: list[str] = field(default_factory=list)
+
+    async def last(self, share: float = 1.0) -> None:
+        """Let the load go on for the fault's length, or a share of it."""
+        await asyncio.sleep(self.length_s * share)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A named fault. `length_s` is how long it lasts in full, `short_s` in `make test`.
+
+    `silence_s` is the most that PROTOCOL.md or the issue allow between an acknowledgement and
+    the message's arrival while the fault lasts, None when it promises no time.
+    `unavailable` says why it cannot be done on this machine, if it cannot.
+    """
+
+    name: str
+    inject: Callable[[Scene], Awaitable[None]]
+    plan: Plan = field(default_factory=Plan)
+    length_s: float = 5.0
+    short_s: float = 1.5
+    silence_s: float | None = None
+    size: Size | None = None
+    unavailable: Callable[[], str | None] = lambda: None
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What came of one fault. All counts of wrong things must be 0 and `failures` empty."""
+
+    fault: str
+    seed: int
+    length_s: float
+    clients: int
+    posts_per_s: float
+    acknowledged: int
+    in_log: int
+    delivered: int
+    announced_unsent: int
+    reconnects: int
+    longest_silence_s: float
+    longest_delay_s: float
+    allowed_delay_s: float | None
+    caught_up_s: float
+    lost: int
+    repeated: int
+    reordered: int
+    changed: int
+    other: int
+    violations: list[str]
+    failures: list[str]
+    notes: list[str]
+    answers: dict[str, int]  # of posts: by status or error
+    ends: dict[str, int]  # of streams: by error or the stream's last word
+
+    @property
+    def ok(self) -> bool:
+        """Whether every guarantee held."""
+        return not self.violations and not self.failures
+
+
+async def run_fault(
+    fault: Fault,
+    folder: Path,
+    shared: SharedPostgres,
+    *,
+    size: Size,
+    length_s: float,
+    seed: int,
+    before_s: float = 0.5,
+    after_s: float = 0.5,
+) -> Result:
+    """Start a world, let the fault happen in it under load, and judge."""
+    async with (
+        World(fault.plan, folder, shared, seed=seed) as world,
+        Load(world, fault.size or size, seed=seed) as load,
+    ):
+        scene = Scene(world, load, length_s, random.Random(f"{seed}-{fault.name}"))
+        await asyncio.sleep(before_s)
+        failures: list[str] = []
+        try:
+            await fault.inject(scene)
+        except (AssertionError, TimeoutError) as error:
+            failures.append(f"{fault.name}: {error or type(error).__name__}")
+        await load.join()
+        await asyncio.sleep(after_s)
+        failures += await load.stop_writing(timeout_s=_SETTLE_TIMEOUT_S)
+        settling_s = time.monotonic()
+        log = await _read_log(world, failures)
+        failures += await load.settle(len(log), timeout_s=_SETTLE_TIMEOUT_S)
+        settled_s = time.monotonic()
+        failures += [f"{c.name} gave up: {c.failure}" for c in load.clients if c.failure]
+        for client in load.clients:
+            await client.close()
+        failures += await check_window(world, PROJECT, log)
+        failures += await _end_services(world)
+        return _judge(fault, scene, seed, log, failures, caught_up_s=settled_s - settling_s)
+
+
+async def _read_log(world: World, failures: list[str]) -> list[LogRow]:
+    rows: list[LogRow] = []
+    deadline_s = time.monotonic() + _READ_TIMEOUT_S
+    for turn in range(1000):
+        service = world.services[turn % len(world.services)]
+        try:
+            async with Api(service.url, OWNER) as api:
+                rows = await api.log(PROJECT)
+                break
+        except (httpx.TransportError, httpx.HTTPStatusError) as error:
+            if time.monotonic() > deadline_s:
+                failures.append(f"the history cannot be read: {error!r}")
+                break
+            await asyncio.sleep(0.1)
+    stored = await world.psql(
+        "SELECT seq || ' ' || id || ' ' || coalesce(client_msg_id, '') FROM messages"
+        f" WHERE project_id = '{PROJECT}' ORDER BY seq"
+    )
+    read = [f"{row.seq} {row.message_id} {row.client_msg_id or ''}" for row in rows]
+    if stored.splitlines() != read:
+        failures.append("the history API and Postgres do not have the same log")
+    return rows
+
+
+async def _end_services(world: World) -> list[str]:
+    """Ask every process to end; return which did not end well (PROTOCOL §6: 0 within 10 s)."""
+
+    async def end(service: ServiceProcess) -> str | None:
+        try:
+            status = await service.terminate()
+        except TimeoutError:
+            return f"{service.name} ignored SIGTERM"
+        return None if status == 0 else f"{service.name} ended with {status}"
+
+    running = [service for service in world.services if service.is_running()]
+    ends = await asyncio.gather(*(end(service) for service in running))
+    return [end for end in ends if end is not None]
+
+
+def _judge(
+    fault: Fault,
+    scene: Scene,
+    seed: int,
+    log: list[LogRow],
+    failures: list[str],
+    *,
+    caught_up_s: float,
+) -> Result:
+    load = scene.load
+    acks = [ack for writer in load.writers for ack in writer.acknowledgements]
+    report = check(
+        posts=[post for writer in load.writers for post in writer.posts],
+        acknowledgements=acks,
+        clients=[client.history() for client in load.clients],
+        log=log,
+    )
+    for service in scene.world.services:
+        lines = service.log_path.read_text(errors="replace").splitlines()
+        unhandled = [line for line in lines if _UNHANDLED.search(line)]
+        if unhandled:
+            first = unhandled[0][:_SHOWN_CHARACTERS]
+            failures.append(f"{len(unhandled)} unhandled errors in {service.name}'s log: {first}")
+    answers: Counter[str] = Counter()
+    for writer in load.writers:
+        answers += writer.answers
+    counted = (Kind.LOST, Kind.UNANNOUNCED, Kind.REPEATED, Kind.REORDERED, Kind.CHANGED)
+    return Result(
+        fault=fault.name,
+        seed=seed,
+        length_s=scene.length_s,
+        clients=len(load.clients),
+        posts_per_s=load.size.posts_per_s,
+        acknowledged=report.acknowledged,
+        in_log=len(log),
+        delivered=report.delivered,
+        announced_unsent=report.announced,
+        reconnects=sum(client.reconnects for client in load.clients),
+        longest_silence_s=longest_silence_s(load.steady, load.began_s, load.ended_s),
+        longest_delay_s=longest_delay_s(load.steady, {ack.seq: ack.at_s for ack in acks}),
+        allowed_delay_s=fault.silence_s,
+        caught_up_s=caught_up_s,
+        lost=report.count(Kind.LOST, Kind.UNANNOUNCED, Kind.ACK_MISSING),
+        repeated=report.count(Kind.REPEATED, Kind.LOG_REPEAT, Kind.ACK_TWICE),
+        reordered=report.count(Kind.REORDERED),
+        changed=report.count(Kind.CHANGED),
+        other=len(report.violations)
+        - report.count(*counted, Kind.ACK_MISSING, Kind.LOG_REPEAT, Kind.ACK_TWICE),
+        violations=[str(violation) for violation in report.violations[:50]],
+        failures=failures,
+        notes=scene.notes,
+        answers=dict(answers),
+        ends=dict(Counter(end for client in load.clients for end in client.ends)),
+    )

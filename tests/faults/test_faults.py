@@ -1,0 +1,40 @@
+"""A short version of every fault: nothing lost, repeated, reordered, changed or invented.
+
+`make faults` runs the same at length and measures silences; no time is judged here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.embedded import PostgresServer
+from tests.faults.catalogue import ALL
+from tests.faults.load import Size
+from tests.faults.scenario import Fault, run_fault
+from tests.faults.world import SharedPostgres
+
+_SEED = 20_240_229
+
+
+@pytest.mark.timeout(180, method="signal")  # a thread would end pytest and leave servers
+@pytest.mark.parametrize("fault", ALL, ids=lambda fault: fault.name.replace(" ", "-"))
+async def test_guarantees_hold(
+    fault: Fault, tmp_path: Path, postgres: PostgresServer, template_database: str
+) -> None:
+    """G1 to G5 of PROTOCOL.md under this fault, and every process ends well afterwards."""
+    reason = fault.unavailable()
+    if reason is not None:
+        pytest.skip(reason)
+    result = await run_fault(
+        fault,
+        tmp_path,
+        SharedPostgres(postgres, template_database),
+        size=Size(),
+        length_s=fault.short_s,
+        seed=_SEED,
+    )
+    assert result.ok, "\n".join([*result.failures, *result.violations, *result.notes])
+    assert result.acknowledged > 0
+    assert result.delivered > 0

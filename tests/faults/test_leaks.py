@@ -1,0 +1,99 @@
+"""Connects, disconnects and faults leave nothing behind: open files, memory, Redis' connections.
+
+An hour's worth, accelerated: what is done per second here is done per minute there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.embedded import PostgresServer, RedisServer
+from tests.faults.world import Plan, SharedPostgres, World
+from tests.support.api import Api
+from tests.support.redis_topology import redis_cli
+from tests.support.signing import token
+from tests.support.waiting import wait_until
+
+_ROUNDS = 12
+_STREAMS = 60
+_ALLOWED_GROWTH_BYTES = 12 * 2**20
+
+
+@pytest.mark.timeout(180, method="signal")  # a thread would end pytest and leave servers
+async def test_nothing_is_left_behind(
+    tmp_path: Path, postgres: PostgresServer, template_database: str
+) -> None:
+    """After a warm-up, rounds of streams, posts and faults end where the first one ended."""
+    shared = SharedPostgres(postgres, template_database)
+    async with World(Plan(services=1), tmp_path, shared, seed=1) as world:
+        service = world.services[0]
+        async with Api(service.url, "u") as api:
+            for project in ("a", "b"):
+                await api.create_project(project)
+            files: list[int] = []
+            sizes: list[int] = []
+            for number in range(_ROUNDS):
+                await _streams_come_and_go(service.url, api)
+                await _disturb(world.redis, number)
+                await _all_gone(service.url)
+                await wait_until(
+                    lambda: len(files) < 3 or service.open_files() <= files[2],
+                    what="open files as after the warm-up",
+                )
+                files.append(service.open_files())
+                sizes.append(service.resident_bytes())
+        growth = min(sizes[-3:]) - max(sizes[2:5])
+        assert growth < _ALLOWED_GROWTH_BYTES, f"memory by round: {[s // 2**10 for s in sizes]} KiB"
+
+
+async def _streams_come_and_go(url: str, api: Api) -> None:
+    async with httpx.AsyncClient(
+        verify=False, trust_env=False, timeout=20, limits=httpx.Limits(max_connections=None)
+    ) as http:
+
+        async def watch(number: int) -> None:
+            project = "ab"[number % 2]
+            target = f"{url}/v1/projects/{project}/chat/stream?from_seq=0&token={token('u')}"
+            async with http.stream("GET", target) as response:
+                assert response.status_code == 200
+                seen = b""
+                async for chunk in response.aiter_raw():
+                    seen += chunk
+                    if b"stream.live" in seen:
+                        return  # leave in the middle
+
+        posts = [api.post("ab"[number % 2], f"text {number}") for number in range(20)]
+        await asyncio.gather(*(watch(number) for number in range(_STREAMS)), *posts)
+
+
+async def _disturb(redis: RedisServer, number: int) -> None:
+    if number % 3 == 0:
+        await redis_cli(redis, "CLIENT", "KILL", "TYPE", "normal")
+    elif number % 3 == 1:
+        await redis_cli(redis, "FLUSHALL")
+    else:
+        os.kill(redis.pid, signal.SIGSTOP)
+        await asyncio.sleep(0.3)
+        os.kill(redis.pid, signal.SIGCONT)
+
+
+async def _all_gone(url: str) -> None:
+    """Wait until the process itself counts no open stream."""
+    async with httpx.AsyncClient(verify=False, trust_env=False, timeout=10) as http:
+
+        async def gone() -> bool:
+            text = (await http.get(f"{url}/metrics")).text
+            open_streams = [
+                float(line.rpartition(" ")[2])
+                for line in text.splitlines()
+                if line.startswith("sse_connections")
+            ]
+            return sum(open_streams) == 0
+
+        await wait_until(gone, what="no open stream")

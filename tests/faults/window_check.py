@@ -1,0 +1,57 @@
+"""Look into Redis after a fault: the window must be a contiguous copy of the log's end (I2, G2).
+
+It may be behind the log, or gone: that is what readers heal. It may not have a hole, a message
+that the log has not, or another content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import msgspec
+import redis.asyncio as redis
+from redis.exceptions import RedisError
+
+from service.embedded import RedisServer
+from streams import keys
+from tests.faults.world import World
+from tests.support.history import LogRow
+
+
+async def check_window(world: World, project_id: str, log: Sequence[LogRow]) -> list[str]:
+    """Return what is wrong with a project's window on every Redis server that can be asked."""
+    servers = [world.redis]
+    if world.topology is not None:
+        servers = [world.topology.primary, world.topology.replica]
+    problems: list[str] = []
+    for server in servers:
+        if server.is_running():
+            problems += await _check_server(server, project_id, log)
+    return problems
+
+
+async def _check_server(server: RedisServer, project_id: str, log: Sequence[LogRow]) -> list[str]:
+    try:
+        async with redis.Redis.from_url(server.url, socket_timeout=5, protocol=2) as client:
+            reply = await client.xrange(keys.stream(project_id))
+    except RedisError as error:
+        return [f"the window cannot be read: {error!r}"]
+    # Without decode_responses all of a reply is bytes.
+    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", reply)
+    by_seq = {row.seq: row for row in log}
+    problems: list[str] = []
+    last: int | None = None
+    for entry_id, fields in entries:
+        seq, _, k = entry_id.decode().partition("-")
+        if k != "0":
+            continue
+        if last is not None and int(seq) != last + 1:
+            problems.append(f"the window has a hole between {last} and {seq}")
+        last = int(seq)
+        row = by_seq.get(last)
+        if row is None:
+            problems.append(f"the window has message {seq}, and the log has not")
+        elif msgspec.json.decode(fields[b"data"]) != msgspec.json.decode(row.data):
+            problems.append(f"the window has another message {seq} than the log")
+    return problems

@@ -1,0 +1,224 @@
+"""What a fault happens to: service processes, their Redis and Postgres, proxies in between.
+
+It starts and stops; what goes wrong and when is the matter of the faults.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+from service.embedded import PostgresServer, RedisServer
+from tests.faults.machine import SteppingClock, mount_small_disk, unmount_small_disk
+from tests.support.processes import (
+    ServiceProcess,
+    migrate,
+    postgres_folder,
+    service_environment,
+)
+from tests.support.redis_topology import ReplicatedRedis
+from tests.support.tcp_proxy import TcpProxy
+
+# Short, so that a fault's test is: what counts is the order of things, not their length.
+FAST_SETTINGS = {
+    "SEQSTREAM_HEARTBEAT_SECONDS": "1",
+    "SEQSTREAM_RETRY_MS": "300",
+    "SEQSTREAM_LOG_LEVEL": "info",
+}
+_database_numbers = count(1)
+
+
+class RedisKind(Enum):
+    """How the service's Redis is set up."""
+
+    SINGLE = "one server"
+    REPLICATED = "a primary and a replica, reached through a proxy"
+    SENTINEL = "a primary and a replica under Sentinel"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fault needs of its world.
+
+    `proxied`: clients, Redis and Postgres are reached through proxies (never Sentinel's).
+    `own_postgres`: a Postgres that may be hurt, with these settings; else the shared one;
+    `postgres_disk_mib` puts it on a disk of this size (it takes root).
+    `stepping_clock`: the services and Redis have a wall clock that a fault can step.
+    `first_service`: settings of the first process alone.
+    """
+
+    services: int = 2
+    redis: RedisKind = RedisKind.SINGLE
+    redis_arguments: tuple[str, ...] = ()
+    proxied: bool = False
+    own_postgres: bool = False
+    postgres_settings: Mapping[str, str] = field(default_factory=dict)
+    postgres_disk_mib: int | None = None
+    stepping_clock: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
+    first_service: Mapping[str, str] = field(default_factory=dict)
+
+
+class World:
+    """Everything that runs for one fault; `async with` starts it and ends it."""
+
+    def __init__(self, plan: Plan, folder: Path, shared: SharedPostgres, *, seed: int) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.services: list[ServiceProcess] = []
+        self.topology: ReplicatedRedis | None = None
+        self.redis_proxy: TcpProxy | None = None
+        self.postgres_proxy: TcpProxy | None = None
+        self.client_proxies: list[TcpProxy] = []
+        self.small_disk: Path | None = None
+        self.clock: SteppingClock | None = None
+        self.database = f"fault_{next(_database_numbers)}"
+        self._shared = shared
+        self._seed = seed
+        self._stack = AsyncExitStack()
+        self._redis: RedisServer | None = None
+        self._postgres: PostgresServer | None = None
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            if self.plan.stepping_clock:
+                self.clock = SteppingClock(self.folder)
+            database_url = await self._start_postgres(stack)
+            redis_url = await self._start_redis(stack)
+            await self._start_services(stack, database_url, redis_url)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    @property
+    def redis(self) -> RedisServer:
+        """The Redis server that the services began with."""
+        assert self._redis is not None
+        return self._redis
+
+    @property
+    def postgres(self) -> PostgresServer:
+        """The Postgres server; hurt it only when the plan says that it is the world's own."""
+        assert self._postgres is not None
+        return self._postgres
+
+    @property
+    def client_urls(self) -> list[str]:
+        """Base URLs for writers and clients, one a service process."""
+        if self.client_proxies:
+            return [f"http://127.0.0.1:{proxy.port}" for proxy in self.client_proxies]
+        return [service.url for service in self.services]
+
+    async def psql(self, command: str) -> str:
+        """Run one SQL command in the service's database, past any proxy."""
+        return await asyncio.to_thread(self.postgres.psql, command, database=self.database)
+
+    async def _start_postgres(self, stack: AsyncExitStack) -> str:
+        if self.plan.own_postgres:
+            folder = stack.enter_context(postgres_folder())
+            settings = dict(self.plan.postgres_settings)
+            if self.plan.postgres_disk_mib is not None:
+                folder = self.small_disk = folder / "disk"
+                mount_small_disk(folder, size_mib=self.plan.postgres_disk_mib)
+                stack.callback(unmount_small_disk, folder)
+                settings |= {"min_wal_size": "32MB", "max_wal_size": "48MB"}
+            server = PostgresServer(folder / "postgres", fsync=False, settings=settings)
+            await asyncio.to_thread(server.start)
+            stack.push_async_callback(asyncio.to_thread, server.stop)
+            await asyncio.to_thread(server.create_database, self.database)
+            await asyncio.to_thread(migrate, server.database_url(self.database))
+        else:
+            server = self._shared.server
+            await asyncio.to_thread(
+                server.create_database, self.database, template=self._shared.template
+            )
+            stack.push_async_callback(self._drop_database)
+        self._postgres = server
+        if not self.plan.proxied:
+            return server.database_url(self.database)
+        proxy = TcpProxy(server.port, seed=self._seed)
+        self.postgres_proxy = await stack.enter_async_context(proxy)
+        return f"postgresql://postgres@127.0.0.1:{proxy.port}/{self.database}"
+
+    async def _drop_database(self) -> None:
+        command = f'DROP DATABASE "{self.database}" WITH (FORCE)'
+        await asyncio.to_thread(self._shared.server.psql, command)
+
+    async def _start_redis(self, stack: AsyncExitStack) -> str:
+        if self.plan.redis is RedisKind.SINGLE:
+            server = RedisServer(self.folder / "redis", arguments=list(self.plan.redis_arguments))
+            with self._stepping_environment():
+                await asyncio.to_thread(server.start)
+            stack.push_async_callback(asyncio.to_thread, server.stop)
+        else:
+            sentinel = self.plan.redis is RedisKind.SENTINEL
+            topology = ReplicatedRedis(self.folder, sentinel=sentinel)
+            self.topology = await stack.enter_async_context(topology)
+            server = topology.primary
+            if sentinel:
+                self._redis = server
+                return topology.url
+        self._redis = server
+        if not self.plan.proxied and self.topology is None:
+            return server.url
+        proxy = TcpProxy(server.port, seed=self._seed + 1)
+        self.redis_proxy = await stack.enter_async_context(proxy)
+        return f"redis://127.0.0.1:{proxy.port}/0"
+
+    @contextmanager
+    def _stepping_environment(self) -> Iterator[None]:
+        # An embedded server inherits this process's own environment.
+        if self.clock is None:
+            yield
+            return
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.clock.environment.items():
+                patch.setenv(name, value)
+            yield
+
+    async def _start_services(
+        self, stack: AsyncExitStack, database_url: str, redis_url: str
+    ) -> None:
+        for number in range(self.plan.services):
+            settings = {**FAST_SETTINGS, **self.plan.settings}
+            if number == 0:
+                settings |= self.plan.first_service
+            if self.clock is not None:
+                settings |= self.clock.environment
+            service = ServiceProcess(
+                f"service-{number + 1}",
+                self.folder,
+                service_environment(database_url, redis_url, settings),
+            )
+            service.spawn()
+            stack.push_async_callback(service.stop)
+            self.services.append(service)
+        for service in self.services:
+            await service.wait_ready()
+            if self.plan.proxied:
+                proxy = TcpProxy(service.port, seed=self._seed + 2 + len(self.client_proxies))
+                self.client_proxies.append(await stack.enter_async_context(proxy))
+
+
+@dataclass(frozen=True)
+class SharedPostgres:
+    """A Postgres that many worlds use, each with a database of its own made from `template`."""
+
+    server: PostgresServer
+    template: str

@@ -1,0 +1,317 @@
+"""The heads poll: crashes, outages and lost streams are harmless (PROTOCOL.md G2, G3, G7)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from service.embedded import RedisServer
+from streams import keys
+from streams.errors import LogRestored
+from streams.eventlog import EventLog, EventLogConfig
+from streams.events import NewMessage, encode, prepare
+from streams.ids import EntryId
+from streams.log import Log, Unit
+from streams.observer import Observer
+from streams.postgres import Database
+from streams.redis_client import RedisClient
+from streams.window import Window
+from tests.integration.conftest import NewProject, OpenLog
+from tests.support.follower import following
+from tests.support.waiting import wait_until
+
+QUICK = EventLogConfig(heads_poll_s=0.1)
+# A poll that never comes: what arrives then came another way.
+NEVER = EventLogConfig(heads_poll_s=3600)
+
+
+async def _commit_unpublished(log: Log, project: str, count: int = 1) -> None:
+    """What a process does that dies between commit and publish."""
+    messages = tuple(prepare(NewMessage(user_id="u", text="x")) for _ in range(count))
+    await log.append([Unit(project, messages)])
+
+
+async def _append(log: EventLog, project: str, count: int = 1) -> None:
+    await log.append_many(project, [NewMessage(user_id="u", text="x")] * count)
+
+
+async def _window_seqs(window: Window, project: str) -> list[int]:
+    found = await window.read_after(project, EntryId(0, 0), count=5000)
+    return [each.id.seq for each in found if each.id.k == 0]
+
+
+async def _wait_window(window: Window, project: str, expected: list[int]) -> None:
+    async def there() -> bool:
+        return await _window_seqs(window, project) == expected
+
+    await wait_until(there, what="the window")
+
+
+async def test_a_commit_that_was_never_published_reaches_readers(
+    open_log: OpenLog, log: Log, project: str
+) -> None:
+    """DESIGN: the poll covers a crash between commit and publish."""
+    reading = await open_log(QUICK)
+    async with following(reading, project) as follower:
+        await _commit_unpublished(log, project, 3)
+        await follower.wait_seq(3)
+        assert follower.seqs == [1, 2, 3]
+
+
+async def test_it_heals_the_window_too(
+    open_log: OpenLog, log: Log, window: Window, project: str
+) -> None:
+    """DESIGN: a tail that is behind fetches from the log, and heals the window."""
+    reading = await open_log(QUICK)
+    async with following(reading, project):
+        await _commit_unpublished(log, project, 3)
+        await _wait_window(window, project, [1, 2, 3])
+
+
+async def test_the_first_reader_finds_what_was_never_published(
+    open_log: OpenLog, log: Log, project: str
+) -> None:
+    """DESIGN: what a dead process did not publish is healed by whoever reads the project next."""
+    await _commit_unpublished(log, project, 3)
+    reading = await open_log(NEVER)
+    async with following(reading, project) as follower:
+        await follower.wait_seq(3)
+
+
+async def test_a_message_after_unpublished_ones_comes_after_them(
+    open_log: OpenLog, log: Log, project: str
+) -> None:
+    """I3: a gap is filled before anything newer is shown."""
+    reading, writing = await open_log(NEVER), await open_log(NEVER)
+    async with following(reading, project) as follower:
+        await _append(writing, project)
+        await follower.wait_seq(1)
+        await _commit_unpublished(log, project, 2)
+        await _append(writing, project)
+        await follower.wait_seq(4)
+        assert follower.seqs == [1, 2, 3, 4]
+
+
+async def test_flushall_under_a_reader_loses_nothing(
+    open_log: OpenLog, redis_client: RedisClient, window: Window, project: str
+) -> None:
+    """G2: flushing Redis never makes a client miss or reorder a message."""
+    reading, writing = await open_log(QUICK), await open_log(QUICK)
+    async with following(reading, project) as follower:
+        await _append(writing, project, 3)
+        await follower.wait_seq(3)
+        await redis_client.call("FLUSHALL")
+        await _append(writing, project, 3)
+        await follower.wait_seq(6)
+        assert follower.seqs == [1, 2, 3, 4, 5, 6]
+        await _wait_window(window, project, [1, 2, 3, 4, 5, 6])
+
+
+async def test_a_stream_restored_from_an_old_state_loses_nothing(
+    open_log: OpenLog, redis_client: RedisClient, window: Window, project: str
+) -> None:
+    """G2: restoring Redis never makes a client miss or reorder a message."""
+    reading, writing = await open_log(QUICK), await open_log(QUICK)
+    key = keys.stream(project)
+    async with following(reading, project) as follower:
+        await _append(writing, project, 3)
+        await follower.wait_seq(3)
+        await _wait_window(window, project, [1, 2, 3])
+        old = await redis_client.call("DUMP", key)
+        await _append(writing, project, 3)
+        await follower.wait_seq(6)
+        await _wait_window(window, project, [1, 2, 3, 4, 5, 6])
+        await redis_client.call("DEL", key)
+        await redis_client.call("RESTORE", key, 600_000, old)
+        await _append(writing, project)
+        await follower.wait_seq(7)
+        assert follower.seqs == [1, 2, 3, 4, 5, 6, 7]
+        await _wait_window(window, project, [1, 2, 3, 4, 5, 6, 7])
+
+
+async def test_a_resume_from_a_restored_stream_is_whole(
+    open_log: OpenLog, redis_client: RedisClient, window: Window, project: str
+) -> None:
+    """G2: a stale stream is not believed: what it lacks comes from Postgres."""
+    writing = await open_log(NEVER)
+    key = keys.stream(project)
+    await _append(writing, project, 3)
+    await _wait_window(window, project, [1, 2, 3])
+    old = await redis_client.call("DUMP", key)
+    await _append(writing, project, 3)
+    await _wait_window(window, project, [1, 2, 3, 4, 5, 6])
+    await redis_client.call("DEL", key)
+    await redis_client.call("RESTORE", key, 600_000, old)
+    reading = await open_log(NEVER)
+    async with following(reading, project, after=1) as follower:
+        await follower.wait_seq(6)
+        assert follower.seqs == [2, 3, 4, 5, 6]
+
+
+async def test_transient_entries_of_a_stream_that_began_again_are_delivered(
+    open_log: OpenLog, redis_client: RedisClient, project: str
+) -> None:
+    """G6: at least once within the window, also below where a lane had read to."""
+    reading, writing = await open_log(QUICK), await open_log(NEVER)
+    await _append(writing, project)
+    async with following(reading, project) as follower:
+        for _ in range(3):
+            await writing.append_transient(project, "message.delta", b'{"n":1}')
+        await wait_until(lambda: len(follower.events) == 4, what="three entries")
+        await redis_client.call("FLUSHALL")
+        other = await open_log(NEVER)
+        await other.append_transient(project, "message.delta", b'{"n":2}')
+        await wait_until(
+            lambda: any(b'"n":2' in event.data for event in follower.events), what="the entry"
+        )
+
+
+async def test_a_stream_ahead_of_a_restored_log_is_replaced_when_it_is_read(
+    open_log: OpenLog, database: Database, window: Window, log: Log, project: str
+) -> None:
+    """G2: the messages in the stream end at or before head."""
+    writing = await open_log(NEVER)
+    await _append(writing, project, 5)
+    await _wait_window(window, project, [1, 2, 3, 4, 5])
+    await _restore_log(database, project, 3)
+    reading = await open_log(NEVER)
+    async with following(reading, project) as follower:
+        await follower.wait_seq(3)
+        await _wait_window(window, project, [1, 2, 3])
+        await _append(writing, project)
+        await follower.wait_seq(4)
+    newest = (await log.read(project))[-1]
+    (entry,) = await window.read_after(project, EntryId(3, 0), count=5)
+    assert entry.data == encode(newest)
+
+
+async def test_a_follower_that_was_further_than_a_restored_log_is_told(
+    open_log: OpenLog, database: Database, project: str
+) -> None:
+    """G3: seqs only grow; a reader is told when the log is not the one that it was."""
+    both = await open_log(QUICK)
+    async with following(both, project) as follower:
+        await _append(both, project, 5)
+        await follower.wait_seq(5)
+        await _restore_log(database, project, 3)
+        await wait_until(follower.task.done, what="the end of the follower")
+        with pytest.raises(LogRestored):
+            follower.task.result()
+
+
+async def _restore_log(database: Database, project: str, head: int) -> None:
+    """Take the log back to an earlier head, as a restored backup would be."""
+    async with database.transaction() as session:
+        await session.execute(
+            "DELETE FROM messages WHERE project_id = $1 AND seq > $2", project, head
+        )
+        await session.execute("UPDATE projects SET last_seq = $2 WHERE id = $1", project, head)
+
+
+# Redis away.
+
+
+async def test_without_redis_messages_reach_open_readers(
+    open_log: OpenLog, own_redis: RedisServer, project: str
+) -> None:
+    """G7: Redis being down fails no post and ends no stream."""
+    both = await open_log(redis_url=own_redis.url)
+    other = await open_log(redis_url=own_redis.url)
+    async with following(both, project) as follower:
+        await _append(other, project)
+        await follower.wait_seq(1)
+        await asyncio.to_thread(own_redis.kill)
+        for _ in range(3):
+            await _append(other, project, 2)
+        await follower.wait_seq(7, timeout_s=5)
+        assert follower.seqs == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_when_redis_is_back_empty_nothing_is_missing(
+    open_log: OpenLog, own_redis: RedisServer, project: str
+) -> None:
+    """DESIGN: on return the tails heal the windows."""
+    both = await open_log(redis_url=own_redis.url)
+    client = RedisClient(own_redis.url)
+    async with following(both, project) as follower:
+        await _append(both, project, 3)
+        await follower.wait_seq(3)
+        await asyncio.to_thread(own_redis.kill)
+        await _append(both, project, 3)
+        await follower.wait_seq(6)
+        await asyncio.to_thread(own_redis.start)
+        await wait_until(lambda: both.health.redis_up, what="Redis")
+        await _append(both, project)
+        await follower.wait_seq(7)
+        assert follower.seqs == [1, 2, 3, 4, 5, 6, 7]
+        await _wait_window(Window(client), project, [1, 2, 3, 4, 5, 6, 7])
+    await client.close()
+
+
+async def test_without_redis_a_reader_can_begin(
+    open_log: OpenLog, log: Log, project: str
+) -> None:
+    """G7: a stream opens, replays and goes on from Postgres alone."""
+    await _commit_unpublished(log, project, 3)
+    both = await open_log(redis_url="redis://127.0.0.1:1/0")
+    async with following(both, project, after=1) as follower:
+        await follower.wait_seq(3)
+        await _append(both, project)
+        await follower.wait_seq(4)
+        assert follower.seqs == [2, 3, 4]
+
+
+# What is reported.
+
+
+class _Counting(Observer):
+    def __init__(self) -> None:
+        self.found = 0
+        self.healed = 0
+        self.lag = 0
+
+    def gap_found(self) -> None:
+        self.found += 1
+
+    def gap_healed(self) -> None:
+        self.healed += 1
+
+    def lagging(self, seqs: int) -> None:
+        self.lag = max(self.lag, seqs)
+
+
+async def test_a_gap_is_counted_when_found_and_when_healed(
+    open_log: OpenLog, log: Log, project: str
+) -> None:
+    """§9: `stream_gaps_found_total`, `stream_gaps_healed_total`, `tail_lag_seqs`."""
+    observer = _Counting()
+    reading = await open_log(QUICK, observer=observer)
+    async with following(reading, project) as follower:
+        await _commit_unpublished(log, project, 3)
+        await follower.wait_seq(3)
+        await wait_until(lambda: observer.healed > 0, what="the count")
+        assert observer.found > 0
+        assert observer.lag == 3
+
+
+async def test_no_gap_is_counted_when_there_is_none(
+    open_log: OpenLog, project: str, new_project: NewProject
+) -> None:
+    """§9: a gap is something that an operator looks into: quiet days count none."""
+    observer = _Counting()
+    both = await open_log(NEVER, observer=observer)
+    async with _all_following(both, [project, await new_project()]):
+        for _ in range(20):
+            await _append(both, project)
+        assert observer.found == 0
+
+
+@contextlib.asynccontextmanager
+async def _all_following(log: EventLog, projects: list[str]) -> AsyncIterator[None]:
+    async with contextlib.AsyncExitStack() as stack:
+        for project in projects:
+            await stack.enter_async_context(following(log, project))
+        yield

@@ -1,0 +1,333 @@
+"""PROTOCOL.md G1 and G5 on real Postgres: numbers without holes, repeats, units, history."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import msgspec
+import pytest
+
+from service.embedded import free_port
+from streams.errors import (
+    IdempotencyMismatch,
+    LogUnavailable,
+    ProjectNotFound,
+    StreamsError,
+)
+from streams.events import Message, NewMessage, encode, prepare
+from streams.log import Appended, Log, Unit
+from streams.postgres import Database
+from tests.integration.conftest import NewProject
+
+
+def _unit(project: str, *texts: str, ids: bool = False, user: str = "u", **more: Any) -> Unit:
+    return Unit(
+        project,
+        tuple(
+            prepare(
+                NewMessage(
+                    user_id=user, text=text, client_msg_id=f"id-{text}" if ids else None, **more
+                )
+            )
+            for text in texts
+        ),
+    )
+
+
+def _appended(result: list[Appended] | StreamsError) -> list[Appended]:
+    assert not isinstance(result, StreamsError), result
+    return result
+
+
+def _seqs(result: list[Appended] | StreamsError) -> list[int]:
+    return [each.message.seq for each in _appended(result)]
+
+
+async def _texts(log: Log, project: str) -> list[str]:
+    return [message.content.text for message in await log.read(project, limit=1000)]
+
+
+async def test_seqs_are_1_2_3(log: Log, project: str) -> None:
+    """G1: the messages of the log are 1..head without a hole, in the order of the batch."""
+    (result,) = await log.append([_unit(project, "a", "b", "c")])
+    assert _seqs(result) == [1, 2, 3]
+    assert await _texts(log, project) == ["a", "b", "c"]
+    assert await log.head(project) == 3
+
+
+async def test_the_next_batch_goes_on_where_the_last_one_ended(log: Log, project: str) -> None:
+    """G1: in commit order."""
+    await log.append([_unit(project, "a", "b")])
+    (result,) = await log.append([_unit(project, "c")])
+    assert _seqs(result) == [3]
+
+
+async def test_one_batch_numbers_each_project_by_itself(
+    log: Log, new_project: NewProject
+) -> None:
+    """§1: seq is a per-project integer."""
+    one, two = await new_project(), await new_project()
+    results = await log.append([_unit(one, "a"), _unit(two, "b", "c"), _unit(one, "d")])
+    assert [_seqs(result) for result in results] == [[1], [1, 2], [2]]
+
+
+async def test_concurrent_appenders_leave_no_hole(log: Log, project: str) -> None:
+    """G1: whatever the number of writers and processes."""
+
+    async def write(writer: int) -> list[int]:
+        seqs = []
+        for number in range(10):
+            texts = [f"{writer}-{number}-{k}" for k in range(1 + (writer + number) % 4)]
+            (result,) = await log.append([_unit(project, *texts)])
+            seqs += _seqs(result)
+        return seqs
+
+    written = await asyncio.gather(*(write(writer) for writer in range(8)))
+    everything = sorted(seq for seqs in written for seq in seqs)
+    assert everything == list(range(1, len(everything) + 1))
+    assert [m.seq for m in await log.read(project, limit=1000)] == everything
+
+
+async def test_a_reader_never_sees_a_message_before_its_predecessors(
+    log: Log, project: str
+) -> None:
+    """I1: if seq n is visible to a reader, 1..n are."""
+    done = asyncio.Event()
+    seen: list[list[int]] = []
+
+    async def read() -> None:
+        while not done.is_set():
+            seen.append([m.seq for m in await log.read(project, limit=1000)])
+
+    reader = asyncio.create_task(read())
+    await asyncio.gather(*(log.append([_unit(project, "a", "b")]) for _ in range(40)))
+    done.set()
+    await reader
+    for seqs in seen:
+        assert seqs == list(range(1, len(seqs) + 1))
+
+
+async def test_an_append_waits_for_the_one_before_it(
+    database: Database, log: Log, project: str
+) -> None:
+    """I1: seq order is commit order: the project's row is locked until commit."""
+    async with database.transaction() as session:
+        (first,) = await log.append([_unit(project, "first")], session)
+        second = asyncio.create_task(log.append([_unit(project, "second")]))
+        waiting = await _lock_waiters(database, 1)
+        assert waiting == 1
+        assert not second.done()
+    assert _seqs(first) == [1]
+    assert _seqs((await second)[0]) == [2]
+
+
+async def test_an_aborted_append_leaves_no_hole(
+    database: Database, log: Log, project: str
+) -> None:
+    """I1: an abort leaves no hole."""
+
+    class Abort(Exception):
+        pass
+
+    with pytest.raises(Abort):
+        async with database.transaction() as session:
+            await log.append([_unit(project, "gone")], session)
+            second = asyncio.create_task(log.append([_unit(project, "stays")]))
+            await _lock_waiters(database, 1)
+            raise Abort
+    assert _seqs((await second)[0]) == [1]
+
+
+async def test_batches_over_the_same_projects_never_deadlock(
+    log: Log, new_project: NewProject
+) -> None:
+    """DESIGN: rows are locked in order of id, so that two processes cannot deadlock."""
+    projects = [await new_project(prefix) for prefix in ("a", "Z", "_", "0", "z", "B")]
+
+    async def write(seed: int) -> None:
+        chooser = random.Random(seed)
+        for _ in range(10):
+            order = chooser.sample(projects, len(projects))
+            await log.append([_unit(each, "x") for each in order])
+
+    await asyncio.gather(*(write(seed) for seed in range(6)))
+    assert set((await log.heads(projects)).values()) == {60}
+
+
+async def test_a_repeat_gets_the_first_result(log: Log, project: str) -> None:
+    """G5: posting the same client_msg_id again adds nothing and answers with the first result."""
+    (first,) = await log.append([_unit(project, "a", ids=True)])
+    (again,) = await log.append([_unit(project, "a", ids=True)])
+    assert _appended(again)[0].duplicate
+    assert encode(_appended(again)[0].message) == encode(_appended(first)[0].message)
+    assert await log.head(project) == 1
+
+
+async def test_a_repeat_among_new_messages_takes_no_number(log: Log, project: str) -> None:
+    """G1 with G5: the new ones are numbered without a hole."""
+    await log.append([_unit(project, "a", ids=True)])
+    (result,) = await log.append([_unit(project, "b", "a", "c", ids=True)])
+    assert [(e.message.seq, e.duplicate) for e in _appended(result)] == [
+        (2, False), (1, True), (3, False),
+    ]  # fmt: skip
+
+
+async def test_equal_posts_at_once_give_one_message(log: Log, project: str) -> None:
+    """G5: it holds across processes: the second waits for the first, then finds it."""
+    results = await asyncio.gather(
+        *(log.append([_unit(project, "a", ids=True)]) for _ in range(8))
+    )
+    outcomes = [_appended(result)[0] for (result,) in results]
+    assert {each.message.seq for each in outcomes} == {1}
+    assert sorted(each.duplicate for each in outcomes) == [False] + [True] * 7
+    assert len({each.message.message_id for each in outcomes}) == 1
+
+
+async def test_another_content_under_an_id_is_a_mismatch(log: Log, project: str) -> None:
+    """G5: 409 `IDEMPOTENCY_MISMATCH`; nothing is written."""
+    await log.append([_unit(project, "a", "b", ids=True)])
+    changed = msgspec.structs.replace(prepare(
+        NewMessage(user_id="u", text="changed", client_msg_id="id-b")
+    ))  # fmt: skip
+    (result,) = await log.append([Unit(project, (changed,))])
+    assert isinstance(result, IdempotencyMismatch)
+    assert (result.client_msg_id, result.seq, result.index) == ("id-b", 2, 0)
+    assert await log.head(project) == 2
+
+
+async def test_the_same_id_of_another_user_or_project_is_no_repeat(
+    log: Log, new_project: NewProject
+) -> None:
+    """G5: as the same user in the same project."""
+    one, two = await new_project(), await new_project()
+    results = await log.append(
+        [
+            _unit(one, "a", ids=True, user="u1"),
+            _unit(one, "a", ids=True, user="u2"),
+            _unit(two, "a", ids=True, user="u1"),
+        ]
+    )
+    assert [_appended(result)[0].duplicate for result in results] == [False] * 3
+
+
+async def test_ids_differ_by_case_and_accents(log: Log, project: str) -> None:
+    """G5: an id is compared byte by byte."""
+    for text in ("x", "X", "é", "e\u0301"):
+        (result,) = await log.append([_unit(project, text, ids=True)])
+        assert not _appended(result)[0].duplicate
+
+
+async def test_a_unit_is_written_whole_or_not_at_all(log: Log, project: str) -> None:
+    """§4, batch: one mismatch in it and nothing of it is written."""
+    await log.append([_unit(project, "a", ids=True)])
+    other = prepare(NewMessage(user_id="u", text="other", client_msg_id="id-a"))
+    unit = _unit(project, "new-1", "new-2", ids=True)
+    (result,) = await log.append([Unit(project, (unit.messages[0], other, unit.messages[1]))])
+    assert isinstance(result, IdempotencyMismatch)
+    assert result.index == 1
+    assert await _texts(log, project) == ["a"]
+
+
+async def test_a_refused_unit_does_not_harm_the_others(log: Log, project: str) -> None:
+    """Group commit: strangers in one transaction do not fail each other, nor leave a hole."""
+    await log.append([_unit(project, "a", ids=True)])
+    bad = Unit(project, (prepare(NewMessage(user_id="u", text="x", client_msg_id="id-a")),))
+    results = await log.append(
+        [_unit(project, "b"), bad, _unit("no-such-project", "c"), _unit(project, "d")]
+    )
+    assert _seqs(results[0]) == [2]
+    assert isinstance(results[1], IdempotencyMismatch)
+    assert isinstance(results[2], ProjectNotFound)
+    assert _seqs(results[3]) == [3]
+
+
+async def test_timestamps_grow_with_seqs(log: Log, project: str) -> None:
+    """§6: the time is the committed row's; taken after the lock, so it never goes back."""
+    await asyncio.gather(*(log.append([_unit(project, "x")]) for _ in range(40)))
+    times = [message.timestamp for message in await log.read(project)]
+    assert times == sorted(times)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        NewMessage(user_id="u", text="plain"),
+        NewMessage(user_id="ünï@漢", text="\n\r\u2028\x01🧵 \\ \" '", client_msg_id="ı∂"),
+        NewMessage(user_id="u", text="t", parent_id="m1", mode="build", type="system",
+                   actor_type="worker"),
+        NewMessage(user_id="u", text="t", metadata={
+            "z": 1, "a": [1.5, 1e300, -0.0, True, None, 2**53 - 1], "": {"nested": "\u2028"},
+            "text": "\x01 \ud7ff 🧵", "build_id": "b", "response_data": {"type": "x"},
+        }),
+        NewMessage(user_id="u", text="t", metadata={"nul": "\x00"}),
+        NewMessage(user_id="u", text="t", metadata={"big": 10**30}),
+    ],
+)  # fmt: skip
+async def test_a_message_comes_back_byte_for_byte(
+    log: Log, project: str, message: NewMessage
+) -> None:
+    """§4: a message of the history has exactly the form of the event's data."""
+    (result,) = await log.append([Unit(project, (prepare(message),))])
+    (read,) = await log.read(project)
+    assert encode(read) == encode(_appended(result)[0].message)
+    assert msgspec.json.decode(encode(read), type=Message).content.text == message.text
+
+
+async def test_history_bounds_are_exclusive(log: Log, project: str) -> None:
+    """§4: `after_seq` and `before_seq` are exclusive bounds, ascending or descending."""
+    await log.append([_unit(project, *"abcdefg")])
+    up = await log.read(project, after=2, before=6)
+    down = await log.read(project, after=2, before=6, limit=2, descending=True)
+    assert [m.seq for m in up] == [3, 4, 5]
+    assert [m.seq for m in down] == [5, 4]
+
+
+async def test_a_page_brings_the_head(log: Log, project: str) -> None:
+    """§4: `headSeq` beside the messages."""
+    await log.append([_unit(project, *"abc")])
+    page = await log.page(project, after=0, before=3, limit=10, descending=False)
+    assert ([m.seq for m in page.messages], page.head) == ([1, 2], 3)
+
+
+async def test_heads_of_projects_that_are_not_there_are_left_out(log: Log, project: str) -> None:
+    """The heads poll asks for many at once."""
+    assert await log.heads([project, "no-such-project"]) == {project: 0}
+
+
+async def test_the_head_of_no_project_is_an_error(log: Log) -> None:
+    """A project that is not there has no head, not even 0."""
+    with pytest.raises(ProjectNotFound):
+        await log.head("no-such-project")
+
+
+async def test_a_full_batch_of_large_messages_is_one_commit(log: Log, project: str) -> None:
+    """§4: a batch of 500, and texts of 64 KiB."""
+    (result,) = await log.append([_unit(project, *(str(n) for n in range(500)), ids=True)])
+    assert _seqs(result) == list(range(1, 501))
+    (large,) = await log.append([_unit(project, *["x" * 65_536] * 10)])
+    assert _seqs(large) == list(range(501, 511))
+
+
+async def test_postgres_away_is_unavailable() -> None:
+    """§4: 503 `STORE_UNAVAILABLE`: no driver's error leaves its file."""
+    database = await Database.open(f"postgresql://x@127.0.0.1:{free_port()}/x", timeout_s=2)
+    try:
+        with pytest.raises(LogUnavailable):
+            await Log(database).heads(["p"])
+    finally:
+        await database.close()
+
+
+async def _lock_waiters(database: Database, wanted: int) -> int:
+    """Wait until so many statements of the shared database wait for a lock; return how many."""
+    async with asyncio.timeout(10):
+        while True:
+            rows = await database.fetch(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            if rows[0][0] >= wanted:
+                return int(rows[0][0])
+            await asyncio.sleep(0.01)

@@ -1,0 +1,93 @@
+"""Projects and who belongs to them (PROTOCOL.md §3, membership)."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams.errors import InvalidInput, ProjectExists, ProjectNotFound
+from streams.postgres import Database
+from streams.projects import Projects
+
+
+@pytest.fixture
+def projects(database: Database) -> Projects:
+    """The rows."""
+    return Projects(database)
+
+
+async def test_a_project_is_new_once(projects: Projects) -> None:
+    """§4: the same id by the same owner again is a repeat."""
+    created, is_new = await projects.create("proj-new", "anna", "First")
+    again, is_new_again = await projects.create("proj-new", "anna", "Second")
+    assert (is_new, is_new_again) == (True, False)
+    assert again == created
+    assert (created.name, created.owner_id, created.head) == ("First", "anna", 0)
+
+
+async def test_another_owner_cannot_take_an_id(projects: Projects) -> None:
+    """§4: 409 `PROJECT_EXISTS`."""
+    await projects.create("proj-taken", "anna", "x")
+    with pytest.raises(ProjectExists):
+        await projects.create("proj-taken", "bert", "x")
+
+
+async def test_ids_keep_their_case(projects: Projects) -> None:
+    """§1: case kept."""
+    await projects.create("proj-case", "anna", "x")
+    _, is_new = await projects.create("Proj-Case", "bert", "x")
+    assert is_new
+
+
+async def test_a_bad_id_is_refused_by_its_field(projects: Projects) -> None:
+    """§4: details name the field."""
+    with pytest.raises(InvalidInput) as refused:
+        await projects.create("no/slash", "anna", "x")
+    assert refused.value.field == "id"
+
+
+async def test_no_such_project(projects: Projects) -> None:
+    """Reading one that is not there is an error."""
+    with pytest.raises(ProjectNotFound):
+        await projects.get("proj-none")
+
+
+async def test_the_owner_is_a_member(projects: Projects) -> None:
+    """§3: membership: owner or collaborator."""
+    await projects.create("proj-own", "anna", "x")
+    access = await projects.access("proj-own", "anna")
+    assert (access.is_owner, access.is_member) == (True, True)
+
+
+async def test_a_collaborator_is_a_member_until_removed(projects: Projects) -> None:
+    """§3: membership: owner or collaborator."""
+    await projects.create("proj-collab", "anna", "x")
+    await projects.add_member("proj-collab", "bert")
+    await projects.add_member("proj-collab", "bert")
+    access = await projects.access("proj-collab", "bert")
+    assert (access.is_owner, access.is_member) == (False, True)
+    assert await projects.members("proj-collab") == ["bert"]
+    assert await projects.remove_member("proj-collab", "bert")
+    assert not await projects.remove_member("proj-collab", "bert")
+    assert not (await projects.access("proj-collab", "bert")).is_member
+
+
+async def test_a_stranger_and_no_project_look_the_same(projects: Projects) -> None:
+    """§3: not a member, and no such project: the same."""
+    await projects.create("proj-closed", "anna", "x")
+    assert await projects.access("proj-closed", "eve") == await projects.access("proj-no", "eve")
+
+
+async def test_user_ids_are_compared_byte_by_byte(projects: Projects) -> None:
+    """§3: another case is another user."""
+    await projects.create("proj-bytes", "anna", "x")
+    assert not (await projects.access("proj-bytes", "Anna")).is_member
+
+
+async def test_many_memberships_are_asked_at_once(projects: Projects) -> None:
+    """§3: open streams are rechecked: one query for all of them."""
+    await projects.create("proj-many", "anna", "x")
+    await projects.add_member("proj-many", "bert")
+    pairs = [("proj-many", "anna"), ("proj-many", "bert"), ("proj-many", "eve"), ("no", "anna")]
+    assert await projects.which_are_members(pairs) == {
+        ("proj-many", "anna"), ("proj-many", "bert"),
+    }  # fmt: skip

@@ -1,0 +1,175 @@
+"""Connections to Redis: every failure is one error, nothing waits for ever, clusters work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from service.embedded import RedisServer, free_port
+from streams import keys
+from streams.errors import WindowUnavailable
+from streams.ids import EntryId
+from streams.lua import script
+from streams.redis_client import RedisClient
+from streams.window import Run, Window
+from tests.support.redis_topology import redis_cli
+from tests.support.waiting import wait_until
+
+
+async def test_a_refused_connection_is_unavailable() -> None:
+    """No driver's error leaves its file."""
+    client = RedisClient(f"redis://127.0.0.1:{free_port()}/0", timeout_s=0.5)
+    with pytest.raises(WindowUnavailable):
+        await client.call("PING")
+    await client.close()
+
+
+async def test_a_redis_that_hangs_is_unavailable_in_bounded_time(own_redis: RedisServer) -> None:
+    """Every await that can hang has a timeout."""
+    client = RedisClient(own_redis.url, timeout_s=0.2)
+    await client.call("PING")
+    os.kill(own_redis.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(WindowUnavailable):
+                await client.call("PING")
+    finally:
+        os.kill(own_redis.pid, signal.SIGCONT)
+    # The connection that timed out is not used again with its late reply.
+    assert await client.call("XRANGE", "nothing", "-", "+") == []
+    await client.close()
+
+
+async def test_an_error_of_one_call_in_a_pipeline_is_its_own(redis_client: RedisClient) -> None:
+    """One broken key must not fail the others of a batch."""
+    await redis_client.call("SET", keys.stream("broken"), "no stream", "EX", 60)
+    window = Window(redis_client)
+    broken, fine = await window.append_all([Run("broken", 1, [b"{}"]), Run("fine", 1, [b"{}"])])
+    assert isinstance(broken, WindowUnavailable)
+    assert not isinstance(fine, WindowUnavailable)
+    assert fine.status == "ok"
+    await redis_client.call("DEL", keys.stream("broken"))
+
+
+async def test_a_blocking_read_that_was_cancelled_does_not_confuse_the_next(
+    redis_client: RedisClient,
+) -> None:
+    """A cancelled command desynchronises a connection: it is closed."""
+    key = keys.stream("cancelled")
+    connection = redis_client.dedicated(key, block_s=5.0)
+    read = asyncio.create_task(
+        connection.call("XREAD", "BLOCK", 5000, "STREAMS", key, "0-0")
+    )
+
+    async def blocked() -> bool:
+        return bool((await redis_client.call("INFO", "clients"))["blocked_clients"])
+
+    await wait_until(blocked, what="a blocked read")
+    read.cancel()
+    await asyncio.gather(read, return_exceptions=True)
+    await Window(redis_client).append(Run("cancelled", 1, [b"{}"]))
+    assert await connection.call("XREVRANGE", key, "+", "-", "COUNT", 1) != []
+    await connection.close()
+
+
+async def test_a_blocking_read_longer_than_the_timeout_of_commands_is_not_cut(
+    own_redis: RedisServer,
+) -> None:
+    """DESIGN, facts: the driver's own timeout must not abort a quiet read."""
+    client = RedisClient(own_redis.url, timeout_s=0.1)
+    connection = client.dedicated("k", block_s=0.6)
+    assert await connection.call("XREAD", "BLOCK", 600, "STREAMS", "k", "0-0") is None
+    await connection.close()
+    await client.close()
+
+
+async def test_a_unix_socket_works(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """§7: `unix://`."""
+    folder = tmp_path_factory.mktemp("unix")
+    path = folder / "redis.sock"
+    with RedisServer(folder / "data", arguments=["--unixsocket", str(path)]):
+        client = RedisClient(f"unix://{path}")
+        assert await client.call("PING")
+        await client.close()
+
+
+async def test_a_password_and_a_database_in_the_url_are_used(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """§7: `REDIS_URL` with credentials, for commands and for lanes."""
+    folder = tmp_path_factory.mktemp("password")
+    with RedisServer(folder / "data") as server:
+        await redis_cli(server, "CONFIG", "SET", "requirepass", "p@ss/w")
+        client = RedisClient(f"redis://:p%40ss%2Fw@127.0.0.1:{server.port}/3")
+        await client.call("SET", "a", "b")
+        connection = client.dedicated("a", block_s=1.0)
+        assert await connection.call("GET", "a") == b"b"
+        await connection.close()
+        await client.close()
+
+
+@pytest.fixture(scope="module")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisClient]:
+    """A cluster of one server, which holds every slot."""
+    folder: Path = tmp_path_factory.mktemp("cluster")
+    with RedisServer(folder / "data", arguments=["--cluster-enabled", "yes"]) as server:
+        await redis_cli(server, "CLUSTER", "ADDSLOTS", *map(str, range(16384)))
+
+        async def ready() -> bool:
+            return "cluster_state:ok" in await redis_cli(server, "CLUSTER", "INFO")
+
+        await wait_until(ready, what="the cluster")
+        client = RedisClient(f"redis+cluster://127.0.0.1:{server.port}/0")
+        yield client
+        await client.close()
+
+
+async def test_windows_work_on_a_cluster(cluster: RedisClient) -> None:
+    """§7: `redis+cluster://`: many projects in one round trip."""
+    window = Window(cluster)
+    runs = [Run(f"p{number}", 1, [b"{}", b"{}"]) for number in range(20)]
+    results = await window.append_all(runs)
+    assert [str(each) for each in results] == ["AppendResult(status='ok', hi=2)"] * 20
+    assert await window.last_id("p7") == EntryId(2, 0)
+
+
+async def test_one_read_names_many_streams_of_a_shard_on_a_cluster(cluster: RedisClient) -> None:
+    """DESIGN, lanes: the hash tag lets one XREAD name many streams, on Redis Cluster too."""
+    same = [f"s{n}" for n in range(400) if keys.shard_of(f"s{n}") == keys.shard_of("s0")][:3]
+    window = Window(cluster)
+    await window.append_all([Run(project, 1, [b"{}"]) for project in same])
+    names = [keys.stream(project) for project in same]
+    connection = cluster.dedicated(names[0], block_s=1.0)
+    reply = await connection.call("XREAD", "BLOCK", 500, "STREAMS", *names, *["0-0"] * len(names))
+    assert [key.decode() for key, _ in reply] == names
+    await connection.close()
+
+
+async def test_a_script_is_loaded_where_its_slot_lives(cluster: RedisClient) -> None:
+    """§7: a cluster's servers each need the script."""
+    assert await cluster.run(script("take_token"), keys.post_bucket("p", "u"), "1", 1) == 0
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_call_that_is_cancelled_ends_at_whatever_step(
+    redis_client: RedisClient, blocking: bool
+) -> None:
+    """A task that goes on after its cancellation would hang the shutdown (§6: within 10 s)."""
+    swallowed = []
+    for step in range(40):
+        connection = redis_client.dedicated("k", block_s=5.0)
+        call = connection.call if blocking else redis_client.call
+        task = asyncio.create_task(call("XREVRANGE", "k", "+", "-", "COUNT", 1))
+        for _ in range(step):
+            await asyncio.sleep(0)
+        if task.cancel():
+            await asyncio.wait([task])
+            if not task.cancelled():
+                swallowed.append(step)
+        await connection.close()
+    assert swallowed == []

@@ -1,0 +1,94 @@
+"""A real local HTTP server that speaks OpenAI's chat-completions protocol, for tests.
+
+What it answers is a list of raw blocks of bytes; it can wait between them until it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+
+def chunk(text: str) -> bytes:
+    """One piece of an answer, as such endpoints send it."""
+    data = msgspec.json.encode({"choices": [{"index": 0, "delta": {"content": text}}]})
+    return b"data: " + data + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+class Completions:
+    """Answers every request with `blocks`, and keeps what it was asked.
+
+    It stops before block number `pause_before` until `go_on` is set.
+    """
+
+    def __init__(
+        self, blocks: Sequence[bytes], *, status: int = 200, pause_before: int | None = None
+    ) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[bytes] = []
+        self.go_on = asyncio.Event()
+        self._blocks = blocks
+        self._status = status
+        self._pause_before = pause_before
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.headers.append(head)
+            length = next(
+                int(line.split(b":")[1])
+                for line in head.split(b"\r\n")
+                if line.lower().startswith(b"content-length:")
+            )
+            self.requests.append(msgspec.json.decode(await reader.readexactly(length)))
+            writer.write(
+                b"HTTP/1.1 %d X\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+                % self._status
+            )
+            for number, block in enumerate(self._blocks):
+                if number == self._pause_before:
+                    await writer.drain()
+                    await self.go_on.wait()
+                writer.write(block)
+                await writer.drain()
+        except OSError:
+            # The client went away: that is what some tests are about.
+            return
+        finally:
+            writer.close()

@@ -1,0 +1,112 @@
+"""The assistants: the chat-completions client against a real server, and the built-in one."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.answers import conversation
+from service.assistant import AssistantError, BuiltIn, ChatCompletions, Turn
+from streams.events import NO_METADATA, Content, Message, MessageType
+from tests.support.completions import DONE, Completions, chunk
+
+KEY = "a-key-that-must-not-be-told"
+
+
+async def _answer(server: Completions, *, timeout_s: float = 5.0) -> list[str]:
+    assistant = ChatCompletions(server.url, "a-model", KEY, timeout_s=timeout_s)
+    try:
+        return [piece async for piece in assistant.answer([Turn("user", "hello")])]
+    finally:
+        await assistant.close()
+
+
+async def test_pieces_come_as_the_endpoint_sends_them() -> None:
+    """The request has model, key and turns; the answer is what the deltas say."""
+    async with Completions([chunk("one "), chunk("two"), DONE]) as server:
+        assert await _answer(server) == ["one ", "two"]
+    (asked,) = server.requests
+    assert asked == {
+        "model": "a-model", "stream": True, "messages": [{"role": "user", "content": "hello"}],
+    }  # fmt: skip
+    assert server.headers[0].startswith(b"POST /v1/chat/completions ")
+    assert f"authorization: bearer {KEY}".encode() in server.headers[0].lower()
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_blocks_may_be_cut_anywhere(size: int) -> None:
+    """Line separators that JSON may hold as they are do not end a line; nor do cut blocks."""
+    text = "a\u2028b\u0085c é🧵"
+    raw = b": a comment\r\n\r\n" + chunk(text).replace(b"\n", b"\r\n") + DONE
+    blocks = [raw[start : start + size] for start in range(0, len(raw), size)]
+    async with Completions(blocks) as server:
+        assert "".join(await _answer(server)) == text
+
+
+@pytest.mark.parametrize(
+    ("blocks", "status", "told"),
+    [
+        ([b"no"], 500, "status 500"),
+        ([b"no"], 401, "status 401"),
+        ([b"data: {nonsense\n\n"], 200, "another form"),
+        ([b'data: {"error": {"message": "secret"}}\n\n'], 200, "reported an error"),
+        ([chunk("half")], 200, "broke off"),
+        ([b"x" * (1024 * 1024 + 1)], 200, "another form"),
+    ],
+)
+async def test_failures_are_told_in_a_sentence_without_secrets(
+    blocks: list[bytes], status: int, told: str
+) -> None:
+    """§5: a clear error, and nothing secret in it."""
+    async with Completions(blocks, status=status) as server:
+        with pytest.raises(AssistantError, match=told) as caught:
+            await _answer(server)
+        assert KEY not in str(caught.value)
+        assert server.url not in str(caught.value)
+
+
+async def test_an_endpoint_that_hangs_is_given_up() -> None:
+    """The timeout bounds the whole answer."""
+    async with Completions([chunk("half"), DONE], pause_before=1) as server:
+        with pytest.raises(AssistantError, match="in time"):
+            await _answer(server, timeout_s=0.2)
+
+
+async def test_an_endpoint_that_is_not_there() -> None:
+    """A refused connection is told as such."""
+    assistant = ChatCompletions("http://127.0.0.1:1/v1", "m", None, timeout_s=2)
+    with pytest.raises(AssistantError, match="connection"):
+        await anext(assistant.answer([Turn("user", "hello")]))
+    await assistant.close()
+
+
+async def test_the_endpoint_may_be_named_whole() -> None:
+    """SEQSTREAM_ASSISTANT_URL is a base, or the endpoint itself."""
+    async with Completions([chunk("x"), DONE]) as server:
+        assistant = ChatCompletions(f"{server.url}/chat/completions", "m", None, timeout_s=5)
+        assert [piece async for piece in assistant.answer([Turn("user", "hello")])] == ["x"]
+        await assistant.close()
+    assert server.headers[0].startswith(b"POST /v1/chat/completions ")
+
+
+async def test_the_built_in_assistant_needs_no_network() -> None:
+    """It says what it was asked, in several pieces."""
+    pieces = [piece async for piece in BuiltIn(0).answer([Turn("user", "a\n house")])]
+    assert len(pieces) > 5
+    assert "".join(pieces).startswith("You asked: a house\n\nA plan:")
+
+
+def _message(seq: int, text: str, kind: MessageType) -> Message:
+    content = Content(text, kind, "plan", "client")
+    return Message(seq, f"m{seq}", None, "p", "u", content, "t", NO_METADATA)
+
+
+def test_a_conversation_is_in_order_and_bounded() -> None:
+    """The newest turns that fit, oldest first, then the question."""
+    before = [
+        _message(3, "c", "assistant"),
+        _message(2, "b", "user"),
+        _message(1, "x" * 40_000, "user"),
+    ]
+    assert conversation(before, "d") == [
+        Turn("user", "b"), Turn("assistant", "c"), Turn("user", "d"),
+    ]  # fmt: skip
