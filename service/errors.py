@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
 
@@ -332,10 +332,10 @@ def with_request_id(app: ASGIApp) -> ASGIApp:
     An answer that carries one already is left as it is.
     """
 
-    async def with_id(scope: Scope, receive: Receive, send: Send) -> None:
+    # Not a coroutine: its frame would live as long as an open stream.
+    def with_id(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != ScopeType.HTTP:
-            await app(scope, receive, send)
-            return
+            return app(scope, receive, send)
         scope.setdefault("state", {})
         identity = request_id(scope).encode()
 
@@ -347,7 +347,7 @@ def with_request_id(app: ASGIApp) -> ASGIApp:
                 message["headers"] = headers
             await send(message)
 
-        await app(scope, receive, send_with_id)
+        return app(scope, receive, send_with_id)
 
     return with_id
 

@@ -10,7 +10,7 @@ Everything else passes through.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import cast
 
 import msgspec
@@ -44,28 +44,38 @@ class Front:
         self._metrics = metrics
         self._allowed_origins = frozenset(origin.encode() for origin in allowed_origins)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    # Not a coroutine: its frame would live as long as an open stream.
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # No path: the server's lifespan events.
         match = _HOT.fullmatch(scope.get("path", ""))
         if match is None:
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         project_id, what = match.groups()
         http = cast("HTTPScope", scope)
-        method = http["method"]
-        if what == "messages" and method != "POST":
-            await self._app(scope, receive, send)
-            return
-        headers = self._cors_headers(http) if self._allowed_origins else []
+        if what == "stream":
+            return self._stream(project_id, http, receive, send)
+        if http["method"] != "POST":
+            return self._app(scope, receive, send)
+        return self._post(project_id, http, receive, send)
+
+    async def _stream(
+        self, project_id: str, scope: HTTPScope, receive: Receive, send: Send
+    ) -> None:
+        headers = self._cors_headers(scope)
         try:
-            if what == "messages":
-                await self._append(project_id, http, receive, send, headers)
-            elif method == "GET":
-                await open_stream(self._context(), project_id, http, receive, send, headers)
-            elif method == "OPTIONS" and headers:
+            if scope["method"] == "GET":
+                await open_stream(self._context(), project_id, scope, receive, send, headers)
+            elif scope["method"] == "OPTIONS" and headers:
                 await _preflight(send, headers)
             else:
                 raise method_not_allowed("GET")
+        except Exception as error:  # noqa: BLE001 - answered, and logged where it is unexpected
+            await answer_error(error, scope, send, self._metrics, headers)
+
+    async def _post(self, project_id: str, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        headers = self._cors_headers(scope) if self._allowed_origins else []
+        try:
+            await self._append(project_id, scope, receive, send, headers)
         except Exception as error:  # noqa: BLE001 - answered, and logged where it is unexpected
             await answer_error(error, scope, send, self._metrics, headers)
 

@@ -70,6 +70,13 @@ class StreamingProtocol(HttpToolsProtocol):
         self._headers_arrived()
         super().on_headers_complete()
 
+    def forget_request(self) -> None:
+        """Drop what is kept of the request: a stream lives long and never looks at it again."""
+        self.headers.clear()
+        self.url = b""
+        self.scope["query_string"] = b""
+        self.scope["state"] = {}
+
     def _tell(self) -> None:
         if self.on_change is not None:
             self.on_change()
@@ -141,6 +148,8 @@ def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
         http=StreamingProtocol,
         ws="none",
         lifespan="on",
+        # Said, not guessed: the outermost application is a plain function that returns a coroutine.
+        interface="asgi3",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -118,6 +118,7 @@ class TransportWire:
         # From here on any byte that the socket does not take at once counts as blocked.
         self._transport.set_write_buffer_limits(high=0)
         _bound_kernel(self._transport, self._dead_after_s)
+        self._protocol.forget_request()
 
     def write(self, chunk: Chunk) -> None:
         self._transport.write(chunk.framed)
