@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+import contextlib
+from collections.abc import AsyncIterator
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
+import pytest
 
-from tests.conftest import StartService
+from service.embedded import RedisServer
+from tests.acceptance.conftest import Services
 from tests.support.api import Api
 from tests.support.completions import DONE, Completions, chunk
 from tests.support.history import Event
-from tests.support.processes import ServiceProcess
+from tests.support.processes import ServiceProcess, service_environment
 from tests.support.signing import token
 from tests.support.sse_client import SseClient
 
 PIECES = [f"word{n} " for n in range(30)]
 TEXT = "".join(PIECES)
-MODEL = {"SEQSTREAM_ASSISTANT_MODEL": "m", "SEQSTREAM_ASSISTANT_KEY": "k" * 40}
+WHOLE = [*map(chunk, PIECES), DONE]
+
+_numbers = count(1)
 
 
 class Delta(msgspec.Struct, frozen=True, rename="camel"):
@@ -34,13 +41,50 @@ class _DeltaData(msgspec.Struct, rename="camel"):
     content: Delta
 
 
-def _settings(server: Completions, **more: str) -> Mapping[str, str]:
-    return {"SEQSTREAM_ASSISTANT_URL": server.url, **MODEL, **more}
+class Stage(NamedTuple):
+    """An endpoint that answers as it is told, and a service that asks it."""
+
+    endpoint: Completions
+    service: ServiceProcess
 
 
-async def _plan(api: Api, **body: object) -> Any:
-    response = await api.request(
-        "POST", "/v1/chat/unified", {"projectId": "p", "message": "plan it", **body}
+class Room(NamedTuple):
+    """A project of a test's own."""
+
+    id: str
+    api: Api
+
+
+@pytest.fixture(scope="module")
+async def stage(
+    shared_url: str, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stage]:
+    """For this file. Answers of a process that died are ended within a second or two."""
+    async with Completions() as endpoint:
+        settings = {
+            "SEQSTREAM_ASSISTANT_URL": endpoint.url,
+            "SEQSTREAM_ASSISTANT_MODEL": "m",
+            "SEQSTREAM_ASSISTANT_KEY": "k" * 40,
+            "SEQSTREAM_ANSWER_LEASE_SECONDS": "1",
+        }
+        environment = service_environment(shared_url, redis_server.url, settings)
+        folder = tmp_path_factory.mktemp("stage")
+        async with ServiceProcess("stage", folder, environment) as service:
+            yield Stage(endpoint, service)
+
+
+@contextlib.asynccontextmanager
+async def _room(service: ServiceProcess) -> AsyncIterator[Room]:
+    """A project of alice's, before anyone opens its stream."""
+    async with Api(service.url, "alice") as api:
+        room = Room(f"plan-{next(_numbers)}", api)
+        await api.create_project(room.id)
+        yield room
+
+
+async def _plan(room: Room, **body: object) -> Any:
+    response = await room.api.request(
+        "POST", "/v1/chat/unified", {"projectId": room.id, "message": "plan it", **body}
     )
     assert response.status_code in (200, 201), response.text
     return response.json() | {"status_code": response.status_code}
@@ -61,21 +105,22 @@ def _message(client: SseClient, seq: int) -> Any:
     return msgspec.json.decode(event.data)
 
 
-def _client(service: ServiceProcess, name: str = "client", from_seq: int = 0) -> SseClient:
-    return SseClient(name, [service.url], "p", token("alice"), from_seq=from_seq)
+def _client(
+    room: Room, service: ServiceProcess, name: str = "client", from_seq: int = 0
+) -> SseClient:
+    return SseClient(name, [service.url], room.id, token("alice"), from_seq=from_seq)
 
 
-async def test_an_answer_that_is_waited_for(start_service: StartService) -> None:
+async def test_an_answer_that_is_waited_for(stage: Stage) -> None:
     """plan: 201 with both messages; both are committed and broadcast."""
-    async with Completions([*map(chunk, PIECES), DONE]) as server:
-        service = await start_service(_settings(server))
-        async with Api(service.url, "alice") as api, _client(service) as client:
-            await api.create_project("p")
-            await api.post("p", "earlier")
-            made = await _plan(api, client_msg_id="c1")
-            again = await _plan(api, client_msg_id="c1")
-            await client.wait_seq(3)
-            log = await api.log("p")
+    server, service = stage
+    server.answer_with(WHOLE)
+    async with _room(service) as room, _client(room, service) as client:
+        await room.api.post(room.id, "earlier")
+        made = await _plan(room, client_msg_id="c1")
+        again = await _plan(room, client_msg_id="c1")
+        await client.wait_seq(3)
+        log = await room.api.log(room.id)
     assert (made["status_code"], made["queued"], made["seq"]) == (201, False, 2)
     assert (made["assistant"]["seq"], made["assistant"]["content"]["text"]) == (3, TEXT)
     assert made["assistant"] == _message(client, 3) == msgspec.json.decode(log[2].data)
@@ -88,15 +133,14 @@ async def test_an_answer_that_is_waited_for(start_service: StartService) -> None
     assert [turn["content"] for turn in asked["messages"]] == ["earlier", "plan it"]
 
 
-async def test_a_streamed_answer(start_service: StartService) -> None:
+async def test_a_streamed_answer(stage: Stage) -> None:
     """stream: answered at once; the pieces, concatenated, are the whole that follows."""
-    async with Completions([*map(chunk, PIECES), DONE]) as server:
-        service = await start_service(_settings(server))
-        async with Api(service.url, "alice") as api, _client(service) as client:
-            await api.create_project("p")
-            made = await _plan(api, stream=True, client_msg_id="c1")
-            again = await _plan(api, stream=True, client_msg_id="c1")
-            await client.wait_seq(2)
+    server, service = stage
+    server.answer_with(WHOLE)
+    async with _room(service) as room, _client(room, service) as client:
+        made = await _plan(room, stream=True, client_msg_id="c1")
+        again = await _plan(room, stream=True, client_msg_id="c1")
+        await client.wait_seq(2)
     assert (made["queued"], made.get("assistant")) == (True, None)
     assert again["assistantMessageId"] == made["assistantMessageId"]
     whole = _message(client, 2)
@@ -112,44 +156,38 @@ async def test_a_streamed_answer(start_service: StartService) -> None:
     assert len(server.requests) == 1
 
 
-async def test_a_client_that_reconnects_in_the_middle_of_an_answer(
-    start_service: StartService,
-) -> None:
+async def test_a_client_that_reconnects_in_the_middle_of_an_answer(stage: Stage) -> None:
     """Resumable: it gets the pieces it has not seen and the rest, and ends with the same text."""
-    async with Completions([*map(chunk, PIECES), DONE], pause_before=15) as server:
-        service = await start_service(_settings(server))
-        half = "".join(PIECES[:15])
+    server, service = stage
+    server.answer_with(WHOLE, pause_before=15)
+    half = "".join(PIECES[:15])
 
-        def has_half(client: SseClient) -> bool:
-            return "".join(delta.delta for delta in _deltas(client.events())) == half
+    def has_half(client: SseClient) -> bool:
+        return "".join(delta.delta for delta in _deltas(client.events())) == half
 
-        async with Api(service.url, "alice") as api, _client(service, "stays") as stays:
-            await api.create_project("p")
-            first = _client(service, "first")
-            async with first:
-                await _plan(api, stream=True)
-                await first.wait_until(has_half, timeout_s=10)
-            # Gone, and back with its last event id.
-            async with _client(service, "again", from_seq=int(first.cursor or 0)) as again:
-                await again.wait_live()
-                async with _client(service, "late") as late:
-                    await late.wait_until(has_half, timeout_s=10)
-                    server.go_on.set()
-                    for client in (stays, again, late):
-                        await client.wait_seq(2)
-        for events in (stays.events(), first.events() + again.events(), late.events()):
-            assert "".join(delta.delta for delta in _deltas(events)) == TEXT
+    async with _room(service) as room, _client(room, service, "stays") as stays:
+        first = _client(room, service, "first")
+        async with first:
+            await _plan(room, stream=True)
+            await first.wait_until(has_half, timeout_s=10)
+        # Gone, and back with its last event id.
+        async with _client(room, service, "again", from_seq=int(first.cursor or 0)) as again:
+            await again.wait_live()
+            async with _client(room, service, "late") as late:
+                await late.wait_until(has_half, timeout_s=10)
+                server.go_on.set()
+                for client in (stays, again, late):
+                    await client.wait_seq(2)
+    for events in (stays.events(), first.events() + again.events(), late.events()):
+        assert "".join(delta.delta for delta in _deltas(events)) == TEXT
 
 
-async def test_an_endpoint_that_fails_is_a_clear_assistant_message(
-    start_service: StartService,
-) -> None:
+async def test_an_endpoint_that_fails_is_a_clear_assistant_message(stage: Stage) -> None:
     """§5: a clear error as an assistant message, and nothing secret in it."""
-    async with Completions([b"key " + b"k" * 40], status=500) as server:
-        service = await start_service(_settings(server))
-        async with Api(service.url, "alice") as api:
-            await api.create_project("p")
-            made = await _plan(api)
+    server, service = stage
+    server.answer_with([b"key " + b"k" * 40], status=500)
+    async with _room(service) as room:
+        made = await _plan(room)
     answer = made["assistant"]
     assert answer["content"]["text"] == (
         "No answer: the assistant's endpoint answered with status 500."
@@ -157,15 +195,13 @@ async def test_an_endpoint_that_fails_is_a_clear_assistant_message(
     assert answer["metadata"]["response_data"]["type"] == "answer_failed"
 
 
-async def test_the_death_of_the_answering_process_is_told(start_service: StartService) -> None:
+async def test_the_death_of_the_answering_process_is_told(stage: Stage, tmp_path: Path) -> None:
     """An answer ends within a bounded time as a failed assistant message, never as silence."""
-    async with Completions([*map(chunk, PIECES), DONE], pause_before=15) as server:
-        settings = _settings(server, SEQSTREAM_ANSWER_LEASE_SECONDS="1")
-        first = await start_service(settings)
-        second = await start_service(settings)
-        async with Api(first.url, "alice") as api, _client(second) as client:
-            await api.create_project("p")
-            made = await _plan(api, stream=True)
+    server, service = stage
+    server.answer_with(WHOLE, pause_before=15)
+    async with ServiceProcess("dies", tmp_path, service.environment) as first:
+        async with _room(first) as room, _client(room, service) as client:
+            made = await _plan(room, stream=True)
             await client.wait_until(lambda c: _deltas(c.events()) != [], timeout_s=10)
             await first.kill()
             await client.wait_seq(2)
@@ -174,46 +210,39 @@ async def test_the_death_of_the_answering_process_is_told(start_service: StartSe
     assert whole["metadata"]["response_data"]["type"] == "answer_failed"
 
 
-async def test_a_service_that_is_stopped_ends_its_answers(start_service: StartService) -> None:
+async def test_a_service_that_is_stopped_ends_its_answers(stage: Stage, tmp_path: Path) -> None:
     """SIGTERM: an answer under way ends as a failed message, and the process within its 10 s."""
-    async with Completions([*map(chunk, PIECES), DONE], pause_before=15) as server:
-        first = await start_service(_settings(server))
-        second = await start_service(_settings(server))
-        async with Api(first.url, "alice") as api, _client(second) as client:
-            await api.create_project("p")
-            await _plan(api, stream=True)
+    server, service = stage
+    server.answer_with(WHOLE, pause_before=15)
+    async with ServiceProcess("ends", tmp_path, service.environment) as first:
+        async with _room(first) as room, _client(room, service) as client:
+            await _plan(room, stream=True)
             assert await first.terminate() == 0
             await client.wait_seq(2)
     assert b"answer_failed" in client.events("message.new", "message.replay")[-1].data
 
 
-async def test_the_built_in_assistant_answers(start_service: StartService) -> None:
+async def test_the_built_in_assistant_answers(services: Services) -> None:
     """Without an endpoint: no network, the same form; many at once."""
-    service = await start_service({})
-    async with Api(service.url, "alice") as api:
-        await api.create_project("p")
-        made = await asyncio.gather(*(_plan(api, client_msg_id=f"c{n}") for n in range(10)))
+    async with _room(services.a) as room:
+        made = await asyncio.gather(*(_plan(room, client_msg_id=f"c{n}") for n in range(10)))
     assert all(each["assistant"]["content"]["text"].startswith("You asked") for each in made)
 
 
-async def test_another_users_id_is_refused(start_service: StartService) -> None:
+async def test_another_users_id_is_refused(services: Services) -> None:
     """§5: a `userId` in the body that is not the caller: 403; nothing is written."""
-    service = await start_service({})
-    async with Api(service.url, "alice") as api:
-        await api.create_project("p")
-        body = {"projectId": "p", "message": "x", "userId": "bob", "mode": "build"}
-        response = await api.request("POST", "/v1/chat/unified", body)
+    async with _room(services.a) as room:
+        body = {"projectId": room.id, "message": "x", "userId": "bob", "mode": "build"}
+        response = await room.api.request("POST", "/v1/chat/unified", body)
         assert (response.status_code, response.json()["code"]) == (403, "FORBIDDEN")
-        assert await api.log("p") == []
+        assert await room.api.log(room.id) == []
 
 
-async def test_build_immediately_means_build(start_service: StartService) -> None:
+async def test_build_immediately_means_build(services: Services) -> None:
     """§5: `buildImmediately: true` means `build`; another content under the same id is 409."""
-    service = await start_service({})
-    async with Api(service.url, "alice") as api:
-        await api.create_project("p")
-        made = await _plan(api, buildImmediately=True, client_msg_id="c1")
+    async with _room(services.a) as room:
+        made = await _plan(room, buildImmediately=True, client_msg_id="c1")
         assert (made["queued"], made["status"]) == (True, "queued")
-        body = {"projectId": "p", "message": "plan it", "client_msg_id": "c1", "mode": "plan"}
-        response = await api.request("POST", "/v1/chat/unified", body)
+        body = {"projectId": room.id, "message": "plan it", "client_msg_id": "c1", "mode": "plan"}
+        response = await room.api.request("POST", "/v1/chat/unified", body)
         assert (response.status_code, response.json()["code"]) == (409, "IDEMPOTENCY_MISMATCH")

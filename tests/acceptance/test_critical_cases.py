@@ -26,9 +26,7 @@ async def test_the_sender_sees_its_own_message(services: Services, project: Proj
     assert (data["messageId"], data["content"]["text"]) == (answer.message_id, "hello")
 
 
-async def test_two_streams_of_one_project_both_get_it(
-    services: Services, project: Project
-) -> None:
+async def test_two_streams_of_one_project_both_get_it(services: Services, project: Project) -> None:
     """G3: every open stream of the project, in both processes, gets the message."""
     async with (
         SseClient("a", [services.a.url], project.id, project.token, from_seq=None) as one,

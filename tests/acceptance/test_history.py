@@ -21,7 +21,7 @@ async def _page(project: Project, **query: object) -> tuple[list[int], dict[str,
 async def test_an_empty_project_has_an_empty_page(project: Project) -> None:
     """§4: `{messages, headSeq, hasMore, nextAfterSeq}`."""
     _, page = await _page(project)
-    assert page == {"messages": [], "headSeq": 0, "hasMore": False, "nextAfterSeq": None}
+    assert page == {"messages": [], "headSeq": 0, "hasMore": False, "nextAfterSeq": 0}
 
 
 @pytest.mark.parametrize(

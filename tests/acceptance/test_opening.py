@@ -108,7 +108,9 @@ async def test_more_than_200_missed_are_announced(services: Services, project: P
         blocks = response.blocks
         assert response.names.count("message.replay") == 200
         assert blocks[-2].startswith(b"event: replay.end\ndata: {")
-        expected = f'"projectId":"{project.id}","lastReplayedSeq":300,"liveFromSeq":451,"hasMore":true'
+        expected = (
+            f'"projectId":"{project.id}","lastReplayedSeq":300,"liveFromSeq":451,"hasMore":true'
+        )
         assert expected.encode() in blocks[-2]
         assert blocks[-1] == _live(project, 450)
         await project.fill(451)
@@ -173,7 +175,10 @@ async def test_a_token_in_a_header_opens_a_stream(
     services: Services, project: Project, header: str
 ) -> None:
     """§3: `Authorization: Bearer`, or the cookie `seqstream_token`."""
-    value = {"Authorization": f"Bearer {project.token}", "Cookie": f"seqstream_token={project.token}"}
+    value = {
+        "Authorization": f"Bearer {project.token}",
+        "Cookie": f"seqstream_token={project.token}",
+    }
     target = f"/v1/projects/{project.id}/chat/stream"
     response = await _opening(services, target, {header: value[header]})
     assert response.status == 200

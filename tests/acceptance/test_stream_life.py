@@ -32,9 +32,7 @@ async def quick(
         "SEQSTREAM_MAX_STREAMS_PER_PROJECT": "3",
     }
     environment = service_environment(services.database_url, services.redis.url, settings)
-    async with ServiceProcess(
-        "quick", tmp_path_factory.mktemp("quick"), environment
-    ) as process:
+    async with ServiceProcess("quick", tmp_path_factory.mktemp("quick"), environment) as process:
         yield process
 
 

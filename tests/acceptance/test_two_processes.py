@@ -62,9 +62,7 @@ async def test_eight_writers_in_two_processes_leave_one_order(
 
 
 @pytest.fixture
-async def doomed(
-    services: Services, tmp_path_factory: pytest.TempPathFactory
-) -> ServiceProcess:
+async def doomed(services: Services, tmp_path_factory: pytest.TempPathFactory) -> ServiceProcess:
     """A process that kills itself with -9 between its first commit and the publishing."""
     environment = service_environment(
         services.database_url, services.redis.url, {"SEQSTREAM_FAULT": "kill-before-publish:1"}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
+import pytest
 import redis
 
 from service.embedded import RedisServer
 from streams import keys
-from tests.conftest import StartService
+from tests.acceptance.conftest import Services
 from tests.support.api import Api
 from tests.support.processes import ServiceProcess, service_environment
 from tests.support.signing import token
@@ -20,13 +23,36 @@ from tests.support.waiting import wait_until
 from tests.support.workers import WorkerProcess
 
 
-def _client(service: ServiceProcess, user: str, *more: ServiceProcess) -> SseClient:
-    urls = [each.url for each in (service, *more)]
-    return SseClient(f"client of {user}", urls, "p", token(user), from_seq=None)
+@contextlib.asynccontextmanager
+async def _room(service: ServiceProcess) -> AsyncIterator[Api]:
+    """A project of alice's, with bob in it; named by `_project`."""
+    async with Api(service.url, "alice") as api:
+        await api.create_project(_project())
+        await api.add_member(_project(), "bob")
+        yield api
+
+
+def _project() -> str:
+    """The project of the test that runs."""
+    return f"room-{_tests}"
+
+
+_tests = 0
+
+
+@pytest.fixture(autouse=True)
+def another_project() -> None:
+    """Each test has a project of its own."""
+    global _tests
+    _tests += 1
+
+
+def _client(service: ServiceProcess, user: str) -> SseClient:
+    return SseClient(f"client of {user}", [service.url], _project(), token(user), from_seq=None)
 
 
 async def _typing(api: Api, typing: bool) -> None:
-    path = "/v1/projects/p/chat/typing"
+    path = f"/v1/projects/{_project()}/chat/typing"
     response = await api.request("POST", path, {"typing": typing})
     assert response.status_code == 202
 
@@ -45,42 +71,40 @@ def _present(client: SseClient, user: str) -> list[str]:
 
 
 async def _online(api: Api) -> list[str]:
-    response = await api.request("GET", "/v1/projects/p/presence")
+    response = await api.request("GET", f"/v1/projects/{_project()}/presence")
     return [each["userId"] for each in response.json()["users"]]
 
 
 async def test_typing_starts_once_and_ends_once(
-    start_service: StartService, redis_url: str
+    services: Services,
 ) -> None:
     """typing.start once however often it is renewed, typing.stop once; no id, not in the window."""
-    service = await start_service()
-    async with Api(service.url, "alice") as api, Api(service.url, "bob") as bob:
-        await api.create_project("p")
-        await api.add_member("p", "bob")
+    service = services.a
+    async with _room(service) as api, Api(service.url, "bob") as bob:
         async with _client(service, "alice") as client:
             await client.wait_live()
             for _ in range(3):
                 await _typing(bob, True)
             await _typing(bob, False)
             await _typing(bob, False)
-            await api.post("p", "after it")
+            await api.post(_project(), "after it")
             await client.wait_seq(1)
             await client.wait_until(lambda c: len(_typed(c, "bob")) == 2, timeout_s=5)
             assert _typed(client, "bob") == ["typing.start", "typing.stop"]
             assert {e.event_id for e in client.events("typing.start", "typing.stop")} <= {"0", "1"}
-    with redis.Redis.from_url(redis_url) as other:
-        assert [fields[b"event"] for _, fields in other.xrange(keys.stream("p"))] == [
+    with redis.Redis.from_url(services.redis.url) as other:
+        assert [fields[b"event"] for _, fields in other.xrange(keys.stream(_project()))] == [
             b"message.new"
         ]
 
 
-async def test_typing_ends_by_itself_though_its_process_died(start_service: StartService) -> None:
+async def test_typing_ends_by_itself_though_its_process_died(
+    services: Services, tmp_path: Path
+) -> None:
     """§4: it ends by itself after 6 s, also when the process that took the POST is gone; once."""
-    first = await start_service()
-    second = await start_service()
-    third = await start_service()
-    async with Api(first.url, "alice") as api:
-        await api.create_project("p")
+    second, third = services.a, services.b
+    first = ServiceProcess("dies", tmp_path, second.environment)
+    async with first, _room(first) as api:
         async with _client(second, "alice") as one, _client(third, "alice") as other:
             await one.wait_live()
             await other.wait_live()
@@ -94,16 +118,15 @@ async def test_typing_ends_by_itself_though_its_process_died(start_service: Star
 
 
 async def test_a_flood_of_typing_is_limited_and_delays_nothing(
-    start_service: StartService,
+    services: Services,
 ) -> None:
     """A user may begin to type about once a second; messages pass by."""
-    service = await start_service()
-    async with Api(service.url, "alice") as api:
-        await api.create_project("p")
+    service = services.a
+    async with _room(service) as api:
         async with _client(service, "alice") as client:
             await client.wait_live()
             floods = [_typing(api, n % 2 == 0) for n in range(300)]
-            posts = [api.post("p", f"m{n}") for n in range(50)]
+            posts = [api.post(_project(), f"m{n}") for n in range(50)]
             await asyncio.gather(*floods, *posts)
             await client.wait_seq(50)
             # The bound: one start a second, however long this machine took over it.
@@ -111,13 +134,10 @@ async def test_a_flood_of_typing_is_limited_and_delays_nothing(
             assert len(_typed(client, "alice")) <= 2 * (took_s + 2)
 
 
-async def test_presence_counts_a_users_connections_as_one(start_service: StartService) -> None:
+async def test_presence_counts_a_users_connections_as_one(services: Services) -> None:
     """online once on the first, offline once after the last, over processes and tabs."""
-    first = await start_service()
-    second = await start_service()
-    async with Api(first.url, "alice") as api:
-        await api.create_project("p")
-        await api.add_member("p", "bob")
+    first, second = services.a, services.b
+    async with _room(first) as api:
         async with _client(first, "alice") as watching:
             await watching.wait_live()
             async with _client(first, "bob") as tab, _client(second, "bob") as other:
@@ -137,25 +157,24 @@ async def test_presence_counts_a_users_connections_as_one(start_service: StartSe
 
 
 async def test_the_users_of_a_killed_process_are_forgotten(
-    database_url: str, redis_url: str, tmp_path: Path, start_service: StartService
+    services: Services, tmp_path: Path
 ) -> None:
     """Issue: forgets the users of a process that died; told once, by whoever is left."""
-    service = await start_service()
+    service = services.a
     program = (
         "import asyncio\n"
         "from streams import EventLog, EventLogConfig\n"
         "async def main():\n"
-        f"    async with EventLog.open({database_url!r}, {redis_url!r},\n"
+        f"    async with EventLog.open({services.database_url!r}, {services.redis.url!r},\n"
         "            config=EventLogConfig(presence_alive_s=0.9)) as log:\n"
-        "        log.presence.opened('p', 'bob')\n"
+        f"        log.presence.opened('{_project()}', 'bob')\n"
         "        await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
     )
-    async with Api(service.url, "alice") as api:
-        await api.create_project("p")
+    async with _room(service) as api:
         async with _client(service, "alice") as watching:
             await watching.wait_live()
-            environment = service_environment(database_url, redis_url)
+            environment = service.environment
             other = WorkerProcess("other", tmp_path, environment, sys.executable, "-c", program)
             async with other:
                 await watching.wait_until(lambda c: _present(c, "bob") == ["online"], timeout_s=10)
@@ -173,8 +192,7 @@ async def test_without_redis_typing_is_taken_and_nothing_happens(
     with RedisServer(tmp_path / "redis") as own_redis:
         environment = service_environment(database_url, own_redis.url)
         async with ServiceProcess("service", tmp_path, environment) as service:
-            async with Api(service.url, "alice") as api:
-                await api.create_project("p")
+            async with _room(service) as api:
                 async with _client(service, "alice") as client:
                     await client.wait_live()
                     await client.wait_until(lambda c: _present(c, "alice") != [], timeout_s=5)
@@ -184,7 +202,8 @@ async def test_without_redis_typing_is_taken_and_nothing_happens(
                     own_redis.start()
                     with redis.Redis.from_url(own_redis.url) as other:
                         await wait_until(
-                            lambda: other.hlen(keys.presence("p")) == 1, what="presence is back"
+                            lambda: other.hlen(keys.presence(_project())) == 1,
+                            what="presence is back",
                         )
                     assert await _online(api) == ["alice"]
 
@@ -196,6 +215,6 @@ async def _holds(api: Api, users: list[str]) -> bool:
 async def _settled(service: ServiceProcess, *clients: SseClient) -> None:
     """Wait until all clients saw something that was sent after all that is looked at."""
     async with Api(service.url, "alice") as api:
-        seq = (await api.post("p", "settled")).seq
+        seq = (await api.post(_project(), "settled")).seq
     for client in clients:
         await client.wait_seq(seq)

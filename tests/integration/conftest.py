@@ -100,9 +100,7 @@ class OpenLog(Protocol):
 
 
 @pytest.fixture
-async def open_log(
-    shared_database_url: str, redis_server: RedisServer
-) -> AsyncIterator[OpenLog]:
+async def open_log(shared_database_url: str, redis_server: RedisServer) -> AsyncIterator[OpenLog]:
     """Open event logs on the shared database."""
     async with contextlib.AsyncExitStack() as stack:
 

@@ -170,9 +170,7 @@ async def test_another_content_is_a_mismatch_in_another_process_too(
         await two.append(project, _message("b", "c"))
 
 
-async def test_writers_in_many_processes_leave_one_order(
-    open_log: OpenLog, project: str
-) -> None:
+async def test_writers_in_many_processes_leave_one_order(open_log: OpenLog, project: str) -> None:
     """G1, G3: every follower, in every process, sees 1..n in the same order."""
     logs = [await open_log() for _ in range(3)]
     async with contextlib.AsyncExitStack() as stack:
@@ -189,9 +187,7 @@ async def test_writers_in_many_processes_leave_one_order(
     assert len({tuple(event.data for event in follower.events) for follower in followers}) == 1
 
 
-async def test_one_tail_serves_all_followers_of_a_process(
-    open_log: OpenLog, project: str
-) -> None:
+async def test_one_tail_serves_all_followers_of_a_process(open_log: OpenLog, project: str) -> None:
     """DESIGN: one reader per stream per process, not one per connection."""
     log = await open_log()
     async with following(log, project), following(log, project), following(log, project):

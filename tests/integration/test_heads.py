@@ -251,9 +251,7 @@ async def test_when_redis_is_back_empty_nothing_is_missing(
     await client.close()
 
 
-async def test_without_redis_a_reader_can_begin(
-    open_log: OpenLog, log: Log, project: str
-) -> None:
+async def test_without_redis_a_reader_can_begin(open_log: OpenLog, log: Log, project: str) -> None:
     """G7: a stream opens, replays and goes on from Postgres alone."""
     await _commit_unpublished(log, project, 3)
     both = await open_log(redis_url="redis://127.0.0.1:1/0")

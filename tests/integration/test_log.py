@@ -64,9 +64,7 @@ async def test_the_next_batch_goes_on_where_the_last_one_ended(log: Log, project
     assert _seqs(result) == [3]
 
 
-async def test_one_batch_numbers_each_project_by_itself(
-    log: Log, new_project: NewProject
-) -> None:
+async def test_one_batch_numbers_each_project_by_itself(log: Log, new_project: NewProject) -> None:
     """§1: seq is a per-project integer."""
     one, two = await new_project(), await new_project()
     results = await log.append([_unit(one, "a"), _unit(two, "b", "c"), _unit(one, "d")])
@@ -123,9 +121,7 @@ async def test_an_append_waits_for_the_one_before_it(
     assert _seqs((await second)[0]) == [2]
 
 
-async def test_an_aborted_append_leaves_no_hole(
-    database: Database, log: Log, project: str
-) -> None:
+async def test_an_aborted_append_leaves_no_hole(database: Database, log: Log, project: str) -> None:
     """I1: an abort leaves no hole."""
 
     class Abort(Exception):
@@ -176,9 +172,7 @@ async def test_a_repeat_among_new_messages_takes_no_number(log: Log, project: st
 
 async def test_equal_posts_at_once_give_one_message(log: Log, project: str) -> None:
     """G5: it holds across processes: the second waits for the first, then finds it."""
-    results = await asyncio.gather(
-        *(log.append([_unit(project, "a", ids=True)]) for _ in range(8))
-    )
+    results = await asyncio.gather(*(log.append([_unit(project, "a", ids=True)]) for _ in range(8)))
     outcomes = [_appended(result)[0] for (result,) in results]
     assert {each.message.seq for each in outcomes} == {1}
     assert sorted(each.duplicate for each in outcomes) == [False] + [True] * 7

@@ -173,9 +173,7 @@ async def test_what_could_not_be_published_is_healed_when_redis_is_back(
         await world.wait_seqs(project, [1, 2, 3])
 
 
-async def test_a_redis_that_answers_no_more_is_noticed(
-    log: Log, new_project: NewProject
-) -> None:
+async def test_a_redis_that_answers_no_more_is_noticed(log: Log, new_project: NewProject) -> None:
     """G7: a failed publish is no error of the append; streams go on from the log."""
     client = RedisClient("redis://127.0.0.1:1/0", timeout_s=0.2)
     async with _publishing(Window(client), log) as world:

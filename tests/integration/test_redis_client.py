@@ -62,9 +62,7 @@ async def test_a_blocking_read_that_was_cancelled_does_not_confuse_the_next(
     """A cancelled command desynchronises a connection: it is closed."""
     key = keys.stream("cancelled")
     connection = redis_client.dedicated(key, block_s=5.0)
-    read = asyncio.create_task(
-        connection.call("XREAD", "BLOCK", 5000, "STREAMS", key, "0-0")
-    )
+    read = asyncio.create_task(connection.call("XREAD", "BLOCK", 5000, "STREAMS", key, "0-0"))
 
     async def blocked() -> bool:
         return bool((await redis_client.call("INFO", "clients"))["blocked_clients"])

@@ -15,7 +15,6 @@ from streams.redis_client import RedisClient
 from streams.window import (
     IDLE_EXPIRY_MS,
     MAX_ENTRIES,
-    WINDOW_MESSAGES,
     AppendResult,
     Run,
     Window,
@@ -37,7 +36,9 @@ def stream() -> str:
 
 def _run(project: str, first: int, last: int | None = None, *, text: str | None = None) -> Run:
     seqs = range(first, (last or first) + 1)
-    return Run(project, first, [encode(message(seq, project_id=project, text=text)) for seq in seqs])
+    return Run(
+        project, first, [encode(message(seq, project_id=project, text=text)) for seq in seqs]
+    )
 
 
 async def _ids(window: Window, project: str) -> list[EntryId]:

@@ -222,7 +222,7 @@ def test_builds_take_legal_steps_alone_and_end_once(servers: _Servers) -> None:
     run_state_machine_as_test(
         _Machine,
         settings=settings(
-            max_examples=20,
+            max_examples=15,
             stateful_step_count=30,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),

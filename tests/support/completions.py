@@ -23,20 +23,12 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Completions:
-    """Answers every request with `blocks`, and keeps what it was asked.
-
-    It stops before block number `pause_before` until `go_on` is set.
-    """
+    """Answers every request as it was last told to, and keeps what it was asked."""
 
     def __init__(
-        self, blocks: Sequence[bytes], *, status: int = 200, pause_before: int | None = None
+        self, blocks: Sequence[bytes] = (), *, status: int = 200, pause_before: int | None = None
     ) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[bytes] = []
-        self.go_on = asyncio.Event()
-        self._blocks = blocks
-        self._status = status
-        self._pause_before = pause_before
+        self.answer_with(blocks, status=status, pause_before=pause_before)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -55,6 +47,20 @@ class Completions:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def answer_with(
+        self, blocks: Sequence[bytes], *, status: int = 200, pause_before: int | None = None
+    ) -> None:
+        """From now on answer with `blocks`, and forget what was asked before.
+
+        It stops before block number `pause_before` until `go_on` is set.
+        """
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[bytes] = []
+        self.go_on = asyncio.Event()
+        self._blocks = blocks
+        self._status = status
+        self._pause_before = pause_before
 
     @property
     def url(self) -> str:
@@ -81,10 +87,11 @@ class Completions:
                 b"HTTP/1.1 %d X\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
                 % self._status
             )
-            for number, block in enumerate(self._blocks):
-                if number == self._pause_before:
+            blocks, pause_before, go_on = self._blocks, self._pause_before, self.go_on
+            for number, block in enumerate(blocks):
+                if number == pause_before:
                     await writer.drain()
-                    await self.go_on.wait()
+                    await go_on.wait()
                 writer.write(block)
                 await writer.drain()
         except OSError:

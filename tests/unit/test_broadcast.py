@@ -99,7 +99,9 @@ async def test_a_batch_larger_than_memory_reaches_a_live_connection_whole() -> N
         _, wire, _ = await project.connect_live()
         project.project.append(40)
         big = b"x" * 64_000
-        batch = [message_entry(seq, data=b'{"seq":%d,"x":"%b"}' % (seq, big)) for seq in range(1, 41)]
+        batch = [
+            message_entry(seq, data=b'{"seq":%d,"x":"%b"}' % (seq, big)) for seq in range(1, 41)
+        ]
         assert offer_all(project.tail, batch) == []
         project.tail.notify()
         await wait_until(lambda: 40 in wire.seqs("message.new"), what="the last message")

@@ -16,7 +16,8 @@ from tests.support.waiting import wait_until
 def _open(cursor: str, head: int, truncated: str, source: str) -> bytes:
     return (
         b'event: stream.open\ndata: {"projectId":"p","connectionId":"id","cursor":%b,"headSeq":%d,'
-        b'"truncated":%b,"source":"%b"}' % (cursor.encode(), head, truncated.encode(), source.encode())
+        b'"truncated":%b,"source":"%b"}'
+        % (cursor.encode(), head, truncated.encode(), source.encode())
     )
 
 

@@ -86,7 +86,8 @@ def test_a_user_id_is_kept_as_it_is(user_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "user_id", ["", "a" * 129, "a b", "a\tb", "a\n", "\x00", "a\x7f", "a\u00a0b", "a\u2028", "\ud800"]
+    "user_id",
+    ["", "a" * 129, "a b", "a\tb", "a\n", "\x00", "a\x7f", "a\u00a0b", "a\u2028", "\ud800"],
 )
 def test_another_user_id_is_refused(user_id: str) -> None:
     """§3: 1 to 128 characters, no control characters or white space."""

@@ -10,7 +10,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_FORBIDDEN = ("service", "litestar", "uvicorn", "click", "rich", "prometheus_client", "jwt", "httpx")
+_FORBIDDEN = (
+    "service",
+    "litestar",
+    "uvicorn",
+    "click",
+    "rich",
+    "prometheus_client",
+    "jwt",
+    "httpx",
+)
 
 
 def _loaded_after(statement: str) -> set[str]:

@@ -18,9 +18,7 @@ from streams.events import NO_METADATA, Content, Message, encode
 
 def test_a_message_is_three_lines_and_an_empty_one() -> None:
     """§6: `message.new`, id seq, data in one line."""
-    assert sse.message_frame(7, b'{"seq":7}') == (
-        b'event: message.new\nid: 7\ndata: {"seq":7}\n\n'
-    )
+    assert sse.message_frame(7, b'{"seq":7}') == (b'event: message.new\nid: 7\ndata: {"seq":7}\n\n')
 
 
 def test_an_event_without_a_seq_has_no_id() -> None:

@@ -102,7 +102,8 @@ async def test_what_is_written_arrives_as_one_http_response(kind: type[Wire]) ->
         chunks = body.split(b"\r\n")
         assert b"".join(chunks[1::2]) == b"id: 1\n\nid: 2\n\n"
         assert all(
-            int(size, 16) == len(data) for size, data in zip(chunks[::2], chunks[1::2], strict=False)
+            int(size, 16) == len(data)
+            for size, data in zip(chunks[::2], chunks[1::2], strict=False)
         )
 
 
