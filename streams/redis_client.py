@@ -124,7 +124,7 @@ class RedisClient:
         """Return a connection of its own to the server that holds `key`, for blocking reads."""
         return BlockingConnection(self, key, block_s)
 
-    def _make(self, timeout_s: float, connections: int) -> Any:
+    def _make(self, timeout_s: float | None, connections: int) -> Any:
         common: dict[str, Any] = {
             "socket_timeout": timeout_s,
             "socket_connect_timeout": _CONNECT_TIMEOUT_S,
@@ -189,15 +189,17 @@ class BlockingConnection:
     def __init__(self, servers: RedisClient, key: str, block_s: float) -> None:
         self._servers = servers
         self._key = key
-        # Above the block, or the driver would abort every quiet read.
-        self._timeout_s = block_s + 2.0
+        # Ours, above the block. The driver gets none: it would abort every quiet read, and in
+        # Python 3.11 its `wait_for` around a send may swallow a cancellation, so that the read
+        # goes on to the end of its block.
+        self._timeout_s = block_s + 4.0
         self._client: Any = None
 
     async def call(self, *command: Argument) -> Any:
         """Send one command and wait for its raw reply."""
         try:
             with _translated():
-                async with asyncio.timeout(self._timeout_s + 2.0):
+                async with asyncio.timeout(self._timeout_s):
                     if self._client is None:
                         self._client = await self._connect()
                     reply = await self._client.execute_command(*command)
@@ -219,7 +221,7 @@ class BlockingConnection:
     async def _connect(self) -> Any:
         servers = self._servers
         if not servers.is_cluster:
-            return servers._make(self._timeout_s, 1)
+            return servers._make(None, 1)
         host, port = await servers._node_of(self._key)
         parts = urlsplit(servers._url)
         client: Any = Redis(
@@ -227,7 +229,7 @@ class BlockingConnection:
             port=port,
             username=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password else None,
-            socket_timeout=self._timeout_s,
+            socket_timeout=None,
             socket_connect_timeout=_CONNECT_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
             protocol=2,

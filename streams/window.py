@@ -179,9 +179,7 @@ def parse_entries(reply: Sequence[Sequence[object]] | None) -> list[Entry]:
     return entries
 
 
-def _transient_head(
-    head: int | None, newest_known: EntryId, event: str
-) -> tuple[str | int, ...]:
+def _transient_head(head: int | None, newest_known: EntryId, event: str) -> tuple[str | int, ...]:
     known = (newest_known.seq, newest_known.k)
     return IDLE_EXPIRY_MS, _now_us(), "" if head is None else head, *known, MAX_ENTRIES, event
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
@@ -75,6 +76,13 @@ class Reported(msgspec.Struct):
     cancelRequested: bool  # noqa: N815
 
 
+_BEING_CANCELLED = ResponseSpec(
+    data_container=BuildView,
+    description="Its worker was told, and ends it soon",
+    generate_examples=False,
+)
+
+
 class BuildRoutes(Controller):
     """`/v1/projects/{projectId}/builds`"""
 
@@ -107,7 +115,11 @@ class BuildRoutes(Controller):
         except BuildNotFound:
             raise not_found("No such build in this project") from None
 
-    @post("/{build_id:str}/cancel", status_code=200, responses=ERRORS)
+    @post(
+        "/{build_id:str}/cancel",
+        status_code=200,
+        responses={**ERRORS, 202: _BEING_CANCELLED},
+    )
     async def cancel(
         self, request: ApiRequest, project_id: FromPath[str], build_id: FromPath[str]
     ) -> Response[BuildView]:

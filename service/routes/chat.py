@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from litestar import Request, Response, post
 from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
 from msgspec import Meta
 
@@ -53,7 +54,14 @@ class UnifiedReceipt(msgspec.Struct, omit_defaults=True, kw_only=True):
     status: BuildState | None = None
 
 
-@post("/v1/chat/unified", tags=["chat"], responses=ERRORS)
+_REPEAT = ResponseSpec(
+    data_container=UnifiedReceipt,
+    description="A repeat of the client_msg_id: the first result",
+    generate_examples=False,
+)
+
+
+@post("/v1/chat/unified", tags=["chat"], responses={**ERRORS, 200: _REPEAT})
 async def unified(request: ApiRequest, data: JSONBody[UnifiedMessage]) -> Response[UnifiedReceipt]:
     """Commit and broadcast the user's message; answer it, or queue a build."""
     context = context_of(request)

@@ -81,7 +81,7 @@ async def test_sseclient_reads_a_replay(services: Services, project: Project) ->
         with httpx.Client(trust_env=False, verify=False) as http, http.stream("GET", url) as answer:
             for event in SSEClient(answer.iter_raw()).events():
                 if event.event == "message.replay":
-                    got.append((event.id, _text_of(event.data)))
+                    got.append((str(event.id), _text_of(event.data)))
                 if event.event == "stream.live":
                     break
         return got
@@ -143,7 +143,7 @@ async def test_npm_eventsource_resumes_by_itself(
 
         async def read() -> None:
             assert process.stdout is not None
-            async for line in process.stdout:
+            while line := await process.stdout.readline():
                 lines.append(msgspec.json.decode(line, type=_Line))
 
         reading = asyncio.create_task(read())

@@ -217,13 +217,16 @@ async def test_a_tail_is_shared_by_readers_that_come_at_once(
 async def test_a_project_that_is_not_there_is_an_error(open_log: OpenLog, what: str) -> None:
     """The library tells; the service answers as it does to a stranger."""
     log = await open_log()
-    with pytest.raises(ProjectNotFound):
+
+    async def ask() -> object:
         if what == "append":
-            await log.append("no-such-project", _message("x"))
-        elif what == "follow":
-            await anext(log.follow("no-such-project"))
-        else:
-            await log.head("no-such-project")
+            return await log.append("no-such-project", _message("x"))
+        if what == "follow":
+            return await anext(log.follow("no-such-project"))
+        return await log.head("no-such-project")
+
+    with pytest.raises(ProjectNotFound):
+        await ask()
 
 
 async def test_what_was_accepted_before_close_is_committed_and_published(

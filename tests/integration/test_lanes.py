@@ -23,6 +23,7 @@ from tests.support.waiting import wait_until
 
 # Well below BLOCK_S: only a lane that was woken is so quick.
 SOON_S = BLOCK_S / 2
+_NOTHING = EntryId(0, 0)
 
 
 class _World:
@@ -44,7 +45,7 @@ class _World:
     def _gap(self, tail: Tail, entries: Sequence[Entry]) -> None:
         self.gaps.append((tail.project_id, [each.id for each in entries]))
 
-    def follow(self, project: str, *, last: EntryId = EntryId(0, 0)) -> Tail:
+    def follow(self, project: str, *, last: EntryId = _NOTHING) -> Tail:
         """Add a tail."""
         tail = Tail(project, last_seq=last.seq, position=last)
         self.lanes.add(tail)
@@ -169,7 +170,7 @@ async def test_a_shard_is_read_again_when_a_reader_comes_back(redis_client: Redi
 async def test_entries_that_do_not_meet_are_handed_over_as_a_gap(
     redis_client: RedisClient,
 ) -> None:
-    """I3: an entry that does not meet the last one is not shown; someone fetches what is between."""
+    """I3: an entry that does not meet the last one is not shown: what is between is fetched."""
     async with _laning(redis_client) as world:
         tail = world.follow("gap", last=EntryId(2, 0))
         await world.publish("gap", 5, 6)

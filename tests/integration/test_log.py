@@ -22,6 +22,10 @@ from streams.postgres import Database
 from tests.integration.conftest import NewProject
 
 
+class _Abort(Exception):
+    """Ends a transaction without a commit."""
+
+
 def _unit(project: str, *texts: str, ids: bool = False, user: str = "u", **more: Any) -> Unit:
     return Unit(
         project,
@@ -124,16 +128,18 @@ async def test_an_append_waits_for_the_one_before_it(
 async def test_an_aborted_append_leaves_no_hole(database: Database, log: Log, project: str) -> None:
     """I1: an abort leaves no hole."""
 
-    class Abort(Exception):
-        pass
+    seconds: list[asyncio.Task[list[list[Appended] | StreamsError]]] = []
 
-    with pytest.raises(Abort):
+    async def abort() -> None:
         async with database.transaction() as session:
             await log.append([_unit(project, "gone")], session)
-            second = asyncio.create_task(log.append([_unit(project, "stays")]))
+            seconds.append(asyncio.create_task(log.append([_unit(project, "stays")])))
             await _lock_waiters(database, 1)
-            raise Abort
-    assert _seqs((await second)[0]) == [1]
+            raise _Abort
+
+    with pytest.raises(_Abort):
+        await abort()
+    assert _seqs((await seconds[0])[0]) == [1]
 
 
 async def test_batches_over_the_same_projects_never_deadlock(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from itertools import count
+from typing import cast
 
 import msgspec
 import pytest
@@ -257,8 +259,11 @@ def test_the_event_log_is_a_list(
 ) -> None:
     """DESIGN, invariants I1 to I3, and PROTOCOL.md G1 to G5, whatever happens in any order."""
     url = postgres.create_database("model", template=template_database)
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: LogMachine(url, redis_server.url),
+    machine = cast(
+        "type[RuleBasedStateMachine]", functools.partial(LogMachine, url, redis_server.url)
+    )
+    run_state_machine_as_test(
+        machine,
         settings=settings(
             max_examples=12,
             stateful_step_count=25,

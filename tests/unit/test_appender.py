@@ -39,7 +39,7 @@ class _RecordingLog(Log):
         self.gate = asyncio.Event()
         self.failures: list[StreamsError] = []
         self.refused: dict[str, StreamsError] = {}
-        self.heads: dict[str, int] = {}
+        self.counted: dict[str, int] = {}
         self._known: dict[tuple[str, str, str], Appended] = {}
 
     async def append(
@@ -68,7 +68,7 @@ class _RecordingLog(Log):
                     if key in self._known:
                         appended.append(Appended(self._known[key].message, True))
                         continue
-                seq = self.heads[unit.project_id] = self.heads.get(unit.project_id, 0) + 1
+                seq = self.counted[unit.project_id] = self.counted.get(unit.project_id, 0) + 1
                 committed = message.committed(unit.project_id, seq, str(message.message_id), "t")
                 appended.append(Appended(committed, False))
                 self._known[key] = appended[-1]
@@ -165,7 +165,7 @@ async def test_a_repeat_within_a_batch_gets_the_first_result() -> None:
         world.log.gate.set()
         one, two = await world.begin("a", client_msg_id="c", count=2)
         assert (one.duplicate, two.duplicate, two.message) == (False, True, one.message)
-        assert world.log.heads == {"p": 1}
+        assert world.log.counted == {"p": 1}
 
 
 async def test_another_content_within_a_batch_is_a_mismatch() -> None:
@@ -223,7 +223,7 @@ async def test_a_caller_that_goes_away_does_not_take_its_message_along() -> None
         leaving.cancel()
         world.log.gate.set()
         await world.appender.drained()
-        assert world.log.heads == {"p": 1}
+        assert world.log.counted == {"p": 1}
         assert world.published == [("p", 1, 1)]
 
 

@@ -194,7 +194,8 @@ async def test_the_goodbye_says_why(reason: str, reconnect: str) -> None:
         assert await task == reason
         assert wire.blocks[-2:] == [
             b"retry: 2000",
-            f'event: stream.closing\ndata: {{"reason":"{reason}","reconnect":{reconnect}}}'.encode(),
+            b'event: stream.closing\ndata: {"reason":"%b","reconnect":%b}'
+            % (reason.encode(), reconnect.encode()),
         ]
         assert wire.finished
 

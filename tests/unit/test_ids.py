@@ -53,8 +53,8 @@ def test_transient_entry_k_after_message_n_has_the_entry_id_n_k() -> None:
 
 def test_entry_ids_are_ordered_as_numbers() -> None:
     """§2: `XREAD` from `n-0` gives everything after message n, so 9 comes before 10."""
-    in_order = [EntryId(0, 1), EntryId(9, 0), EntryId(9, 2), EntryId(9, 10), EntryId(10, 0)]
-    assert sorted(reversed(in_order)) == in_order
+    shuffled = [EntryId(10, 0), EntryId(9, 10), EntryId(0, 1), EntryId(9, 2), EntryId(9, 0)]
+    assert [str(each) for each in sorted(shuffled)] == ["0-1", "9-0", "9-2", "9-10", "10-0"]
 
 
 @pytest.mark.parametrize("entry_id", [EntryId(0, 0), EntryId(1, 0), EntryId(MAX_SEQ, 999)])

@@ -1,0 +1,127 @@
+"""Whatever is asked, the answer is one that the OpenAPI document describes, and never a 5xx.
+
+schemathesis makes the requests from the document of the running service; half of them go to a
+project that exists. The stream, which never ends, is fuzzed by its cursor alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.conftest import StartService
+from tests.support.api import Api
+from tests.support.processes import ServiceProcess
+from tests.support.signing import token
+
+# By a thread it would end pytest at once and leave the servers running.
+pytestmark = pytest.mark.timeout(90, method="signal")
+
+_PROJECT = "known"
+_USER = "fuzzer"
+_CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+_OPERATIONS = [
+    ("GET", "/v1/projects/{project_id}/builds"),
+    ("GET", "/v1/projects/{project_id}/builds/{build_id}"),
+    ("POST", "/v1/projects/{project_id}/builds/{build_id}/cancel"),
+    ("POST", "/v1/projects/{project_id}/builds/{build_id}/status"),
+    ("POST", "/v1/projects/{project_id}/chat/typing"),
+    ("GET", "/v1/projects/{project_id}/presence"),
+]
+_fuzzing = settings(
+    max_examples=60,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture
+async def fuzzed(start_service: StartService) -> ServiceProcess:
+    """A service with one project."""
+    service = await start_service()
+    async with Api(service.url, _USER) as api:
+        await api.create_project(_PROJECT)
+        await api.post(_PROJECT, "hello", "c1")
+    return service
+
+
+@pytest.mark.parametrize(("method", "path"), _OPERATIONS)
+def test_answers_are_as_documented(method: str, path: str, fuzzed: ServiceProcess) -> None:
+    """PROTOCOL §4: status, content type and form of every answer; never a 5xx."""
+    schema = schemathesis.openapi.from_url(f"{fuzzed.url}/schema/openapi.json")
+    operation = schema[path][method]
+    headers = {
+        "Authorization": f"Bearer {token(_USER, scope='read write worker')}",
+    }
+
+    @_fuzzing
+    @given(case=operation.as_strategy(), known=st.booleans())
+    def ask(case: schemathesis.Case[Any], known: bool) -> None:
+        if known and "project_id" in case.path_parameters:
+            case.path_parameters["project_id"] = _PROJECT
+        # Twice: a repeat has answers of its own.
+        for _ in range(2):
+            response = case.call(headers=headers, timeout=10)
+            case.validate_response(response, checks=_CHECKS, headers=headers)
+
+    ask()
+
+
+@pytest.fixture
+def http() -> Iterator[httpx.Client]:
+    """A plain client."""
+    with httpx.Client(verify=False, trust_env=False, timeout=10) as client:
+        yield client
+
+
+# What a header can carry at all: httpx refuses the rest before it is sent.
+_header_text = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
+_cursor = st.one_of(
+    _header_text,
+    st.integers().map(str),
+    st.integers(0, 3).map(lambda n: f"{n}-{n}"),
+    st.sampled_from(["1", "0", "-1", "1.0", "01", "1e0", " 1", "0x1", "9" * 400, "NaN", "٣"]),
+)
+
+
+def test_any_cursor_opens_a_stream(fuzzed: ServiceProcess, http: httpx.Client) -> None:
+    """PROTOCOL §6: a cursor that is not usable gets `stream.reset`, and never an HTTP error."""
+    url = f"{fuzzed.url}/v1/projects/{_PROJECT}/chat/stream"
+
+    @_fuzzing
+    @given(cursor=_cursor, place=st.sampled_from(["header", "last_event_id", "from_seq"]))
+    def ask(cursor: str, place: str) -> None:
+        headers = {"Accept": "text/event-stream"}
+        query = {"token": token(_USER)}
+        if place == "header":
+            headers["Last-Event-ID"] = cursor.encode("ascii", "ignore").decode().strip()
+        else:
+            query[place] = cursor
+        seen = b""
+        with http.stream("GET", url, params=query, headers=headers) as response:
+            assert response.status_code == 200, response.read()
+            for chunk in response.iter_raw():
+                seen += chunk
+                if b"event: stream.live" in seen:
+                    break
+        assert seen.startswith(b"retry: ")
+        assert seen.count(b"event: stream.open") == 1
+
+    ask()
