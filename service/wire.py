@@ -127,12 +127,16 @@ class TransportWire:
         self._protocol.on_change = None
         if self.lost:
             return
+        if self.blocked:
+            # It took nothing for long: the end would wait behind what it does not read.
+            self._transport.abort()
+            return
         try:
             async with asyncio.timeout(_SEND_TIMEOUT_S):
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             self._transport.abort()
-        else:
+        if not self.lost:
             self._transport.set_write_buffer_limits()
 
 
