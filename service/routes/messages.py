@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta
 
@@ -72,13 +73,18 @@ class HistoryPage(msgspec.Struct):
     nextAfterSeq: int | None  # noqa: N815
 
 
+REPEATED = ResponseSpec(
+    data_container=Receipt, description="A repeat: the first result", generate_examples=False
+)
+
+
 class Messages(Controller):
     """`/v1/projects/{projectId}/chat/messages`"""
 
     path = "/v1/projects/{project_id:str}/chat/messages"
     tags = ("messages",)
 
-    @post("/", responses=ERRORS)
+    @post("/", responses={200: REPEATED, **ERRORS})
     async def append(
         self, request: ApiRequest, project_id: FromPath[str], data: JSONBody[PostedMessage]
     ) -> Response[Receipt]:

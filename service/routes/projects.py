@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 from litestar import Controller, Request, Response, delete, get, post, put
 from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
@@ -59,13 +60,18 @@ class StreamToken(msgspec.Struct):
     expiresAt: str  # noqa: N815
 
 
+REPEATED = ResponseSpec(
+    data_container=ProjectView, description="A repeat by the same owner", generate_examples=False
+)
+
+
 class Projects(Controller):
     """`/v1/projects`"""
 
     path = "/v1/projects"
     tags = ("projects",)
 
-    @post("/", responses=ERRORS)
+    @post("/", responses={200: REPEATED, **ERRORS})
     async def create(
         self, request: ApiRequest, data: JSONBody[NewProject]
     ) -> Response[ProjectView]:

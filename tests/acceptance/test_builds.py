@@ -159,7 +159,7 @@ async def home(
     service: ServiceProcess, builds_database: str, postgres: PostgresServer, tmp_path: Path
 ) -> AsyncIterator[House]:
     """A project on this file's servers; no builds are left behind for the next test's workers."""
-    project = f"p-{next(_numbers)}"
+    project = f"built-{next(_numbers)}"
     async with house(service, project, tmp_path, service.environment) as made:
         yield made
     postgres.psql("DELETE FROM builds", database="builds")
@@ -418,10 +418,10 @@ async def test_reporting_needs_the_scope_and_a_free_build(home: House) -> None:
 
 async def test_builds_that_are_not_there(home: House) -> None:
     """§4: another project's build, and no build at all, are 404 alike."""
-    await home.api.create_project("q")
+    await home.api.create_project("built-elsewhere")
     asked = await ask(home.api, home.project)
     for path in (
-        f"/v1/projects/q/builds/{asked.build_id}",
+        f"/v1/projects/built-elsewhere/builds/{asked.build_id}",
         f"/v1/projects/{home.project}/builds/nonsense",
     ):
         assert (await home.api.request("GET", path)).status_code == 404

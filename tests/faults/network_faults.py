@@ -41,15 +41,6 @@ async def _stall(scene: Scene, proxies: Sequence[TcpProxy], *, then_cut: bool = 
     await scene.last(0.3)
 
 
-async def _refuse(scene: Scene, proxies: Sequence[TcpProxy]) -> None:
-    for proxy in proxies:
-        await proxy.refuse()
-    await scene.last()
-    for proxy in proxies:
-        await proxy.heal()
-    await scene.last(0.3)
-
-
 async def _delay(scene: Scene, proxies: Sequence[TcpProxy], delay_s: float) -> None:
     for proxy in proxies:
         proxy.delay_s = delay_s
@@ -98,7 +89,12 @@ async def redis_stalled(scene: Scene) -> None:
 
 async def redis_refused(scene: Scene) -> None:
     """Nothing listens where Redis was."""
-    await _refuse(scene, _redis(scene))
+    (proxy,) = _redis(scene)
+    await proxy.refuse()
+    await scene.last()
+    await scene.all_delivered()
+    await proxy.heal()
+    await scene.last(0.3)
 
 
 async def redis_delayed(scene: Scene) -> None:

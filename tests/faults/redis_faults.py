@@ -30,6 +30,7 @@ async def killed(scene: Scene) -> None:
     """Die, stay away, and come back empty."""
     await asyncio.to_thread(scene.world.redis.kill)
     await scene.last()
+    await scene.all_delivered()
     await _start_again(scene)
     await scene.last(0.5)
 
@@ -38,6 +39,7 @@ async def stopped(scene: Scene) -> None:
     """End in good order and stay away for long."""
     await asyncio.to_thread(scene.world.redis.stop)
     await scene.last()
+    await scene.all_delivered()
     await _start_again(scene)
     await scene.last(0.5)
 
@@ -53,6 +55,7 @@ async def frozen(scene: Scene) -> None:
     """SIGSTOP: connections stay open and nothing is answered; then it goes on with old requests."""
     os.kill(scene.world.redis.pid, signal.SIGSTOP)
     await scene.last()
+    await scene.all_delivered()
     os.kill(scene.world.redis.pid, signal.SIGCONT)
     await scene.last(0.3)
 
@@ -61,6 +64,7 @@ async def out_of_memory(scene: Scene) -> None:
     """`maxmemory` reached with `noeviction`: reads are answered, writes refused."""
     await redis_cli(scene.world.redis, "CONFIG", "SET", "maxmemory", "1")
     await scene.last()
+    await scene.all_delivered()
     await redis_cli(scene.world.redis, "CONFIG", "SET", "maxmemory", "0")
     await scene.last(0.3)
 
@@ -149,6 +153,7 @@ async def replica_promoted_late(scene: Scene) -> None:
     proxy.target_port = topology.replica.port
     proxy.cut()
     await scene.last()
+    await scene.all_delivered()
     await topology.promote()
     await scene.last(0.5)
 

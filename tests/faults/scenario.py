@@ -28,6 +28,7 @@ from tests.support.processes import ServiceProcess
 
 _SETTLE_TIMEOUT_S = 30.0
 _READ_TIMEOUT_S = 20.0
+_DELIVERY_TIMEOUT_S = 10.0
 _SHOWN_CHARACTERS = 2000
 # What asyncio, Python or a framework writes when an error reached nobody.
 _UNHANDLED = re.compile(r"Traceback \(most recent call last\)|never retrieved|never awaited")
@@ -46,6 +47,18 @@ class Scene:
     async def last(self, share: float = 1.0) -> None:
         """Let the load go on for the fault's length, or a share of it."""
         await asyncio.sleep(self.length_s * share)
+
+    async def all_delivered(self) -> None:
+        """Wait until the steady clients have what was acknowledged up to now.
+
+        For use while the fault lasts, where PROTOCOL.md promises delivery nevertheless. The wait
+        is generous: how long it takes is measured elsewhere.
+        """
+        highest = max(
+            (ack.seq for writer in self.load.writers for ack in writer.acknowledgements), default=0
+        )
+        for client in self.load.steady:
+            await client.wait_seq(highest, timeout_s=_DELIVERY_TIMEOUT_S)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,63 @@
+"""What the window does with many transient entries: bounded, and no change of status is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams import BuildContent, BuildStatus, EntryId, NewMessage
+from streams.build import states, told_by
+from streams.events import BuildState, format_now
+from streams.window import MAX_ENTRIES
+from tests.integration.conftest import OpenLog
+from tests.support.history import Event
+from tests.support.workers import statuses
+
+# By a thread it would end pytest at once and leave the servers running.
+pytestmark = pytest.mark.timeout(60, method="signal")
+
+
+def _status(project: str, build: str, status: BuildState, progress: float) -> BuildStatus:
+    content = BuildContent(build, "v", 1, progress=progress)
+    return BuildStatus(project, "u", status, content, format_now(), {})
+
+
+async def test_progress_goes_first_and_changes_of_status_stay(
+    open_log: OpenLog, project: str
+) -> None:
+    """Issue: progress may be merged, a change of `status` never is; no message goes for it."""
+    log = await open_log()
+    for n in range(3):
+        await log.append(project, NewMessage(user_id="u", text=f"m{n}"))
+    await log.publisher.drained()
+    for build in ("a", "b"):
+        await log.append_status(project, _status(project, build, "queued", 0))
+    for n in range(2 * MAX_ENTRIES):
+        await log.append_status(project, _status(project, "ab"[n % 2], "in_progress", n / 100))
+    for build in ("a", "b"):
+        await log.append_status(project, _status(project, build, "completed", 100))
+    entries = await log.window.read_after(project, EntryId(0, 0), count=10_000)
+    assert len(entries) <= MAX_ENTRIES + 50
+    assert [entry.id.seq for entry in entries if entry.id.k == 0] == [1, 2, 3]
+    shown = statuses([Event(entry.event, "", entry.data) for entry in entries])
+    for build in ("a", "b"):
+        kept = [each.status for each in shown if each.content.build_id == build]
+        assert list(dict.fromkeys(kept)) == ["queued", "in_progress", "completed"]
+    # The newest progress is there, not the oldest.
+    assert max(each.content.progress or 0 for each in shown if each.status == "in_progress") > 23.9
+
+
+async def test_each_state_stands_once_whoever_publishes_it(open_log: OpenLog, project: str) -> None:
+    """Two processes publish the same build, one of them an older state: nothing twice, in order."""
+    one, other = await open_log(), await open_log()
+    asked = await one.builds.ask(project, NewMessage(user_id="u", text="x", mode="build"))
+    await one.publisher.drained()
+    build = await other.builds.claim_one(project, asked.build.id, "w")
+    build = await other.builds.finish(build, "completed")
+    for log in (one, other, one):
+        await log.statuses.publish(asked.build, again=True)
+        await log.statuses.publish(build, again=True)
+    entries = await one.window.read_after(project, EntryId(0, 0), count=100)
+    told = [told_by(entry.data) for entry in entries if entry.event == "build.status"]
+    assert [each[1] for each in told if each is not None] == [
+        state.revision for state in states(build)
+    ]
