@@ -73,7 +73,7 @@ class HistoryPage(msgspec.Struct):
     nextAfterSeq: int | None  # noqa: N815
 
 
-REPEATED = ResponseSpec(
+_REPEAT = ResponseSpec(
     data_container=Receipt, description="A repeat: the first result", generate_examples=False
 )
 
@@ -84,7 +84,7 @@ class Messages(Controller):
     path = "/v1/projects/{project_id:str}/chat/messages"
     tags = ("messages",)
 
-    @post("/", responses={200: REPEATED, **ERRORS})
+    @post("/", responses={**ERRORS, 200: _REPEAT})
     async def append(
         self, request: ApiRequest, project_id: FromPath[str], data: JSONBody[PostedMessage]
     ) -> Response[Receipt]:

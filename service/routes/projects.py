@@ -60,7 +60,7 @@ class StreamToken(msgspec.Struct):
     expiresAt: str  # noqa: N815
 
 
-REPEATED = ResponseSpec(
+_REPEAT = ResponseSpec(
     data_container=ProjectView, description="A repeat by the same owner", generate_examples=False
 )
 
@@ -71,7 +71,7 @@ class Projects(Controller):
     path = "/v1/projects"
     tags = ("projects",)
 
-    @post("/", responses={200: REPEATED, **ERRORS})
+    @post("/", responses={**ERRORS, 200: _REPEAT})
     async def create(
         self, request: ApiRequest, data: JSONBody[NewProject]
     ) -> Response[ProjectView]:
