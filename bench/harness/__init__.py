@@ -1,0 +1,1 @@
+"""What every workload shares: servers, load generators, counters, figures and reports."""

@@ -1,0 +1,267 @@
+"""Bytes of a streaming response to checked events: HTTP head, chunked framing, event scanning.
+
+Pure: knows neither sockets nor clocks. Two scanners: `SeqScanner` demands seqs that rise by
+exactly one (seqstream), `MarkScanner` only counts (peers, whose ids mean something else). Both
+parse no JSON: on two cores the reader must not be what limits a run.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+
+from bench.harness.marks import MARK_BEGIN as _MARK_BEGIN
+from bench.harness.marks import MARK_BYTES
+
+_I = ord("i")
+# Data is one line and ends with a bracket: a line end after a number is that of an id.
+_ID = re.compile(rb"id: (\d+)\n")
+_STAMP = re.compile(rb"~T(\d{16})\.")
+_LARGE_BYTES = 4096
+_MAX_HEAD_BYTES = 65_536
+_MAX_EVENT_BYTES = 1_048_576
+_MAX_VIOLATIONS = 20
+
+
+class WireError(Exception):
+    """The peer sent what is no HTTP response or no event stream."""
+
+
+class Tally:
+    """What the connections of one reader process counted together."""
+
+    def __init__(self) -> None:
+        self.deliveries = 0
+        self.received_bytes = 0
+        self.reads = 0
+        self.latencies_us = array("q")
+        self.violations: list[str] = []
+        self.violation_count = 0
+        self.keep_latencies = True
+
+    def violate(self, text: str) -> None:
+        """Note a broken rule; the first ones are kept in words."""
+        self.violation_count += 1
+        if len(self.violations) < _MAX_VIOLATIONS:
+            self.violations.append(text)
+
+    def record(self, stamp: bytes, now_ns: int) -> None:
+        """Count a marked message that was begun at `stamp` and read at `now_ns`."""
+        self.deliveries += 1
+        if self.keep_latencies:
+            self.latencies_us.append((now_ns - int(stamp)) // 1000)
+
+    def record_many(self, stamps: list[bytes], now_ns: int) -> None:
+        """Count messages that were read together."""
+        self.deliveries += len(stamps)
+        if self.keep_latencies:
+            self.latencies_us.extend([(now_ns - int(stamp)) // 1000 for stamp in stamps])
+
+
+class ResponseBody:
+    """Incremental parser of one HTTP/1.1 response: head first, then body bytes as they come."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.ended = False
+        self._head = b""
+        self._chunked = False
+        self._left = 0
+        self._skip = 0
+        self._size_line = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what the socket gave; return the body bytes in it, without framing.
+
+        Raises `WireError` when it is no HTTP response.
+        """
+        if not self.status:
+            data = self._read_head(data)
+        if not self._chunked or not data:
+            return data
+        return self._dechunk(data)
+
+    def _read_head(self, data: bytes) -> bytes:
+        head, end, rest = (self._head + data).partition(b"\r\n\r\n")
+        if not end:
+            if len(head) > _MAX_HEAD_BYTES:
+                raise WireError("endless response head")
+            self._head = head
+            return b""
+        lines = head.split(b"\r\n")
+        words = lines[0].split(b" ", 2)
+        if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+            raise WireError(f"not an HTTP response: {lines[0][:80]!r}")
+        self.status = int(words[1])
+        self._head = b""
+        for line in lines[1:]:
+            name, _, value = line.partition(b":")
+            if name.strip().lower() == b"transfer-encoding":
+                self._chunked = value.strip().lower() == b"chunked"
+        return rest
+
+    def _dechunk(self, data: bytes) -> bytes:
+        if not (self._left or self._skip or self._size_line):
+            # Nearly always a read is one whole chunk.
+            line_end = data.find(b"\r\n")
+            if line_end > 0:
+                size = _chunk_size(data[:line_end])
+                if size and line_end + 4 + size == len(data):
+                    return data[line_end + 2 : -2]
+        if self._size_line:
+            data = self._size_line + data
+            self._size_line = b""
+        pieces: list[bytes] = []
+        position = 0
+        end = len(data)
+        while position < end and not self.ended:
+            if self._left:
+                stop = position + self._left
+                pieces.append(data[position:stop])
+                self._left = max(stop - end, 0)
+                position = min(stop, end)
+                self._skip = 2
+            elif self._skip:
+                step = min(self._skip, end - position)
+                position += step
+                self._skip -= step
+            else:
+                line_end = data.find(b"\r\n", position)
+                if line_end < 0:
+                    self._size_line = data[position:]
+                    break
+                self._left = _chunk_size(data[position:line_end])
+                self.ended = self._left == 0
+                position = line_end + 2
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _chunk_size(line: bytes) -> int:
+    try:
+        return int(line.split(b";", 1)[0], 16)
+    except ValueError as error:
+        raise WireError(f"bad chunk size: {line[:40]!r}") from error
+
+
+class SeqScanner:
+    """Checks that a seqstream stream brings every seq once and in order.
+
+    The first `id` (without data) is the cursor; every marked message after it has to carry the
+    next seq. Whole events only: the rest waits for more bytes.
+    """
+
+    def __init__(self, tally: Tally, label: str) -> None:
+        self._tally = tally
+        self._label = label
+        self._rest = b""
+        self.last_seq: int | None = None
+        self.count = 0
+        self.live = False
+        self.refused = False
+
+    def feed(self, body: bytes, now_ns: int) -> None:
+        """Scan body bytes that were read at `now_ns` (monotonic)."""
+        if self._rest:
+            body = self._rest + body
+        if len(body) > _LARGE_BYTES:
+            # A crowd that resumes must not be limited by its reader.
+            start, stop = _bounds(body)
+            self._events(body[:start], now_ns)
+            if not self._run_of_messages(body[start:stop], now_ns):
+                self._events(body[start:stop], now_ns)
+            body = body[stop:]
+        self._rest = self._events(body, now_ns)
+        if len(self._rest) > _MAX_EVENT_BYTES:
+            raise WireError("endless event")
+
+    def _events(self, body: bytes, now_ns: int) -> bytes:
+        """Take event by event; return what comes after the last whole one."""
+        events = body.split(b"\n\n")
+        rest = events.pop()
+        for event in events:
+            mark = event.find(_MARK_BEGIN)
+            if mark < 0:
+                self._other(event)
+                continue
+            line = 0 if event.startswith(b"id: ") else event.find(b"\nid: ") + 1
+            seq = int(event[line + 4 : event.find(b"\n", line)]) if event[line] == _I else None
+            if seq is None or self.last_seq is None or seq != self.last_seq + 1:
+                self._tally.violate(f"{self._label}: seq {seq} after {self.last_seq}")
+            self.last_seq = seq
+            self.count += 1
+            self._tally.record(event[mark + 2 : mark + 18], now_ns)
+        return rest
+
+    def _run_of_messages(self, body: bytes, now_ns: int) -> bool:
+        """Take whole events that are all messages in order; else do nothing and return False."""
+        if self.last_seq is None:
+            return False
+        seqs = [int(text) for text in _ID.findall(body)]
+        stamps = _STAMP.findall(body)
+        count = body.count(b"\n\n")
+        first = self.last_seq + 1
+        if len(stamps) != count or seqs != list(range(first, first + count)):
+            return False
+        self.last_seq += count
+        self.count += count
+        self._tally.record_many(stamps, now_ns)
+        return True
+
+    def _other(self, event: bytes) -> None:
+        """Take an event that is no marked message: the prologue, a heartbeat, an end."""
+        lines = event.split(b"\n")
+        if self.last_seq is None:
+            for line in lines:
+                if line.startswith(b"id: "):
+                    self.last_seq = int(line[4:])
+        if b"event: stream.live" in lines:
+            self.live = True
+        elif b"event: stream.refused" in lines or b"event: stream.reset" in lines:
+            self.refused = True
+            self._tally.violate(f"{self._label}: refused or reset")
+        elif b"event: stream.closing" in lines or b"event: replay.end" in lines:
+            self._tally.violate(f"{self._label}: closed, or messages left out")
+
+
+def _bounds(body: bytes) -> tuple[int, int]:
+    """Return where the first whole marked event begins and the last one ends (0, 0: none)."""
+    first = body.find(_MARK_BEGIN)
+    if first < 0:
+        return 0, 0
+    before = body.rfind(b"\n\n", 0, first)
+    start = before + 2 if before >= 0 else 0
+    end = body.find(b"\n\n", body.rfind(_MARK_BEGIN))
+    if end < 0:
+        # The last one is cut: those before it are whole.
+        end = body.rfind(b"\n\n")
+    return (start, end + 2) if end >= start else (0, 0)
+
+
+class MarkScanner:
+    """Counts the marked messages of a peer's stream, and sums their numbers.
+
+    Count and sum together tell a lost message from a repeated one: with the right number of
+    messages and the right sum, a loss would have to be made up for exactly.
+    """
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._rest = b""
+        self.count = 0
+        self.number_sum = 0
+
+    def feed(self, body: bytes, now_ns: int) -> None:
+        """Scan body bytes that were read at `now_ns` (monotonic)."""
+        if self._rest:
+            body = self._rest + body
+        done = 0
+        last = len(body) - MARK_BYTES
+        mark = body.find(_MARK_BEGIN)
+        while 0 <= mark <= last:
+            self.count += 1
+            self.number_sum += int(body[mark + 19 : mark + 28])
+            self._tally.record(body[mark + 2 : mark + 18], now_ns)
+            done = mark + MARK_BYTES
+            mark = body.find(_MARK_BEGIN, done)
+        # A mark may be cut in two by the end.
+        self._rest = body[max(done, last + 1) :]

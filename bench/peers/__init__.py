@@ -1,0 +1,1 @@
+"""The systems under test: seqstream and what people would pick instead, behind one interface."""
