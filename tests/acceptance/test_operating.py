@@ -104,7 +104,7 @@ async def test_health_is_healthy(services: Services, http: httpx.AsyncClient) ->
     """§4: `{status, checks}`."""
     for path in ("/health", "/health/live", "/health/ready"):
         response = await http.get(services.a.url + path)
-        assert (response.status_code, response.json()["status"]) == (200, "healthy"), path
+        assert (response.status_code, response.json()["status"]) == (200, "healthy"), response.text
         assert isinstance(response.json()["checks"], dict)
 
 

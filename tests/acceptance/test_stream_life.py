@@ -217,7 +217,12 @@ async def test_a_removed_member_cannot_post_in_any_process(
     """§3: membership is what counts, at once in the process that removed it, soon in all."""
     await project.api.add_member(project.id, "poster")
     headers = {"Authorization": f"Bearer {token('poster', scope='write')}"}
-    async with httpx.AsyncClient(trust_env=False, verify=False, headers=headers) as http:
+    async with (
+        httpx.AsyncClient(trust_env=False, verify=False, headers=headers) as http,
+        # The other process hears of removals in projects that it has streams of.
+        raw_request(services.b.port, project.stream()) as owners,
+    ):
+        await owners.wait_for("stream.live")
         for process in (services.a, services.b):
             posted = await http.post(process.url + project.messages, json={"message": "x"})
             assert posted.status_code == 201

@@ -138,6 +138,14 @@ class ServiceProcess:
         """How many file descriptors the process has open."""
         return int(psutil.Process(self.pid).num_fds())
 
+    def client_connections(self) -> int:
+        """How many connections to its port the process has open."""
+        connections = psutil.Process(self.pid).net_connections("tcp")
+        return sum(
+            connection.laddr.port == self.port and bool(connection.raddr)
+            for connection in connections
+        )
+
     def resident_bytes(self) -> int:
         """How much memory the process has resident."""
         return int(psutil.Process(self.pid).memory_info().rss)
