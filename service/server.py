@@ -25,6 +25,9 @@ from service.wire import TRANSPORT_EXTENSION
 FAULT_VARIABLE = "SEQSTREAM_FAULT"
 # How long a client may take from its first byte (or from connecting) to the end of its headers.
 HEADERS_TIMEOUT_S = 10.0
+# The parser has no limits of its own, and uvicorn's pipeline none.
+MAX_HEADER_BYTES = 64 * 1024
+MAX_PIPELINED = 16
 _KEEP_ALIVE_S = 75
 _SHUTDOWN_TIMEOUT_S = 8
 
@@ -41,6 +44,7 @@ class StreamingProtocol(HttpToolsProtocol):
         self.lost = False
         self.on_change: Callable[[], None] | None = None
         self._headers_timer: asyncio.TimerHandle | None = None
+        self._header_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -53,8 +57,19 @@ class StreamingProtocol(HttpToolsProtocol):
         if self.scope is not None:
             # The scope names this protocol: without this the pair waits for the cycle collector.
             self.scope.get("extensions", {}).clear()
+        self.pipeline.clear()
         self._tell()
         self.on_change = None
+
+    def data_received(self, data: bytes) -> None:
+        # The timer runs just as long as headers are expected.
+        if self._headers_timer is not None:
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADER_BYTES:
+                self.send_400_response("The request's headers are too large.")
+                return
+        if not self.transport.is_closing():
+            super().data_received(data)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -68,6 +83,9 @@ class StreamingProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._headers_arrived()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            # The parser hands this on as its own error, which uvicorn answers with 400.
+            raise _TooManyPipelined
         super().on_headers_complete()
 
     def forget_request(self) -> None:
@@ -88,11 +106,16 @@ class StreamingProtocol(HttpToolsProtocol):
         if self._headers_timer is not None:
             self._headers_timer.cancel()
             self._headers_timer = None
+        self._header_bytes = 0
 
     def _headers_are_late(self) -> None:
         self._headers_timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+class _TooManyPipelined(Exception):
+    """The client sends requests without waiting for answers."""
 
 
 class Server(uvicorn.Server):

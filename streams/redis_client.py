@@ -53,7 +53,7 @@ class RedisClient:
 
     async def close(self) -> None:
         """Close the connections."""
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
+        with contextlib.suppress(WindowUnavailable), _translated():
             async with asyncio.timeout(2):
                 if self.is_cluster:
                     await self._client.aclose()
@@ -214,7 +214,7 @@ class BlockingConnection:
         """Close the connection."""
         client, self._client = self._client, None
         if client is not None:
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
+            with contextlib.suppress(WindowUnavailable), _translated():
                 async with asyncio.timeout(2):
                     await client.aclose(close_connection_pool=True)
 
@@ -252,6 +252,14 @@ def _heed_cancellation() -> None:
         raise asyncio.CancelledError
 
 
+def _says_closed(error: RuntimeError) -> bool:
+    """Tell whether uvloop says that a transport was closed meanwhile: a lost connection, no bug.
+
+    Its `UVHandle._ensure_alive` knows no class of its own for that.
+    """
+    return "the handler is closed" in str(error)
+
+
 def _as_it_is(reply: Any, **_: Any) -> Any:
     return reply
 
@@ -270,3 +278,7 @@ def _translated() -> Iterator[None]:
         raise WindowUnavailable("Redis: the slot has moved") from error
     except (RedisError, OSError, TimeoutError) as error:
         raise WindowUnavailable(f"Redis: {type(error).__name__}") from error
+    except RuntimeError as error:
+        if not _says_closed(error):
+            raise
+        raise WindowUnavailable("Redis: the connection is closed") from error

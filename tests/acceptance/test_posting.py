@@ -229,11 +229,25 @@ async def test_a_text_of_64_kib_is_accepted(project: Project) -> None:
     assert (await project.api.post(project.id, "x" * 65_536)).seq == 1
 
 
-async def test_a_body_above_1_mib_is_413(project: Project) -> None:
-    """§4: a body is at most 1 MiB."""
-    body = {"messages": [{"message": "x" * 60_000}] * 20}
-    response = await project.api.request("POST", f"{project.messages}/batch", body)
-    await _error(response, 413, "PAYLOAD_TOO_LARGE")
+async def test_a_body_of_1_mib_is_accepted(project: Project) -> None:
+    """§4: a body is at most 1 MiB, exactly; unknown fields are ignored."""
+    frame = len(msgspec.json.encode({"message": "x", "filler": ""}))
+    body = {"message": "x", "filler": "y" * (1024 * 1024 - frame)}
+    response = await project.api.request("POST", project.messages, body)
+    assert response.status_code == 201
+
+
+async def test_a_body_above_1_mib_is_413(services: Services, project: Project) -> None:
+    """§4: one byte more is `PAYLOAD_TOO_LARGE`."""
+    async with raw_connection(services.a.port) as (reader, writer):
+        writer.write(
+            f"POST {project.messages} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {1024 * 1024 + 1}\r\n\r\n".encode()
+        )
+        response = RawResponse(reader, writer)
+        await response.read_head()
+        await response.close()
+    assert response.status == 413
 
 
 @pytest.mark.parametrize("target", ["messages", "stream", "unified", "projects"])

@@ -29,7 +29,7 @@ from tests.support.processes import ServiceProcess
 _SETTLE_TIMEOUT_S = 30.0
 _READ_TIMEOUT_S = 20.0
 _DELIVERY_TIMEOUT_S = 10.0
-_SHOWN_CHARACTERS = 2000
+_SHOWN_CHARACTERS = 700  # the end: an error stands at the end of its trace
 # What asyncio, Python or a framework writes when an error reached nobody.
 _UNHANDLED = re.compile(r"Traceback \(most recent call last\)|never retrieved|never awaited")
 
@@ -212,7 +212,7 @@ def _judge(
         lines = service.log_path.read_text(errors="replace").splitlines()
         unhandled = [line for line in lines if _UNHANDLED.search(line)]
         if unhandled:
-            first = unhandled[0][:_SHOWN_CHARACTERS]
+            first = unhandled[0][-_SHOWN_CHARACTERS:]
             failures.append(f"{len(unhandled)} unhandled errors in {service.name}'s log: {first}")
     answers: Counter[str] = Counter()
     for writer in load.writers:
