@@ -225,7 +225,10 @@ class Presence:
 
     def _tell_all_again(self, project_ids: Sequence[str] | dict[str, _Room]) -> None:
         for project_id in project_ids:
-            room = self._rooms[project_id]
+            room = self._rooms.get(project_id)
+            if room is None:
+                # The last one left while Redis was asked.
+                continue
             for user in room.open:
                 room.due.setdefault(user, 0.0)
             if room.due:
