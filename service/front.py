@@ -19,6 +19,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from service.body import is_json, read_body
 from service.context import Context
 from service.errors import answer_error, invalid_body, method_not_allowed, unsupported_media_type
+from service.lingering import lingering
 from service.metrics import Metrics
 from service.routes.messages import PostedMessage, append_message
 from service.routes.stream import Headers, open_stream
@@ -49,13 +50,13 @@ class Front:
         # No path: the server's lifespan events.
         match = _HOT.fullmatch(scope.get("path", ""))
         if match is None:
-            return self._app(scope, receive, send)
+            return self._app(scope, receive, lingering(receive, send))
         project_id, what = match.groups()
         http = cast("HTTPScope", scope)
         if what == "stream":
             return self._stream(project_id, http, receive, send)
         if http["method"] != "POST":
-            return self._app(scope, receive, send)
+            return self._app(scope, receive, lingering(receive, send))
         return self._post(project_id, http, receive, send)
 
     async def _stream(
@@ -77,7 +78,8 @@ class Front:
         try:
             await self._append(project_id, scope, receive, send, headers)
         except Exception as error:  # noqa: BLE001 - answered, and logged where it is unexpected
-            await answer_error(error, scope, send, self._metrics, headers)
+            late = lingering(receive, send)
+            await answer_error(error, scope, late, self._metrics, headers)
 
     async def _append(
         self, project_id: str, scope: HTTPScope, receive: Receive, send: Send, headers: Headers

@@ -62,14 +62,20 @@ class StreamingProtocol(HttpToolsProtocol):
         self.on_change = None
 
     def data_received(self, data: bytes) -> None:
-        # The timer runs just as long as headers are expected.
-        if self._headers_timer is not None:
+        if self.transport.is_closing():
+            return
+        # The timer runs just as long as a request's headers are expected. The same one afterwards:
+        # none of these bytes ended them.
+        expecting = self._headers_timer
+        super().data_received(data)
+        if (
+            expecting is not None
+            and self._headers_timer is expecting
+            and not self.transport.is_closing()
+        ):
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
                 self.send_400_response("The request's headers are too large.")
-                return
-        if not self.transport.is_closing():
-            super().data_received(data)
 
     def resume_writing(self) -> None:
         super().resume_writing()
