@@ -55,7 +55,12 @@ class OpenStreams:
         """Return the group of a project whose tail is being held, until `leave`."""
         group = self._groups.get(tail.project_id)
         if group is None:
-            broadcast = Broadcast(tail, self._metrics, self._settings.coalesce_ms / 1000)
+            broadcast = Broadcast(
+                tail,
+                self._metrics,
+                self._settings.coalesce_ms / 1000,
+                self._settings.coalesce_most_ms / 1000,
+            )
             group = self._groups[tail.project_id] = _Group(broadcast)
             self._none_open.clear()
         group.holders += 1

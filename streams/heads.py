@@ -70,7 +70,7 @@ class HeadsPoll:
         before = [tail.last_seq for tail in tails]
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                heads = await self._log.heads([tail.project_id for tail in tails])
+                heads = await self._log.heads_unlike([tail.project_id for tail in tails], before)
         except (LogUnavailable, TimeoutError):
             self._health.saw_postgres(False)
             return

@@ -17,9 +17,10 @@ from streams import keys
 from streams.errors import WindowUnavailable
 from streams.health import Health
 from streams.ids import EntryId
-from streams.redis_client import Argument, RedisClient
+from streams.redis_client import RedisClient
 from streams.tail import Tail, offer_all
 from streams.window import Entry, parse_entries
+from streams.xread import PackedRead
 
 _log = logging.getLogger(__name__)
 
@@ -58,9 +59,13 @@ class Lane:
         self._wake_key = keys.wake(shard, process_id)
         self._signals_key = keys.signals(shard)
         self._wake_id = b"0-0"
-        self._signals_id: bytes | None = None
+        self._signals_id = b"0-0"
         self._connection = client.dedicated(self._wake_key, block_s=BLOCK_S)
-        self._tails: dict[bytes, Tail] = {}
+        self._streams = PackedRead(
+            count=_ENTRIES_PER_STREAM,
+            block_ms=int(BLOCK_S * 1000),
+            further=(self._signals_key, self._wake_key),
+        )
         self._anything = asyncio.Event()
         # Whether a read is under way that does not know of the newest tails or positions.
         self._stale = False
@@ -69,18 +74,18 @@ class Lane:
     @property
     def stuck(self) -> bool:
         """Whether there are readers and nothing is being read for them."""
-        return bool(self._tails) and not self.reading
+        return bool(self._streams) and not self.reading
 
     def add(self, tail: Tail) -> None:
         """Read the tail's stream from its position on."""
-        self._tails[keys.stream(tail.project_id).encode()] = tail
+        self._streams.add(keys.stream(tail.project_id).encode(), tail)
         self._anything.set()
         self.wake()
 
     def remove(self, tail: Tail) -> None:
         """Read the tail's stream no longer."""
-        self._tails.pop(keys.stream(tail.project_id).encode(), None)
-        if not self._tails:
+        self._streams.remove(keys.stream(tail.project_id).encode())
+        if not self._streams:
             self._anything.clear()
 
     def wake(self) -> None:
@@ -128,16 +133,9 @@ class Lane:
             self._signals_id = await self._newest_signal()
             self._health.saw_redis(True)
         self.reading = True
-        while self._tails:
+        while self._streams:
             self._stale = False
-            tails = list(self._tails.items())
-            command: list[Argument] = [
-                "XREAD", "COUNT", _ENTRIES_PER_STREAM, "BLOCK", int(BLOCK_S * 1000), "STREAMS",
-                *(key for key, _ in tails), self._signals_key, self._wake_key,
-                *(str(tail.position) for _, tail in tails), self._signals_id or "0-0",
-                self._wake_id,
-            ]  # fmt: skip
-            reply = await self._connection.call(*command)
+            reply = await self._connection.send(self._streams.pack(self._signals_id, self._wake_id))
             if reply:
                 self._take(reply)
             # Let the readers of these entries run before the next read is sent: under load the
@@ -152,7 +150,7 @@ class Lane:
 
     def _take(self, reply: Any) -> None:
         for key, raw_entries in reply:
-            tail = self._tails.get(key)
+            tail = self._streams.tail(key)
             if tail is not None:
                 entries = parse_entries(raw_entries)
                 if entries:

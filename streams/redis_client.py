@@ -194,15 +194,29 @@ class BlockingConnection:
         # goes on to the end of its block.
         self._timeout_s = block_s + 4.0
         self._client: Any = None
+        self._connection: Any = None
 
     async def call(self, *command: Argument) -> Any:
         """Send one command and wait for its raw reply."""
+        return await self._exchange(command)
+
+    async def send(self, packed: bytes) -> Any:
+        """Send one command that is packed already, and wait for its raw reply."""
+        return await self._exchange(packed)
+
+    async def _exchange(self, command: bytes | tuple[Argument, ...]) -> Any:
         try:
             with _translated():
                 async with asyncio.timeout(self._timeout_s):
-                    if self._client is None:
+                    if self._connection is None:
                         self._client = await self._connect()
-                    reply = await self._client.execute_command(*command)
+                        self._connection = await self._client.connection_pool.get_connection()
+                    connection = self._connection
+                    # Straight to the connection: the client around it costs more than the read.
+                    if not isinstance(command, bytes):
+                        command = connection.pack_command(*command)
+                    await connection.send_packed_command(command, check_health=False)
+                    reply = await connection.read_response()
             _heed_cancellation()
             return reply
         except BaseException:
@@ -212,7 +226,7 @@ class BlockingConnection:
 
     async def close(self) -> None:
         """Close the connection."""
-        client, self._client = self._client, None
+        client, self._client, self._connection = self._client, None, None
         if client is not None:
             with contextlib.suppress(WindowUnavailable), _translated():
                 async with asyncio.timeout(2):

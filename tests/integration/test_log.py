@@ -296,6 +296,18 @@ async def test_heads_of_projects_that_are_not_there_are_left_out(log: Log, proje
     assert await log.heads([project, "no-such-project"]) == {project: 0}
 
 
+async def test_only_heads_that_differ_are_returned(
+    log: Log, new_project: NewProject, project: str
+) -> None:
+    """The heads poll asks for thousands twice a second, of which few have moved."""
+    other = await new_project()
+    await log.append([_unit(project, *"abc"), _unit(other, "a")])
+    asked = [project, other, "no-such-project"]
+    assert await log.heads_unlike(asked, [3, 1, 7]) == {}
+    assert await log.heads_unlike(asked, [2, 5, 7]) == {project: 3, other: 1}
+    assert await log.heads_unlike([], []) == {}
+
+
 async def test_the_head_of_no_project_is_an_error(log: Log) -> None:
     """A project that is not there has no head, not even 0."""
     with pytest.raises(ProjectNotFound):

@@ -23,12 +23,14 @@ from tests.support.waiting import wait_until
 class Room:
     """One project in one process: its tail, its broadcast, and the connections to it."""
 
-    def __init__(self, project: Project, tail: Tail, *, coalesce_s: float = 0.0) -> None:
+    def __init__(
+        self, project: Project, tail: Tail, *, coalesce_s: float = 0.0, coalesce_most_s: float = 0.0
+    ) -> None:
         self.project = project
         self.tail = tail
         self.tiers = project.tiers()
         self.metrics = Metrics(CollectorRegistry())
-        self.broadcast = Broadcast(tail, self.metrics, coalesce_s)
+        self.broadcast = Broadcast(tail, self.metrics, coalesce_s, coalesce_most_s)
         self.tasks: list[asyncio.Task[str]] = []
 
     def arrive(self, count: int = 1) -> None:
@@ -76,14 +78,19 @@ class Room:
 
 @contextlib.asynccontextmanager
 async def room(
-    head: int = 0, *, below: int | None = None, coalesce_s: float = 0.0, max_entries: int = 1024
+    head: int = 0,
+    *,
+    below: int | None = None,
+    coalesce_s: float = 0.0,
+    coalesce_most_s: float = 0.0,
+    max_entries: int = 1024,
 ) -> AsyncIterator[Room]:
     """A project with so many messages, of which memory has those above `below` (none: none)."""
     project = Project()
     project.append(head)
     start = head if below is None else below
     tail = Tail("p", last_seq=start, position=EntryId(start, 0), max_entries=max_entries)
-    opened = Room(project, tail, coalesce_s=coalesce_s)
+    opened = Room(project, tail, coalesce_s=coalesce_s, coalesce_most_s=coalesce_most_s)
     opened.deliver()
     try:
         yield opened

@@ -42,6 +42,23 @@ async def test_what_arrives_within_the_pause_goes_together() -> None:
         assert len(wire.chunks) - before == 1
 
 
+async def test_the_pause_grows_with_the_connections_up_to_its_bound() -> None:
+    """Writing to a crowd takes a bounded share of the process; to a few it waits the least."""
+    async with room(coalesce_s=0.0003, coalesce_most_s=0.0005) as project:
+        pauses = []
+        for _ in range(7):
+            await project.connect_live()
+            pauses.append(round(project.broadcast.pause_s * 1e6))
+    assert pauses == [300, 300, 300, 400, 500, 500, 500]
+
+
+async def test_without_coalescing_a_crowd_waits_for_nothing_either() -> None:
+    """0 is off, whatever the bound is."""
+    async with room(coalesce_s=0.0, coalesce_most_s=3600.0) as project:
+        await project.connect_live()
+        assert project.broadcast.pause_s == 0.0
+
+
 async def test_many_within_the_pause_are_written_at_once() -> None:
     """Entries must not leave memory before they are written."""
     async with room(coalesce_s=3600.0) as project:

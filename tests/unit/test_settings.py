@@ -43,6 +43,7 @@ def test_defaults() -> None:
         slow_client_s=30,
         retry_ms=2000,
         coalesce_ms=5,
+        coalesce_most_ms=50,
         max_stream_age_s=0,
         heads_poll_ms=500,
         max_streams_per_user=10,
@@ -73,6 +74,7 @@ def test_defaults() -> None:
         ("SEQSTREAM_SLOW_CLIENT_SECONDS", "5", "slow_client_s", 5.0),
         ("SEQSTREAM_RETRY_MS", "100", "retry_ms", 100.0),
         ("SEQSTREAM_COALESCE_MS", "0", "coalesce_ms", 0.0),
+        ("SEQSTREAM_COALESCE_MOST_MS", "20", "coalesce_most_ms", 20.0),
         ("SEQSTREAM_MAX_STREAM_AGE_SECONDS", "3600", "max_stream_age_s", 3600.0),
         ("SEQSTREAM_HEADS_POLL_MS", "250", "heads_poll_ms", 250.0),
         ("SEQSTREAM_MAX_STREAMS_PER_USER", "0", "max_streams_per_user", 0),
@@ -154,6 +156,7 @@ def test_senseless_number_is_refused(variable: str, raw: str) -> None:
     "variable",
     [
         "SEQSTREAM_COALESCE_MS",
+        "SEQSTREAM_COALESCE_MOST_MS",
         "SEQSTREAM_MAX_STREAM_AGE_SECONDS",
         "SEQSTREAM_MAX_STREAMS_PER_USER",
         "SEQSTREAM_MAX_STREAMS_PER_PROJECT",

@@ -1,0 +1,69 @@
+"""The packed XREAD is the command that the driver would pack, whatever has changed since."""
+
+from __future__ import annotations
+
+from hiredis import Reader
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.ids import EntryId
+from streams.tail import Tail
+from streams.xread import PackedRead
+
+
+def _read() -> PackedRead:
+    return PackedRead(count=200, block_ms=5000, further=("signals", "wake"))
+
+
+def _command(packed: bytes) -> object:
+    """Return what a parser of RESP makes of it."""
+    reader = Reader()
+    reader.feed(packed)
+    return reader.gets()
+
+
+def _tail(name: str, seq: int = 0, k: int = 0) -> Tail:
+    return Tail(name, last_seq=seq, position=EntryId(seq, k))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "remove", "move"]),
+            st.sampled_from("abc"),
+            st.integers(0, 2**53),
+            st.integers(0, 9),
+        )
+    )
+)
+def test_it_always_says_what_there_is_to_read(steps: list[tuple[str, str, int, int]]) -> None:
+    """Keys and ids as they are now, in the same order, with nothing kept from before."""
+    read = _read()
+    model: dict[str, Tail] = {}
+    for what, name, seq, k in steps:
+        if what == "add":
+            model.pop(name, None)
+            read.remove(name.encode())
+            model[name] = _tail(name, seq, k)
+            read.add(name.encode(), model[name])
+        elif what == "remove":
+            model.pop(name, None)
+            read.remove(name.encode())
+        elif name in model:
+            model[name].position = EntryId(seq, k)
+        keys = [key.encode() for key in (*model, "signals", "wake")]
+        ids = [str(tail.position).encode() for tail in model.values()]
+        assert _command(read.pack(b"7-0", b"9-1")) == [
+            *(b"XREAD", b"COUNT", b"200", b"BLOCK", b"5000", b"STREAMS"),
+            *keys, *ids, b"7-0", b"9-1",
+        ]  # fmt: skip
+        assert len(read) == len(model)
+
+
+def test_a_stream_knows_its_tail() -> None:
+    """A reply names keys; what is read no longer has no tail."""
+    read, tail = _read(), _tail("p")
+    read.add(b"p", tail)
+    assert read.tail(b"p") is tail
+    read.remove(b"p")
+    assert read.tail(b"p") is None
