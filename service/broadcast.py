@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from service.connection import Connection
     from service.metrics import Metrics
 
-# Written at once even within the pause: beyond this, entries could leave memory before they are
-# written, and every connection would have to read them again from below.
+# Written at once even within the pause, as is what takes half of the tail's bytes: beyond this,
+# entries could leave memory before they are written, and every connection would have to read them
+# again from below.
 _MAX_UNWRITTEN = 256
 # A write costs some 10 us: so many connections pause so long between two that a project's writes
 # take at most about a tenth of a core. A thousand connections get five times fewer, larger ones.
@@ -45,6 +46,7 @@ class Broadcast:
         self._live: dict[Connection, None] = {}
         self._ahead: dict[Connection, None] = {}
         self._index = tail.end_index
+        self._bytes = tail.appended_bytes
         # The cursor of who stands at _index: what is below it may have left memory.
         self._seq = tail.last_seq
         self._generation = tail.generation
@@ -97,7 +99,7 @@ class Broadcast:
             self._stand_at_end()
         elif (
             tail.end_index - self._index > _MAX_UNWRITTEN
-            or tail.is_over_bounds
+            or (tail.appended_bytes - self._bytes) * 2 > tail.max_bytes
             or tail.generation != self._generation
         ):
             self._flush()
@@ -132,6 +134,7 @@ class Broadcast:
 
     def _stand_at_end(self) -> None:
         self._index = self.tail.end_index
+        self._bytes = self.tail.appended_bytes
         self._seq = self.tail.last_seq
         self._generation = self.tail.generation
 

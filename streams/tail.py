@@ -55,6 +55,8 @@ class Tail:
         self.generation = 0
         self.restored_head = 0
         self.size_bytes = 0
+        # Bytes ever put at the end: the difference of two readings is what came between them.
+        self.appended_bytes = 0
         self.max_bytes = max_bytes
         self._max_entries = max_entries
         self._frames: deque[bytes] = deque()
@@ -70,8 +72,7 @@ class Tail:
         return self.first_index + len(self._frames)
 
     @property
-    def is_over_bounds(self) -> bool:
-        """Whether the next `trim` drops entries."""
+    def _is_over_bounds(self) -> bool:
         return len(self._frames) > self._max_entries or self.size_bytes > self.max_bytes
 
     @property
@@ -97,6 +98,7 @@ class Tail:
         self._frames.append(frame)
         self._ids.append(entry.id)
         self.size_bytes += len(frame)
+        self.appended_bytes += len(frame)
         return Offered.TAKEN
 
     def extend_down(self, entries: Sequence[Entry], new_floor: EntryId) -> None:
@@ -159,7 +161,7 @@ class Tail:
 
     def trim(self) -> None:
         """Drop the oldest entries above the bounds. The newest entry always stays."""
-        while len(self._frames) > 1 and self.is_over_bounds:
+        while len(self._frames) > 1 and self._is_over_bounds:
             frame = self._frames.popleft()
             self.floor = max(self.floor, self._ids.popleft())
             self.size_bytes -= len(frame)

@@ -42,6 +42,30 @@ async def test_what_arrives_within_the_pause_goes_together() -> None:
         assert len(wire.chunks) - before == 1
 
 
+async def test_what_arrives_goes_together_when_memory_is_full_too() -> None:
+    """A tail is full after some minutes of any busy project: no reason to write each entry."""
+    async with room(coalesce_s=3600.0, max_entries=300) as project:
+        _, wire, _ = await project.connect_live()
+        project.arrive(150)
+        project.arrive(150)
+        await wait_until(lambda: len(wire.seqs("message.new")) == 300, what="the first at once")
+        for _ in range(200):
+            project.arrive()
+        assert len(wire.seqs("message.new")) == 300
+
+
+async def test_entries_that_fill_half_of_memory_are_written_at_once() -> None:
+    """Bytes are bounded as entries are: what is not written must not leave memory."""
+    async with room(coalesce_s=3600.0) as project:
+        _, wire, _ = await project.connect_live()
+        project.arrive()
+        await wait_until(lambda: wire.seqs("message.new") == [1], what="the first at once")
+        project.tail.max_bytes = 2000
+        while len(wire.seqs("message.new")) == 1:
+            project.arrive()
+        assert project.tail.last_seq == len(wire.seqs("message.new"))
+
+
 async def test_the_pause_grows_with_the_connections_up_to_its_bound() -> None:
     """Writing to a crowd takes a bounded share of the process; to a few it waits the least."""
     async with room(coalesce_s=0.0003, coalesce_most_s=0.0005) as project:
