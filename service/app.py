@@ -126,10 +126,15 @@ def create_app(
     assert paths is not None
     paths["/v1/projects/{project_id}/chat/stream"] = stream_path()
 
+    found: list[Context] = []
+
     def context() -> Context:
-        made = app.state.context
-        assert isinstance(made, Context)
-        return made
+        # Kept: the framework's state is slow to ask, and this is asked once a request.
+        if not found:
+            made = app.state.context
+            assert isinstance(made, Context)
+            found.append(made)
+        return found[0]
 
     async def drain() -> None:
         await asyncio.gather(context().streams.drain(), context().answers.drain())

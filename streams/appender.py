@@ -1,7 +1,9 @@
 """Group commit: appends that arrive while a commit is under way go together in the next one.
 
-A lone append waits for nothing. Each committer has its own projects, so that several commits are
-in flight at once and the messages of one project are published in order.
+A lone append waits for nothing. After a commit of several, the next one waits a few milliseconds
+for as many again: callers that wait for their answers are back by then and wait no longer, and a
+steady rate gives fewer, larger commits. Each committer has its own projects, so that several
+commits are in flight at once and the messages of one project are published in order.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ MAX_BATCH = 500
 _MAX_WAITING_MESSAGES = 5000
 # Each commit has the database's own timeout; this one is for those that wait behind it.
 _QUEUE_TIMEOUT_S = 10.0
+# How long after a commit of several the next one may wait for as many.
+GATHER_S = 0.005
 
 Publish = Callable[[str, int, Sequence[bytes]], None]
 _Key = tuple[str, str, str]
@@ -161,6 +165,10 @@ class _Committer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._commits = 0
+        # Appends in the last commit, when it ended, and who waits for as many again.
+        self._last_size = 0
+        self._last_end_s = 0.0
+        self._gathered: asyncio.Event | None = None
         self._loop = asyncio.get_running_loop()
 
     def submit(self, unit: Unit) -> asyncio.Future[list[Appended]]:
@@ -172,6 +180,8 @@ class _Committer:
         self._waiting_messages += len(unit.messages)
         self._idle.clear()
         self._wake.set()
+        if self._gathered is not None and len(self._waiting) >= self._last_size:
+            self._gathered.set()
         return waiting.future
 
     async def drained(self) -> None:
@@ -185,14 +195,31 @@ class _Committer:
                     self._idle.set()
                     await self._wake.wait()
                 self._wake.clear()
+                await self._gather()
                 batch = self._take()
                 if batch:
                     await self._commit(batch)
+                    self._last_size, self._last_end_s = len(batch), self._loop.time()
                     batch = []
         finally:
             for waiting in (*batch, *self._waiting):
                 if not waiting.future.done():
                     waiting.future.set_exception(LogUnavailable("the log is closing"))
+
+    async def _gather(self) -> None:
+        """Wait until as many wait as were in the last commit, or for `GATHER_S` after its end."""
+        until_s = self._last_end_s + GATHER_S
+        if self._last_size < 2 or len(self._waiting) >= self._last_size:
+            return
+        if self._loop.time() >= until_s:
+            return
+        self._gathered = gathered = asyncio.Event()
+        timer = self._loop.call_at(until_s, gathered.set)
+        try:
+            await gathered.wait()
+        finally:
+            timer.cancel()
+            self._gathered = None
 
     def _take(self) -> list[_Waiting]:
         """Take what fits in one commit; an id that is in it already waits for the next one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -36,15 +36,15 @@ _RAW_REPLIES = ("XREAD", "XRANGE", "XREVRANGE", "XADD")
 class RedisClient:
     """Commands, pipelines of scripts, and dedicated connections for blocking reads.
 
-    No call is retried here and none lasts longer than about twice `timeout_s`. All failures are
-    `WindowUnavailable`.
+    No call is retried here and none lasts longer than one and a half `timeout_s`, connecting
+    included. All failures are `WindowUnavailable`.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 1.0) -> None:
         self._url = url
         self._timeout_s = timeout_s
         self._scheme = urlsplit(url).scheme
-        self._client = self._make(timeout_s, _MAX_CONNECTIONS)
+        self._client = self._make(_MAX_CONNECTIONS)
 
     @property
     def is_cluster(self) -> bool:
@@ -53,7 +53,7 @@ class RedisClient:
 
     async def close(self) -> None:
         """Close the connections."""
-        with contextlib.suppress(WindowUnavailable), _translated():
+        with contextlib.suppress(WindowUnavailable), _TRANSLATED:
             async with asyncio.timeout(2):
                 if self.is_cluster:
                     await self._client.aclose()
@@ -62,8 +62,8 @@ class RedisClient:
 
     async def call(self, *command: Argument) -> Any:
         """Send one command whose first key is its second word, and return the raw reply."""
-        with _translated():
-            async with asyncio.timeout(2 * self._timeout_s):
+        with _TRANSLATED:
+            async with asyncio.timeout(1.5 * self._timeout_s):
                 reply = await self._client.execute_command(*command)
         _heed_cancellation()
         return reply
@@ -86,8 +86,8 @@ class RedisClient:
         _heed_cancellation()
         missing = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if missing:
-            with _translated():
-                async with asyncio.timeout(2 * self._timeout_s):
+            with _TRANSLATED:
+                async with asyncio.timeout(1.5 * self._timeout_s):
                     await self._client.script_load(script.text)
             again = await self._send(script, [calls[i] for i in missing])
             _heed_cancellation()
@@ -98,9 +98,9 @@ class RedisClient:
     async def _send(
         self, script: Script, calls: Sequence[tuple[str, Sequence[Argument]]]
     ) -> list[Any]:
-        with _translated():
+        with _TRANSLATED:
             # A pipeline of thousands of scripts takes its time: the bound grows with it.
-            async with asyncio.timeout(2 * self._timeout_s + len(calls) / 1000):
+            async with asyncio.timeout(1.5 * self._timeout_s + len(calls) / 1000):
                 if len(calls) == 1:
                     key, arguments = calls[0]
                     try:
@@ -124,9 +124,12 @@ class RedisClient:
         """Return a connection of its own to the server that holds `key`, for blocking reads."""
         return BlockingConnection(self, key, block_s)
 
-    def _make(self, timeout_s: float | None, connections: int) -> Any:
+    def _make(self, connections: int) -> Any:
         common: dict[str, Any] = {
-            "socket_timeout": timeout_s,
+            # Ours are around each call. With one of its own the driver makes a task for every
+            # send, aborts every quiet read, and in Python 3.11 its `wait_for` may swallow a
+            # cancellation, so that a read goes on to the end of its block.
+            "socket_timeout": None,
             "socket_connect_timeout": _CONNECT_TIMEOUT_S,
             # One place decides what happens after a failure, and it is not the driver.
             "retry": Retry(NoBackoff(), 0),
@@ -145,7 +148,7 @@ class RedisClient:
             client = self._behind_sentinels(common)
         else:
             pool = BlockingConnectionPool.from_url(
-                self._url, max_connections=connections, timeout=timeout_s, **common
+                self._url, max_connections=connections, timeout=self._timeout_s, **common
             )
             client = Redis(connection_pool=pool)
         for name in _RAW_REPLIES:
@@ -189,9 +192,6 @@ class BlockingConnection:
     def __init__(self, servers: RedisClient, key: str, block_s: float) -> None:
         self._servers = servers
         self._key = key
-        # Ours, above the block. The driver gets none: it would abort every quiet read, and in
-        # Python 3.11 its `wait_for` around a send may swallow a cancellation, so that the read
-        # goes on to the end of its block.
         self._timeout_s = block_s + 4.0
         self._client: Any = None
         self._connection: Any = None
@@ -206,7 +206,7 @@ class BlockingConnection:
 
     async def _exchange(self, command: bytes | tuple[Argument, ...]) -> Any:
         try:
-            with _translated():
+            with _TRANSLATED:
                 async with asyncio.timeout(self._timeout_s):
                     if self._connection is None:
                         self._client = await self._connect()
@@ -228,14 +228,14 @@ class BlockingConnection:
         """Close the connection."""
         client, self._client, self._connection = self._client, None, None
         if client is not None:
-            with contextlib.suppress(WindowUnavailable), _translated():
+            with contextlib.suppress(WindowUnavailable), _TRANSLATED:
                 async with asyncio.timeout(2):
                     await client.aclose(close_connection_pool=True)
 
     async def _connect(self) -> Any:
         servers = self._servers
         if not servers.is_cluster:
-            return servers._make(None, 1)
+            return servers._make(1)
         host, port = await servers._node_of(self._key)
         parts = urlsplit(servers._url)
         client: Any = Redis(
@@ -284,15 +284,26 @@ def _unavailable(error: Exception) -> WindowUnavailable:
     return failure
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except MovedError as error:
-        raise WindowUnavailable("Redis: the slot has moved") from error
-    except (RedisError, OSError, TimeoutError) as error:
-        raise WindowUnavailable(f"Redis: {type(error).__name__}") from error
-    except RuntimeError as error:
-        if not _says_closed(error):
-            raise
-        raise WindowUnavailable("Redis: the connection is closed") from error
+class _Translated:
+    """Makes `WindowUnavailable` of what the driver raises.
+
+    A class, because a generator as a context manager costs as much as packing a command.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        if error is None:
+            return
+        if isinstance(error, MovedError):
+            raise WindowUnavailable("Redis: the slot has moved") from error
+        if isinstance(error, (RedisError, OSError, TimeoutError)):
+            raise WindowUnavailable(f"Redis: {type(error).__name__}") from error
+        if isinstance(error, RuntimeError) and _says_closed(error):
+            raise WindowUnavailable("Redis: the connection is closed") from error
+
+
+_TRANSLATED = _Translated()

@@ -12,6 +12,7 @@ from typing import cast
 
 import pytest
 
+from streams import appender as appender_module
 from streams.appender import MAX_BATCH, Appender
 from streams.errors import (
     Closed,
@@ -141,6 +142,43 @@ async def test_appends_that_arrive_during_a_commit_go_together_in_the_next_one()
         world.log.gate.set()
         await asyncio.gather(first, *others)
         assert world.log.texts() == [["a"], ["b", "c", "d"]]
+
+
+async def _commit_of_two(world: _World) -> None:
+    """Let a commit of "b" and "c" end, after one of "a"."""
+    first = world.begin("a")
+    await world.commit_under_way()
+    others = [world.begin(text) for text in "bc"]
+    await asyncio.sleep(0)
+    world.log.gate.set()
+    await asyncio.gather(first, *others)
+
+
+async def test_after_a_commit_of_two_the_next_waits_for_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Callers that wait for their answers come back together: fewer, larger commits."""
+    monkeypatch.setattr(appender_module, "GATHER_S", 3600.0)
+    async with _appending() as world:
+        await _commit_of_two(world)
+        alone = world.begin("d")
+        await asyncio.sleep(0.01)
+        assert len(world.log.batches) == 2
+        await asyncio.gather(alone, world.begin("e"))
+        assert world.log.texts() == [["a"], ["b", "c"], ["d", "e"]]
+
+
+async def test_one_that_stays_alone_waits_no_longer_than_the_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who does not come back delays the others by milliseconds, once."""
+    monkeypatch.setattr(appender_module, "GATHER_S", 0.05)
+    async with _appending() as world:
+        await _commit_of_two(world)
+        await world.begin("d")
+        monkeypatch.setattr(appender_module, "GATHER_S", 3600.0)
+        await world.begin("e")
+        assert world.log.texts() == [["a"], ["b", "c"], ["d"], ["e"]]
 
 
 async def test_one_commit_never_holds_a_client_msg_id_twice() -> None:
