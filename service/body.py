@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, cast
 
 from litestar.types import HTTPScope, Receive, Scope
 
 from service.errors import body_too_late, ended_too_early, payload_too_large
+from service.wire import TRANSPORT_EXTENSION
+
+if TYPE_CHECKING:
+    from service.server import StreamingProtocol
 
 MAX_BODY_BYTES = 1024 * 1024
 BODY_TIMEOUT_S = 20.0
@@ -24,21 +29,33 @@ async def read_body(
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > limit_bytes:
             raise payload_too_large(limit_bytes)
+    if _is_here(scope):
+        # Nearly every request's: a timer for what does not wait would cost as much as reading it.
+        return await _read(receive, limit_bytes)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = b""
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise ended_too_early()
-                # One message is the whole body of nearly every request: then nothing is copied.
-                body = body + message["body"] if body else message["body"]
-                if len(body) > limit_bytes:
-                    raise payload_too_large(limit_bytes)
-                if not message["more_body"]:
-                    return body
+            return await _read(receive, limit_bytes)
     except TimeoutError:
         raise body_too_late() from None
+
+
+async def _read(receive: Receive, limit_bytes: int) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ended_too_early()
+        # One message is the whole body of nearly every request: then nothing is copied.
+        body = body + message["body"] if body else message["body"]
+        if len(body) > limit_bytes:
+            raise payload_too_large(limit_bytes)
+        if not message["more_body"]:
+            return body
+
+
+def _is_here(scope: HTTPScope) -> bool:
+    protocol = (scope.get("extensions") or {}).get(TRANSPORT_EXTENSION)
+    return protocol is not None and cast("StreamingProtocol", protocol).has_body_of(scope)
 
 
 def is_json(scope: Scope) -> bool:

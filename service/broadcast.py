@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # again from below.
 _MAX_UNWRITTEN = 256
 # A write costs some 10 us: so many connections pause so long between two that a project's writes
-# take at most about a tenth of a core. A thousand connections get five times fewer, larger ones.
-_PAUSE_PER_CONNECTION_S = 100e-6
+# take at most about a twentieth of a core. A thousand connections get fewer, larger ones.
+_PAUSE_PER_CONNECTION_S = 200e-6
 
 
 class Broadcast:

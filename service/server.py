@@ -94,6 +94,11 @@ class StreamingProtocol(HttpToolsProtocol):
             raise _TooManyPipelined
         super().on_headers_complete()
 
+    def has_body_of(self, scope: object) -> bool:
+        """Tell whether the whole body of this request is here already."""
+        cycle = self.cycle
+        return cycle is not None and cycle.scope is scope and not cycle.more_body
+
     def forget_request(self) -> None:
         """Drop what is kept of the request: a stream lives long and never looks at it again."""
         self.headers.clear()

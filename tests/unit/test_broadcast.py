@@ -68,12 +68,12 @@ async def test_entries_that_fill_half_of_memory_are_written_at_once() -> None:
 
 async def test_the_pause_grows_with_the_connections_up_to_its_bound() -> None:
     """Writing to a crowd takes a bounded share of the process; to a few it waits the least."""
-    async with room(coalesce_s=0.0003, coalesce_most_s=0.0005) as project:
+    async with room(coalesce_s=0.0006, coalesce_most_s=0.001) as project:
         pauses = []
         for _ in range(7):
             await project.connect_live()
             pauses.append(round(project.broadcast.pause_s * 1e6))
-    assert pauses == [300, 300, 300, 400, 500, 500, 500]
+    assert pauses == [600, 600, 600, 800, 1000, 1000, 1000]
 
 
 async def test_without_coalescing_a_crowd_waits_for_nothing_either() -> None:
