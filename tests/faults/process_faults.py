@@ -12,6 +12,7 @@ import signal
 from tests.faults.load import Size
 from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan
+from tests.support.build_checker import Told
 from tests.support.processes import ServiceProcess
 
 _GOODBYE = 'stream.closing {"reason":"shutdown"'
@@ -69,6 +70,16 @@ async def all_killed(scene: Scene) -> None:
     await scene.last(0.5)
 
 
+async def worker_killed(scene: Scene) -> None:
+    """SIGKILL to the worker, with a build in its hands: another attempt follows."""
+    worker = scene.world.worker
+    assert worker is not None
+    await worker.kill()
+    await scene.last()
+    worker.spawn()
+    await scene.last(0.5)
+
+
 async def _end_well(scene: Scene, service: ServiceProcess) -> None:
     """Send SIGTERM; every stream that could be told must have been told before its end."""
     before = {client.name: len(client.ends) for client in scene.load.steady}
@@ -80,21 +91,24 @@ async def _end_well(scene: Scene, service: ServiceProcess) -> None:
 
 
 FAULTS = [
-    Fault("process killed", killed),
+    Fault("process killed", killed, told=Told.ALL),
     Fault(
         "process killed before publishing",
         killed_before_publishing,
         Plan(first_service={"SEQSTREAM_FAULT": "kill-before-publish:20"}),
         silence_s=1.5,
+        told=Told.ALL,
     ),
-    Fault("process terminated under load", terminated),
-    Fault("processes restarted in turn", rolling_restart),
+    Fault("process terminated under load", terminated, told=Told.ALL),
+    Fault("processes restarted in turn", rolling_restart, told=Told.ALL),
     # More than a window passes by a frozen process: what it reads next does not meet its tail.
     Fault(
         "process frozen (SIGSTOP)",
         frozen,
         short_s=2.0,
         size=Size(clients=4, slow=0, stalled=0, writers=8, posts_per_s=480.0),
+        told=Told.NONE,
     ),
-    Fault("all processes killed", all_killed),
+    Fault("worker killed", worker_killed, told=Told.ALL),
+    Fault("all processes killed", all_killed, told=Told.ALL),
 ]

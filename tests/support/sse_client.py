@@ -106,12 +106,12 @@ class SseClient:
         self._stall_after = None
         self._resumed.set()
 
-    def history(self, *, must_reach_head: bool = True) -> ClientHistory:
+    def history(self, *, must_reach_head: bool = True, keeps_up: bool = True) -> ClientHistory:
         """Return everything recorded so far."""
         connections = tuple(
             Connection(cursor, tuple(events)) for cursor, events in self._connections
         )
-        return ClientHistory(self.name, self.project_id, connections, must_reach_head)
+        return ClientHistory(self.name, self.project_id, connections, must_reach_head, keeps_up)
 
     def events(self, *names: str) -> list[Event]:
         """Return the events of these names (all, if none is given), over all connections."""
