@@ -17,7 +17,8 @@ from service.embedded import free_port
 from tests.acceptance.conftest import NewProject, Services
 from tests.support.api import Api
 from tests.support.processes import ROOT, ServiceProcess, service_environment
-from tests.support.raw_stream import raw_request
+from tests.support.raw_stream import raw_connection, raw_request
+from tests.support.signing import signed_headers
 from tests.support.sse_client import SseClient
 from tests.support.waiting import wait_until
 
@@ -97,6 +98,52 @@ async def test_with_a_stream_that_reads_nothing_it_still_ends_in_time(
             await project.api.request("POST", f"{project.messages}/batch", body)
         ending.signal(signal.SIGTERM)
         assert await ending.wait_end(timeout_s=10) == 0
+
+
+@pytest.mark.parametrize("path", ["chat/messages", "chat/typing"])
+async def test_a_body_that_never_ends_does_not_hold_up_the_end(
+    ending: ServiceProcess, new_project: NewProject, path: str
+) -> None:
+    """§6: exits 0 within 10 s; a client that was cut off in the middle of a post is let go of."""
+    project = await new_project(ending)
+    head = (
+        f"POST /v1/projects/{project.id}/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+    )
+    async with raw_connection(ending.port) as (reader, writer):
+        writer.write(head.encode())
+        # It is told to go on when somebody waits for the body.
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b'{"message": "')
+        ending.signal(signal.SIGTERM)
+        assert await ending.wait_end(timeout_s=10) == 0
+        # Half of a request has no answer.
+        assert await reader.read() == b""
+    written = ending.log_path.read_text()
+    assert "Traceback" not in written
+    assert "graceful shutdown exceeded" not in written
+
+
+async def test_an_answer_that_nobody_reads_does_not_hold_up_the_end(
+    ending: ServiceProcess, new_project: NewProject
+) -> None:
+    """§6: exits 0 within 10 s, whatever the clients do."""
+    project = await new_project(ending)
+    for _ in range(10):
+        body = {"messages": [{"message": "x" * 60_000}] * 15}
+        await project.api.request("POST", f"{project.messages}/batch", body)
+    target = f"{project.messages}?after_seq=0&limit=150"
+    headers = signed_headers("GET", target, "owner", b"")
+    lines = [f"GET {target} HTTP/1.1", "Host: 127.0.0.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    async with raw_connection(ending.port, receive_buffer_bytes=4096) as (reader, writer):
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        assert await reader.readexactly(12) == b"HTTP/1.1 200"
+        ending.signal(signal.SIGTERM)
+        assert await ending.wait_end(timeout_s=10) == 0
+    written = ending.log_path.read_text()
+    assert "Traceback" not in written
+    assert "graceful shutdown exceeded" not in written
 
 
 # Several processes behind one socket.
