@@ -17,7 +17,7 @@ from streams.ids import EntryId
 from streams.lua import script
 from streams.redis_client import RedisClient
 from streams.window import Run, Window
-from tests.support.redis_topology import redis_cli
+from tests.support.redis_topology import free_node_port, redis_cli
 from tests.support.waiting import wait_until
 
 
@@ -115,7 +115,8 @@ async def test_a_password_and_a_database_in_the_url_are_used(
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisClient]:
     """A cluster of one server, which holds every slot."""
     folder: Path = tmp_path_factory.mktemp("cluster")
-    with RedisServer(folder / "data", arguments=["--cluster-enabled", "yes"]) as server:
+    arguments = ["--cluster-enabled", "yes"]
+    with RedisServer(folder / "data", port=free_node_port(), arguments=arguments) as server:
         await redis_cli(server, "CLUSTER", "ADDSLOTS", *map(str, range(16384)))
 
         async def ready() -> bool:
