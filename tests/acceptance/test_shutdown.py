@@ -17,7 +17,7 @@ from service.embedded import free_port
 from tests.acceptance.conftest import NewProject, Services
 from tests.support.api import Api
 from tests.support.processes import ROOT, ServiceProcess, service_environment
-from tests.support.raw_stream import raw_connection, raw_request
+from tests.support.raw_stream import RawResponse, raw_connection, raw_request
 from tests.support.signing import signed_headers
 from tests.support.sse_client import SseClient
 from tests.support.waiting import wait_until
@@ -122,6 +122,43 @@ async def test_a_body_that_never_ends_does_not_hold_up_the_end(
     written = ending.log_path.read_text()
     assert "Traceback" not in written
     assert "graceful shutdown exceeded" not in written
+
+
+async def test_while_draining_a_stream_on_a_kept_connection_is_refused_in_band(
+    ending: ServiceProcess, new_project: NewProject
+) -> None:
+    """§6: an EventSource that is refused by an HTTP error would never come back."""
+    project = await new_project(ending)
+    lines = [
+        f"GET {project.stream()} HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Accept: text/event-stream",
+        # With a body, so that the test decides when the request is whole.
+        "Content-Length: 2",
+        "Expect: 100-continue",
+    ]
+    async with (
+        raw_request(ending.port, project.stream()) as open_one,
+        raw_connection(ending.port) as (reader, writer),
+    ):
+        await open_one.wait_for("stream.live")
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        ending.signal(signal.SIGTERM)
+        await open_one.wait_for("stream.closing")
+        writer.write(b"{}")
+        response = RawResponse(reader, writer)
+        await response.read_head()
+        await response.wait_end()
+        assert response.status == 200
+        assert response.header("content-type") == "text/event-stream"
+        assert response.names == ["stream.refused"]
+        assert b'"code":"STORE_UNAVAILABLE"' in response.body
+        assert await ending.wait_end(timeout_s=10) == 0
 
 
 async def test_an_answer_that_nobody_reads_does_not_hold_up_the_end(
