@@ -76,6 +76,16 @@ async def test_the_window_covers_exactly_its_messages(cursor: int, source: str) 
     assert reader.source == source
 
 
+@pytest.mark.parametrize("first", [102, 103, 250])
+async def test_a_shorter_window_serves_from_its_own_first_message_on(first: int) -> None:
+    """§2: a run that ends at head is believed, however short it is."""
+    project = _project(300)
+    project.stream = [each for each in project.stream if each.seq >= first]
+    reader = Reader(_tail(project, below=300), project.tiers(), first - 1)
+    assert _seqs((await reader.read()).frames[:1]) == [first]
+    assert reader.source == "redis"
+
+
 async def test_a_window_that_was_lost_and_began_again_is_not_believed_below_its_start() -> None:
     """G2: losing Redis never makes a client miss a message."""
     project = _project(5)
