@@ -31,11 +31,13 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_PIPELINED = 16
 _KEEP_ALIVE_S = 75
 _SHUTDOWN_TIMEOUT_S = 8
-# How long after the streams' end a client may keep the process waiting: for the rest of a request,
-# and until it takes its answer.
+# How long after the streams' end a request may keep the process waiting: for the rest of its body,
+# until its client takes the answer, and for a store that does not answer.
 _BODY_GRACE_S = 1.5
-_READ_GRACE_S = 4.0
+_READ_GRACE_S = 3.0
+_STORE_GRACE_S = 3.0
 _LOOK_EVERY_S = 0.1
+_CANCEL_EVERY_S = 0.5
 
 
 class StreamingProtocol(HttpToolsProtocol):
@@ -168,16 +170,17 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         await self._drain()
-        parting = asyncio.create_task(self._part_with_late_clients(), name="late clients")
+        parting = asyncio.create_task(self._end_late_requests(), name="late requests")
         try:
             await super().shutdown(sockets)
         finally:
             parting.cancel()
             await asyncio.gather(parting, return_exceptions=True)
 
-    async def _part_with_late_clients(self) -> None:
-        """Cut off clients that keep the end waiting: uvicorn would wait for them, then cancel."""
+    async def _end_late_requests(self) -> None:
+        """End requests that keep the end waiting: uvicorn would wait long, then write traces."""
         began_s = time.monotonic()
+        cancel_at_s = began_s + _STORE_GRACE_S
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             waited_s = time.monotonic() - began_s
@@ -188,6 +191,11 @@ class Server(uvicorn.Server):
                 ):
                     # The request sees a client that is gone, and ends as it always does then.
                     connection.transport.abort()
+            if time.monotonic() >= cancel_at_s:
+                # The application answers that the store is away. Not once: see `streams.ending`.
+                cancel_at_s = time.monotonic() + _CANCEL_EVERY_S
+                for task in list(self.server_state.tasks):
+                    task.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

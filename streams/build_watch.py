@@ -16,6 +16,7 @@ import msgspec
 from streams import sse
 from streams.build import Build, State, current, states, told_by
 from streams.build_rows import BuildRows
+from streams.ending import end
 from streams.errors import StreamsError
 from streams.health import Health
 from streams.ids import EntryId
@@ -235,8 +236,7 @@ class BuildWatch:
     async def close(self) -> None:
         """End the read under way."""
         if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+            await end([self._reading])
 
 
 def _framed(build: Build) -> State:

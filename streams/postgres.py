@@ -77,12 +77,16 @@ class Database:
         return cls(pool, timeout_s)
 
     async def close(self) -> None:
-        """Close the connections, waiting at most a few seconds for those in use."""
+        """Close the connections, waiting a moment for those in use."""
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(1.5):
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
+
+    def abandon(self) -> None:
+        """Cut all connections: who waits for an answer gets `LogUnavailable`."""
+        self._pool.terminate()
 
     async def fetch(self, query: str, *args: object) -> Sequence[Row]:
         """Run one statement and return its rows."""

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from streams import sse
+from streams.ending import end
 from streams.errors import LogRestored, LogUnavailable, WindowUnavailable
 from streams.events import encode
 from streams.health import Health
@@ -106,10 +107,7 @@ class Tiers:
 
     async def close(self) -> None:
         """End the reads under way."""
-        tasks = [*self._extending.values(), *self._pages.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end([*self._extending.values(), *self._pages.values()])
 
 
 class Reader:

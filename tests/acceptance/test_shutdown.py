@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -20,6 +21,7 @@ from tests.support.processes import ROOT, ServiceProcess, service_environment
 from tests.support.raw_stream import RawResponse, raw_connection, raw_request
 from tests.support.signing import signed_headers
 from tests.support.sse_client import SseClient
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 
@@ -122,6 +124,30 @@ async def test_a_body_that_never_ends_does_not_hold_up_the_end(
     written = ending.log_path.read_text()
     assert "Traceback" not in written
     assert "graceful shutdown exceeded" not in written
+
+
+async def test_a_postgres_that_hangs_does_not_hold_up_the_end(
+    services: Services, new_project: NewProject, tmp_path: Path
+) -> None:
+    """§6: exits 0 within 10 s; a post whose outcome nobody knows gets no answer, or 503."""
+    port = urlsplit(services.database_url).port
+    assert port is not None
+    async with TcpProxy(port) as proxy:
+        url = services.database_url.replace(f":{port}/", f":{proxy.port}/")
+        environment = service_environment(url, services.redis.url)
+        async with ServiceProcess("hung", tmp_path, environment) as process:
+            project = await new_project(process)
+            assert (await project.api.post(project.id, "x", "c1")).seq == 1
+            proxy.stall()
+            post = asyncio.create_task(project.api.post(project.id, "x", "c2"))
+            await wait_until(lambda: process.client_connections() > 0, what="the post")
+            process.signal(signal.SIGTERM)
+            assert await process.wait_end(timeout_s=10) == 0
+            with pytest.raises((httpx.TransportError, httpx.HTTPStatusError)):
+                await post
+            written = process.log_path.read_text()
+            assert "Traceback" not in written
+            assert "graceful shutdown exceeded" not in written
 
 
 async def test_while_draining_a_stream_on_a_kept_connection_is_refused_in_band(
