@@ -378,3 +378,31 @@ async def test_batches_of_the_same_projects_do_not_deadlock(database_url: str) -
     finally:
         for database in (table_order, index_order, other):
             await database.close()
+
+
+async def test_a_session_that_may_not_write_is_not_used_again(database_url: str) -> None:
+    """A pool that kept it would refuse every write long after the others may write."""
+    admin = await Database.open(database_url)
+    database = await Database.open(f"{database_url}?default_transaction_read_only=on", size=1)
+    try:
+        await admin.execute("INSERT INTO projects (id, owner_id, name) VALUES ('p', 'o', 'x')")
+        sessions = "SELECT pg_backend_pid() AS pid"
+        before = (await database.fetch(sessions))[0]["pid"]
+        for write in (
+            Log(database).append([_unit("p", "x")]),
+            database.execute("DELETE FROM projects"),
+            _in_transaction(database),
+        ):
+            with pytest.raises(LogUnavailable):
+                await write
+            pid = (await database.fetch(sessions))[0]["pid"]
+            assert pid != before
+            before = pid
+    finally:
+        await database.close()
+        await admin.close()
+
+
+async def _in_transaction(database: Database) -> None:
+    async with database.transaction() as session:
+        await session.execute("DELETE FROM projects")
