@@ -25,6 +25,7 @@ from httpx_sse import EventSource, ServerSentEvent
 from tests.support.history import ClientHistory, Connection, Event
 from tests.support.waiting import wait_until
 
+UNOPENED = " before its first event"  # how such a connection's entry in `ends` ends
 _DEFAULT_RETRY_S = 1.0  # until the stream says `retry:`; browsers take some seconds
 _CONNECT_TIMEOUT_S = 5.0
 
@@ -188,7 +189,7 @@ class SseClient:
             self.ends.append(_last_word(events))
         except httpx.TransportError as error:
             # A cut, a refusal, silence: an EventSource reconnects after all of them.
-            self.ends.append(type(error).__name__)
+            self.ends.append(type(error).__name__ + ("" if events else UNOPENED))
         finally:
             self.live = False
 
