@@ -94,6 +94,17 @@ async def test_a_window_that_was_lost_and_began_again_is_not_believed_below_its_
     assert _seqs((await reader.read()).frames) == [2, 3, 4]
 
 
+async def test_a_window_that_is_behind_gives_its_transient_entries_all_the_same() -> None:
+    """G6: a message that is committed and not yet published hides nothing that the window has."""
+    project = _project(10)
+    late = project.append_transient()
+    project.head += 1
+    reader = Reader(_tail(project, below=11), project.tiers(), 8)
+    frames = (await reader.read()).frames
+    assert ids_of(frames) == [EntryId(9, 0), EntryId(10, 0), late, EntryId(11, 0)]
+    assert reader.seq == 11
+
+
 async def test_a_window_with_a_hole_is_not_believed() -> None:
     """DESIGN: nothing above the log is ever believed without checking that seqs meet."""
     project = _project(5)
