@@ -88,7 +88,11 @@ def _told(
     return Event("build.status", event_id, msgspec.json.encode(data))
 
 
-_OPENING = Event("stream.open", "", msgspec.json.encode({"headSeq": 0, "cursor": 0}))
+def _opened(head: int, cursor: int) -> Event:
+    return Event("stream.open", "", msgspec.json.encode({"headSeq": head, "cursor": cursor}))
+
+
+_OPENING = _opened(0, 0)
 _QUEUED = _told("queued", 0, "2-1")
 _BEGUN = _told("in_progress", 1, "2-2")
 _COMPLETED = _told("completed", 1, "3-1")
@@ -149,6 +153,10 @@ GOOD: dict[str, tuple[Told, list[list[Event]]]] = {
     "away at the end, which was announced as not sent": (
         Told.ALL,
         [[*_FIRST, _QUEUED], [_OPENING, _new(_message(5))]],
+    ),
+    "away at the end, and for longer than the window is": (
+        Told.ALL,
+        [[*_FIRST, _QUEUED], [_opened(300, 2), *_RESUMED[1:]]],
     ),
     "a change while it was away": (
         Told.ALL,
