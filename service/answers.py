@@ -215,7 +215,12 @@ class AnswerDesk:
                 _log.debug("answer not ours", extra={"answer_id": answer_id})
 
     async def drain(self) -> None:
-        """Begin no more; give those under way a moment, then end them as failed."""
+        """Begin no more; give those under way a moment, then end them as failed.
+
+        Once: those that did not end then wait for a database that does not answer.
+        """
+        if self._closing:
+            return
         self._closing = True
         tasks = list(self._giving.values())
         if tasks:

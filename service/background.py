@@ -13,6 +13,8 @@ import signal
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 
+from streams.ending import end
+
 _log = logging.getLogger(__name__)
 
 
@@ -27,9 +29,7 @@ async def running(tasks: Mapping[str, Coroutine[Any, Any, None]]) -> AsyncIterat
     try:
         yield
     finally:
-        for task in started:
-            task.cancel()
-        await asyncio.gather(*started, return_exceptions=True)
+        await end(started)
 
 
 def _noticed(task: asyncio.Task[None]) -> None:

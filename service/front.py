@@ -9,16 +9,24 @@ Everything else passes through.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection
 from typing import cast
 
 import msgspec
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from service.body import is_json, read_body
 from service.context import Context
-from service.errors import answer_error, invalid_body, method_not_allowed, unsupported_media_type
+from service.errors import (
+    answer_error,
+    invalid_body,
+    method_not_allowed,
+    store_unavailable,
+    unsupported_media_type,
+)
 from service.lingering import lingering
 from service.metrics import Metrics
 from service.routes.messages import PostedMessage, append_message
@@ -50,14 +58,26 @@ class Front:
         # No path: the server's lifespan events.
         match = _HOT.fullmatch(scope.get("path", ""))
         if match is None:
-            return self._app(scope, receive, lingering(receive, send))
+            return self._routed(scope, receive, send)
         project_id, what = match.groups()
         http = cast("HTTPScope", scope)
         if what == "stream":
             return self._stream(project_id, http, receive, send)
         if http["method"] != "POST":
-            return self._app(scope, receive, lingering(receive, send))
+            return self._routed(scope, receive, send)
         return self._post(project_id, http, receive, send)
+
+    async def _routed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, lingering(receive, send))
+        except asyncio.CancelledError:
+            if scope["type"] != ScopeType.HTTP:
+                raise
+            await self._answer_ended(scope, send, [])
+
+    async def _answer_ended(self, scope: HTTPScope, send: Send, headers: Headers) -> None:
+        """Answer a request that the server has cancelled: it ends, and a store does not answer."""
+        await answer_error(store_unavailable(), scope, send, self._metrics, headers)
 
     async def _stream(
         self, project_id: str, scope: HTTPScope, receive: Receive, send: Send
@@ -77,6 +97,8 @@ class Front:
         headers = self._cors_headers(scope) if self._allowed_origins else []
         try:
             await self._append(project_id, scope, receive, send, headers)
+        except asyncio.CancelledError:
+            await self._answer_ended(scope, send, headers)
         except Exception as error:  # noqa: BLE001 - answered, and logged where it is unexpected
             late = lingering(receive, send)
             await answer_error(error, scope, late, self._metrics, headers)

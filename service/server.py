@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
@@ -30,6 +31,13 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_PIPELINED = 16
 _KEEP_ALIVE_S = 75
 _SHUTDOWN_TIMEOUT_S = 8
+# How long after the streams' end a request may keep the process waiting: for the rest of its body,
+# until its client takes the answer, and for a store that does not answer.
+_BODY_GRACE_S = 1.5
+_READ_GRACE_S = 3.0
+_STORE_GRACE_S = 3.0
+_LOOK_EVERY_S = 0.1
+_CANCEL_EVERY_S = 0.5
 
 
 class StreamingProtocol(HttpToolsProtocol):
@@ -106,6 +114,17 @@ class StreamingProtocol(HttpToolsProtocol):
         self.scope["query_string"] = b""
         self.scope["state"] = {}
 
+    @property
+    def waits_for_body(self) -> bool:
+        """Whether a request has begun, and its body is not there."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and cycle.more_body
+
+    @property
+    def waits_for_reader(self) -> bool:
+        """Whether the client has not taken what was written."""
+        return self.flow.write_paused or self.transport.is_closing()
+
     def _tell(self) -> None:
         if self.on_change is not None:
             self.on_change()
@@ -156,7 +175,32 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         await self._drain()
-        await super().shutdown(sockets)
+        parting = asyncio.create_task(self._end_late_requests(), name="late requests")
+        try:
+            await super().shutdown(sockets)
+        finally:
+            parting.cancel()
+            await asyncio.gather(parting, return_exceptions=True)
+
+    async def _end_late_requests(self) -> None:
+        """End requests that keep the end waiting: uvicorn would wait long, then write traces."""
+        began_s = time.monotonic()
+        cancel_at_s = began_s + _STORE_GRACE_S
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            waited_s = time.monotonic() - began_s
+            for connection in list(self.server_state.connections):
+                assert isinstance(connection, StreamingProtocol)
+                if (connection.waits_for_body and waited_s >= _BODY_GRACE_S) or (
+                    connection.waits_for_reader and waited_s >= _READ_GRACE_S
+                ):
+                    # The request sees a client that is gone, and ends as it always does then.
+                    connection.transport.abort()
+            if time.monotonic() >= cancel_at_s:
+                # The application answers that the store is away. Not once: see `streams.ending`.
+                cancel_at_s = time.monotonic() + _CANCEL_EVERY_S
+                for task in list(self.server_state.tasks):
+                    task.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

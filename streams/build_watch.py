@@ -16,6 +16,7 @@ import msgspec
 from streams import sse
 from streams.build import Build, State, current, states, told_by
 from streams.build_rows import BuildRows
+from streams.ending import end
 from streams.errors import StreamsError
 from streams.health import Health
 from streams.ids import EntryId
@@ -33,6 +34,8 @@ _LOOK_BACK_S = 15.0
 _TIMEOUT_S = 2.0
 _SNAPSHOT_TIMEOUT_S = 1.0
 _SNAPSHOT_FRESH_S = 1.0
+# A status that was published just before a tail was made may be one that it was made too late for.
+_SLACK_S = 1.0
 _MAX_SEEN = 1000
 _HEAD = b"event: build.status\n"
 
@@ -47,10 +50,13 @@ class _Seen(msgspec.Struct):
 class _Followed:
     """One tail: the states that came through it, and the unfinished builds as last read."""
 
-    __slots__ = ("builds", "index", "read_at", "seen", "tail")
+    __slots__ = ("builds", "index", "made_at", "offered", "read_at", "seen", "tail")
 
     def __init__(self, tail: Tail) -> None:
         self.tail = tail
+        self.made_at = time.monotonic()
+        # Revisions that stand in the window, and were not seen here when that was found.
+        self.offered: dict[str, int] = {}
         self.index = tail.end_index
         self.seen: OrderedDict[str, _Seen] = OrderedDict()
         self.builds: list[State] = []
@@ -207,17 +213,30 @@ class BuildWatch:
                 elif followed.revision(build.id) < build.revision:
                     if not redis_up:
                         _tell(followed, build)
-                    elif age_s > _GRACE_S and await self._statuses.publish(build, again=True):
-                        # Perhaps it stood in the window since before this tail was made.
-                        followed.note(build)
+                    elif age_s > _GRACE_S:
+                        await self._offer(followed, build, age_s)
         self._redis_was_up = redis_up
         self._polled_at = now
+
+    async def _offer(self, followed: _Followed, build: Build, age_s: float) -> None:
+        """Publish a state that did not come through the tail; tell it, if it still does not come.
+
+        It may stand in the window where nobody reads any more: a window that went back in time
+        (restored, failed over) takes entries below what its readers have read.
+        """
+        if followed.offered.pop(build.id, 0) == build.revision:
+            _tell(followed, build)
+        elif await self._statuses.publish(build, again=True):
+            if age_s > time.monotonic() - followed.made_at + _SLACK_S:
+                # It stood in the window since before this tail was made.
+                followed.note(build)
+            else:
+                followed.offered[build.id] = build.revision
 
     async def close(self) -> None:
         """End the read under way."""
         if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+            await end([self._reading])
 
 
 def _framed(build: Build) -> State:

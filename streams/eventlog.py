@@ -25,6 +25,7 @@ from streams.build_news import BuildNews
 from streams.build_rows import BuildRows
 from streams.build_watch import BuildWatch
 from streams.builds import Builds
+from streams.ending import end
 from streams.ephemeral import Typing
 from streams.errors import Closed, StreamsError, Unavailable
 from streams.events import BuildStatus, Event, Message, NewMessage, encode
@@ -47,8 +48,8 @@ from streams.window import Window
 
 _log = logging.getLogger(__name__)
 
-_DRAIN_TIMEOUT_S = 5.0
-_CANCEL_TRIES = 5
+# Of a process that must have ended in 10 s, whatever its servers do.
+_DRAIN_TIMEOUT_S = 2.5
 
 
 class EventLogConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,13 +200,16 @@ class EventLog:
         # Followers look up and see that it is over.
         for tail in self.tails.all():
             tail.notify()
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_DRAIN_TIMEOUT_S):
                 await self._appender.drained()
                 await self.builds.drained()
                 if self.health.redis_up:
                     await self.statuses.drained()
                     await self.publisher.drained()
+        except TimeoutError:
+            # Most likely a server hangs, and asyncpg waits for its word even when cancelled.
+            self.database.abandon()
         await self._end_parts()
         await self.presence.close()
         await self.build_watch.close()
@@ -215,15 +219,9 @@ class EventLog:
         await self.database.close()
 
     async def _end_parts(self) -> None:
-        running = set(self._tasks)
-        for _ in range(_CANCEL_TRIES):
-            for task in running:
-                task.cancel()
-            # redis-py loses a cancellation that comes while it connects (seen with 8.1).
-            _, running = await asyncio.wait(running, timeout=1)
-            if not running:
-                return
-        _log.error("parts do not end", extra={"parts": [task.get_name() for task in running]})
+        running = await end(self._tasks)
+        if running:
+            _log.error("parts do not end", extra={"parts": running})
 
     # Writing.
 

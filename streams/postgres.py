@@ -77,34 +77,41 @@ class Database:
         return cls(pool, timeout_s)
 
     async def close(self) -> None:
-        """Close the connections, waiting at most a few seconds for those in use."""
+        """Close the connections, waiting a moment for those in use."""
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(1.5):
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
+
+    def abandon(self) -> None:
+        """Cut all connections: who waits for an answer gets `LogUnavailable`."""
+        self._pool.terminate()
 
     async def fetch(self, query: str, *args: object) -> Sequence[Row]:
         """Run one statement and return its rows."""
         with _translated():
             async with self._pool.acquire(timeout=self._timeout_s) as connection:
-                rows: Sequence[Row] = await connection.fetch(query, *args)
-                return rows
+                with _no_longer_if_read_only(connection):
+                    rows: Sequence[Row] = await connection.fetch(query, *args)
+                    return rows
 
     async def execute(self, query: str, *args: object) -> str:
         """Run one statement and return its command tag, such as `DELETE 1`."""
         with _translated():
             async with self._pool.acquire(timeout=self._timeout_s) as connection:
-                tag: str = await connection.execute(query, *args)
-                return tag
+                with _no_longer_if_read_only(connection):
+                    tag: str = await connection.execute(query, *args)
+                    return tag
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         """One transaction on one connection: committed at the end, rolled back on an error."""
         with _translated():
             async with self._pool.acquire(timeout=self._timeout_s) as connection:
-                async with connection.transaction():
-                    yield connection
+                with _no_longer_if_read_only(connection):
+                    async with connection.transaction():
+                        yield connection
 
     async def migrate(self) -> list[str]:
         """Bring the schema up to date and return the names of what was applied.
@@ -144,6 +151,25 @@ class Database:
         """Return the server's version, such as `18.6`."""
         rows = await self.fetch("SHOW server_version")
         return str(rows[0][0]).split(" ")[0]
+
+
+class _no_longer_if_read_only:  # noqa: N801 - reads as the function that it is, and costs less
+    """End a session that may not write: it may stay so for its life, when others may long write.
+
+    As after a switch of servers, or of a database's default. The next call connects anew.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            self._connection.terminate()
 
 
 @contextlib.contextmanager

@@ -7,19 +7,21 @@ that equal requests share. Each piece is spliced by seq: what is handed out is c
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from streams import sse
+from streams.ending import end
 from streams.errors import LogRestored, LogUnavailable, WindowUnavailable
 from streams.events import encode
 from streams.health import Health
 from streams.ids import EntryId
 from streams.log import Log
 from streams.tail import Tail
-from streams.window import MAX_ENTRIES, WINDOW_MESSAGES, Window, covers
+from streams.window import MAX_ENTRIES, WINDOW_MESSAGES, Entry, Window, covers
 
 Source = Literal["none", "memory", "redis", "postgres"]
 
@@ -80,10 +82,24 @@ class Tiers:
             after = EntryId(first - 1, 0)
             entries = [entry for entry in entries if entry.id > after]
         below = [entry for entry in entries if entry.id <= tail.floor]
+        if below and below[-1].id.seq < tail.floor.seq:
+            # Committed and not yet published, when the tail was made. Without the window's part
+            # its transient entries would be left out.
+            below += await self._unpublished(tail.project_id, below[-1].id.seq, tail.floor.seq)
         if not covers(below, after, tail.floor.seq):
             return False
         tail.extend_down(below, after)
         return True
+
+    async def _unpublished(self, project_id: str, after: int, upto: int) -> list[Entry]:
+        try:
+            messages = await self._log.read(
+                project_id, after=after, before=upto + 1, limit=WINDOW_MESSAGES
+            )
+        except LogUnavailable:
+            return []
+        now_us = time.time_ns() // 1000
+        return [Entry(EntryId(m.seq, 0), "message.new", encode(m), now_us) for m in messages]
 
     async def page(self, project_id: str, after: int, upto: int) -> list[tuple[int, bytes]]:
         """Return (seq, frame) of at most `PAGE_MESSAGES` messages after `after` up to `upto`.
@@ -106,10 +122,7 @@ class Tiers:
 
     async def close(self) -> None:
         """End the reads under way."""
-        tasks = [*self._extending.values(), *self._pages.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end([*self._extending.values(), *self._pages.values()])
 
 
 class Reader:

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from streams import sse
+from streams.ending import end
 from streams.errors import LogUnavailable, StreamsError, WindowUnavailable
 from streams.events import EPHEMERAL_EVENTS, Message, encode
 from streams.health import Health
@@ -255,10 +256,7 @@ class Tails:
 
     async def close(self) -> None:
         """End the tasks that make and fill tails."""
-        tasks = [*self._making.values(), *self._filling.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end([*self._making.values(), *self._filling.values()])
 
 
 def as_entries(messages: Sequence[Message]) -> list[Entry]:

@@ -41,7 +41,8 @@ end
 
 local start_anew = how == 'replace'
 if not start_anew then
-  if (not newest[1] and first > 1) or first > hi + 1 then
+  -- On an empty stream hi is 0: anything but message 1 leaves a hole.
+  if first > hi + 1 then
     if how ~= 'restart' then
       return {'hole', hi}
     end

@@ -18,12 +18,13 @@ import redis
 from service.embedded import PostgresServer, RedisServer
 from streams import EntryId, EventLog, NewMessage, keys
 from tests.support.api import Api
+from tests.support.build_events import applied, changes, statuses
 from tests.support.history import LogRow
 from tests.support.processes import ServiceProcess, service_environment
 from tests.support.signing import token
 from tests.support.sse_client import SseClient
 from tests.support.waiting import wait_until
-from tests.support.workers import WorkerProcess, applied, changes, statuses
+from tests.support.workers import WorkerProcess
 
 _numbers = count(1)
 

@@ -42,13 +42,23 @@ async def _redis(services: Services) -> AsyncIterator[Any]:
 
 
 async def _resumed(
-    services: Services, project: Project, cursor: int, *, process: str = "a"
+    services: Services,
+    project: Project,
+    cursor: int,
+    *,
+    process: str = "a",
+    upto: int = 0,
 ) -> SseClient:
-    """A client that connected with this cursor and was live."""
+    """A client that connected with this cursor, was live, and has messages up to `upto`.
+
+    A process that has had readers of the project hears of new messages by itself, perhaps later
+    than it is asked: those come live.
+    """
     url = services.a.url if process == "a" else services.b.url
     async with SseClient("c", [url], project.id, project.token, from_seq=None) as client:
         client.cursor = str(cursor)
         await client.wait_live()
+        await client.wait_seq(upto)
     return client
 
 
@@ -151,8 +161,9 @@ async def test_resume_from_a_stream_restored_from_an_old_state(
     assert [int(e.event_id) for e in resumed.events("message.replay")] == list(range(11, 41))
     await _judge(project, resumed)
     await project.fill(41)
-    again = await _resumed(services, project, 39, process="b")
-    assert [int(e.event_id) for e in again.events("message.replay")] == [40, 41]
+    again = await _resumed(services, project, 39, process="b", upto=41)
+    came = again.events("message.replay", "message.new")
+    assert [int(event.event_id) for event in came] == [40, 41]
 
 
 async def test_a_client_that_reconnects_between_processes_misses_nothing(
@@ -162,9 +173,11 @@ async def test_a_client_that_reconnects_between_processes_misses_nothing(
     cursor = 0
     got: list[int] = []
     for turn in range(6):
-        await project.fill((turn + 1) * 7)
-        resumed = await _resumed(services, project, cursor, process="ab"[turn % 2])
-        got += [int(event.event_id) for event in resumed.events("message.replay")]
+        head = (turn + 1) * 7
+        await project.fill(head)
+        resumed = await _resumed(services, project, cursor, process="ab"[turn % 2], upto=head)
+        events = resumed.events("message.replay", "message.new")
+        got += [int(event.event_id) for event in events]
         assert resumed.cursor is not None
         cursor = int(resumed.cursor)
     assert got == list(range(1, 43))

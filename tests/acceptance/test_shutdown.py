@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -17,8 +18,10 @@ from service.embedded import free_port
 from tests.acceptance.conftest import NewProject, Services
 from tests.support.api import Api
 from tests.support.processes import ROOT, ServiceProcess, service_environment
-from tests.support.raw_stream import raw_request
+from tests.support.raw_stream import RawResponse, raw_connection, raw_request
+from tests.support.signing import signed_headers
 from tests.support.sse_client import SseClient
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 
@@ -97,6 +100,113 @@ async def test_with_a_stream_that_reads_nothing_it_still_ends_in_time(
             await project.api.request("POST", f"{project.messages}/batch", body)
         ending.signal(signal.SIGTERM)
         assert await ending.wait_end(timeout_s=10) == 0
+
+
+@pytest.mark.parametrize("path", ["chat/messages", "chat/typing"])
+async def test_a_body_that_never_ends_does_not_hold_up_the_end(
+    ending: ServiceProcess, new_project: NewProject, path: str
+) -> None:
+    """§6: exits 0 within 10 s; a client that was cut off in the middle of a post is let go of."""
+    project = await new_project(ending)
+    head = (
+        f"POST /v1/projects/{project.id}/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+    )
+    async with raw_connection(ending.port) as (reader, writer):
+        writer.write(head.encode())
+        # It is told to go on when somebody waits for the body.
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b'{"message": "')
+        ending.signal(signal.SIGTERM)
+        assert await ending.wait_end(timeout_s=10) == 0
+        # Half of a request has no answer.
+        assert await reader.read() == b""
+    written = ending.log_path.read_text()
+    assert "Traceback" not in written
+    assert "graceful shutdown exceeded" not in written
+
+
+async def test_a_postgres_that_hangs_does_not_hold_up_the_end(
+    services: Services, new_project: NewProject, tmp_path: Path
+) -> None:
+    """§6: exits 0 within 10 s; a post whose outcome nobody knows gets no answer, or 503."""
+    port = urlsplit(services.database_url).port
+    assert port is not None
+    async with TcpProxy(port) as proxy:
+        url = services.database_url.replace(f":{port}/", f":{proxy.port}/")
+        environment = service_environment(url, services.redis.url)
+        async with ServiceProcess("hung", tmp_path, environment) as process:
+            project = await new_project(process)
+            assert (await project.api.post(project.id, "x", "c1")).seq == 1
+            proxy.stall()
+            post = asyncio.create_task(project.api.post(project.id, "x", "c2"))
+            await wait_until(lambda: process.client_connections() > 0, what="the post")
+            process.signal(signal.SIGTERM)
+            assert await process.wait_end(timeout_s=10) == 0
+            with pytest.raises((httpx.TransportError, httpx.HTTPStatusError)):
+                await post
+            written = process.log_path.read_text()
+            assert "Traceback" not in written
+            assert "graceful shutdown exceeded" not in written
+
+
+async def test_while_draining_a_stream_on_a_kept_connection_is_refused_in_band(
+    ending: ServiceProcess, new_project: NewProject
+) -> None:
+    """§6: an EventSource that is refused by an HTTP error would never come back."""
+    project = await new_project(ending)
+    lines = [
+        f"GET {project.stream()} HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Accept: text/event-stream",
+        # With a body, so that the test decides when the request is whole.
+        "Content-Length: 2",
+        "Expect: 100-continue",
+    ]
+    async with (
+        raw_request(ending.port, project.stream()) as open_one,
+        raw_connection(ending.port) as (reader, writer),
+    ):
+        await open_one.wait_for("stream.live")
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        ending.signal(signal.SIGTERM)
+        await open_one.wait_for("stream.closing")
+        writer.write(b"{}")
+        response = RawResponse(reader, writer)
+        await response.read_head()
+        await response.wait_end()
+        assert response.status == 200
+        assert response.header("content-type") == "text/event-stream"
+        assert response.names == ["stream.refused"]
+        assert b'"code":"STORE_UNAVAILABLE"' in response.body
+        assert await ending.wait_end(timeout_s=10) == 0
+
+
+async def test_an_answer_that_nobody_reads_does_not_hold_up_the_end(
+    ending: ServiceProcess, new_project: NewProject
+) -> None:
+    """§6: exits 0 within 10 s, whatever the clients do."""
+    project = await new_project(ending)
+    for _ in range(10):
+        body = {"messages": [{"message": "x" * 60_000}] * 15}
+        await project.api.request("POST", f"{project.messages}/batch", body)
+    target = f"{project.messages}?after_seq=0&limit=150"
+    headers = signed_headers("GET", target, "owner", b"")
+    lines = [f"GET {target} HTTP/1.1", "Host: 127.0.0.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    async with raw_connection(ending.port, receive_buffer_bytes=4096) as (reader, writer):
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        assert await reader.readexactly(12) == b"HTTP/1.1 200"
+        ending.signal(signal.SIGTERM)
+        assert await ending.wait_end(timeout_s=10) == 0
+    written = ending.log_path.read_text()
+    assert "Traceback" not in written
+    assert "graceful shutdown exceeded" not in written
 
 
 # Several processes behind one socket.

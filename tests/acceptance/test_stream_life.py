@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from tests.acceptance.conftest import NewProject, Project, Services
+from tests.conftest import StartService
 from tests.support.processes import ServiceProcess, service_environment
 from tests.support.raw_stream import RawResponse, raw_connection, raw_request
 from tests.support.signing import token
@@ -172,6 +173,27 @@ async def test_the_limit_of_the_project_counts_all_its_users(
     ):
         await third.wait_for("stream.open")
         await fourth.wait_for("stream.refused")
+
+
+async def test_the_limit_of_the_process_counts_all_projects(
+    start_service: StartService, new_project: NewProject
+) -> None:
+    """§6: `SEQSTREAM_MAX_STREAMS`, in-band for an EventSource, 429 for others."""
+    process = await start_service({"SEQSTREAM_MAX_STREAMS": "2"})
+    first, second, third = [await new_project(process) for _ in range(3)]
+    async with (
+        raw_request(process.port, first.stream(), headers=STREAM) as one,
+        raw_request(process.port, second.stream(), headers=STREAM) as two,
+    ):
+        await one.wait_for("stream.live")
+        await two.wait_for("stream.live")
+        async with raw_request(process.port, third.stream(), headers=STREAM) as refused:
+            await refused.wait_end()
+            assert (refused.status, refused.names) == (200, ["stream.refused"])
+        async with raw_request(process.port, third.stream()) as refused:
+            assert refused.status == 429
+        # Nothing but streams is limited by it.
+        assert (await third.api.post(third.id, "x")).seq == 1
 
 
 async def test_a_stream_ends_with_its_token(services: Services, project: Project) -> None:

@@ -22,11 +22,12 @@ from tests.faults.scenario import Fault, Result, run_fault
 from tests.faults.world import SharedPostgres
 from tests.support.processes import migrate
 
-_WIDTH_IN_FILES = 190
+_WIDTH_IN_FILES = 215
 _TEMPLATE = "seqstream_template"
 _COLUMNS = (
     "fault", "clients", "posts/s", "acknowledged", "delivered", "reconnects",
-    "longest silence s", "longest delay s", "lost", "repeated", "reordered", "other", "",
+    "longest silence s", "longest delay s", "lost", "repeated", "reordered", "other",
+    "builds asked", "ended", "wrong", "",
 )  # fmt: skip
 
 
@@ -65,7 +66,9 @@ def main(
         for fault in faults:
             click.echo(fault.name)
         return
-    size = Size(clients=clients, slow=2, stalled=2, writers=8, posts_per_s=posts_per_s)
+    size = Size(
+        clients=clients, slow=2, stalled=2, writers=8, posts_per_s=posts_per_s, builds_per_s=1.0
+    )
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH_IN_FILES
@@ -135,6 +138,7 @@ def _line(result: Result) -> str:
     return (
         f"{verdict} {result.fault}: {result.acknowledged} acknowledged,"
         f" {result.delivered} delivered, {result.reconnects} reconnects,"
+        f" {result.builds_ended} of {result.builds_asked} builds ended,"
         f" longest delay {result.longest_delay_s:.2f} s{notes}"
     )
 
@@ -161,6 +165,9 @@ def _table(results: list[Result]) -> Table:
             str(result.repeated),
             str(result.reordered),
             str(result.changed + result.other + len(result.failures)),
+            str(result.builds_asked),
+            str(result.builds_ended),
+            str(result.builds_wrong),
             "[green]ok[/]" if result.ok else "[red]BROKEN[/]",
         )
     return table

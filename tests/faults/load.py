@@ -1,4 +1,4 @@
-"""Who uses the service while a fault happens: writers, and clients of several kinds.
+"""Who uses the service while a fault happens: writers, one that asks for builds, and clients.
 
 Nothing here causes or judges anything.
 """
@@ -16,25 +16,32 @@ from typing import Self
 
 from tests.faults.world import World
 from tests.support.api import Api
+from tests.support.asker import Asker
+from tests.support.history import ClientHistory
 from tests.support.signing import token
 from tests.support.sse_client import SseClient
 from tests.support.writer import Writer
 
 PROJECT = "Fault_project-1"
 OWNER = "owner"
+ASKER = "asker"
 _SILENCE_LIMIT_S = 3.0  # of those that watch for heartbeats, one a second here
 _SLOW_BYTES_PER_S = 200_000.0
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much load: `clients` counts the steady ones, `posts_per_s` all writers together."""
+    """How much load: `clients` counts the steady ones, `posts_per_s` all writers together.
+
+    `builds_per_s` are asked for beside them.
+    """
 
     clients: int = 6
     slow: int = 1
     stalled: int = 1
     writers: int = 4
     posts_per_s: float = 80.0
+    builds_per_s: float = 2.0
     impatience: float = 0.02
     filler_bytes: int = 0
 
@@ -50,6 +57,7 @@ class Load:
     def __init__(self, world: World, size: Size, *, seed: int) -> None:
         self.size = size
         self.writers: list[Writer] = []
+        self.asker: Asker | None = None  # one of the writers
         self.steady: list[SseClient] = []
         self.others: list[SseClient] = []
         self.began_s = 0.0
@@ -70,6 +78,7 @@ class Load:
                 await api.create_project(PROJECT)
                 for number in range(self.size.writers):
                     await api.add_member(PROJECT, f"writer-{number}")
+                await api.add_member(PROJECT, ASKER)
             self._stack = stack
             for number in range(self.size.clients):
                 self.steady.append(
@@ -119,6 +128,12 @@ class Load:
         """How many posts were acknowledged so far."""
         return sum(len(writer.acknowledgements) for writer in self.writers)
 
+    def histories(self) -> list[ClientHistory]:
+        """What every client saw. Slow and stalled ones may fall behind the window."""
+        steady = [client.history() for client in self.steady]
+        others = [client.history(keeps_up=False) for client in self.others]
+        return [*steady, *others]
+
     async def stop_writing(self, *, timeout_s: float) -> list[str]:
         """Let every writer end its post; return what kept some from it."""
         finished = await asyncio.gather(
@@ -165,6 +180,17 @@ class Load:
                 first_url=number,
             )
             self.writers.append(await self._stack.enter_async_context(writer))
+        self.asker = Asker(
+            ASKER,
+            self._world.client_urls,
+            PROJECT,
+            ASKER,
+            builds_per_s=self.size.builds_per_s,
+            seed=self._seed,
+            impatience=self.size.impatience,
+            timeout_s=3.0,
+        )
+        self.writers.append(await self._stack.enter_async_context(self.asker))
 
     async def _open(
         self,

@@ -13,6 +13,7 @@ import asyncpg
 
 from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan
+from tests.support.build_checker import Told
 
 _OWN = Plan(own_postgres=True)
 _FEW_CONNECTIONS = 40
@@ -125,15 +126,16 @@ async def _terminate_all(scene: Scene) -> None:
 
 
 FAULTS = [
-    Fault("postgres restarted", restarted, _OWN),
-    Fault("postgres killed", killed, _OWN),
-    Fault("postgres sessions terminated", connections_terminated),
+    Fault("postgres restarted", restarted, _OWN, told=Told.ALL),
+    Fault("postgres killed", killed, _OWN, told=Told.ALL),
+    Fault("postgres sessions terminated", connections_terminated, told=Told.ALL),
     Fault(
         "postgres at its connection limit",
         connection_limit,
         Plan(own_postgres=True, postgres_settings={"max_connections": str(_FEW_CONNECTIONS)}),
+        told=Told.ALL,
     ),
-    Fault("postgres commits fail", commits_fail),
-    Fault("postgres read-only", read_only),
-    Fault("postgres row locked by another", row_locked, length_s=8.0),
+    Fault("postgres commits fail", commits_fail, told=Told.ALL),
+    Fault("postgres read-only", read_only, told=Told.ALL),
+    Fault("postgres row locked by another", row_locked, length_s=8.0, told=Told.ALL),
 ]

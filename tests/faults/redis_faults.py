@@ -13,6 +13,7 @@ import redis.asyncio as redis
 
 from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan, RedisKind
+from tests.support.build_checker import Told
 from tests.support.redis_topology import redis_cli
 
 _STREAMS = "seqstream:*:stream:*"
@@ -164,10 +165,10 @@ FAULTS = [
     Fault("redis FLUSHALL under load", flushed, silence_s=1.0),
     Fault("redis frozen (SIGSTOP)", frozen, length_s=5.0, short_s=2.5),
     Fault("redis out of memory", out_of_memory, silence_s=1.0),
-    Fault("redis evicting", evicting, silence_s=1.0),
-    Fault("redis restored from old state", restored_from_old_state, silence_s=1.0),
+    Fault("redis evicting", evicting, silence_s=1.0, told=Told.LAST),
+    Fault("redis restored from old state", restored_from_old_state, silence_s=1.0, told=Told.LAST),
     Fault("redis connections killed", connections_killed, silence_s=1.0),
-    Fault("redis entries removed", entries_removed, silence_s=1.0),
+    Fault("redis entries removed", entries_removed, silence_s=1.0, told=Told.LAST),
     Fault("redis scripts flushed", scripts_flushed, silence_s=1.0),
     Fault(
         "redis failed over to a lagging replica",
@@ -175,17 +176,20 @@ FAULTS = [
         Plan(redis=RedisKind.SENTINEL),
         length_s=4.0,
         silence_s=1.0,
+        told=Told.LAST,
     ),
     Fault(
         "redis primary frozen, failed over, back",
         old_primary_returns,
         Plan(redis=RedisKind.SENTINEL),
         length_s=4.0,
+        told=Told.LAST,
     ),
     Fault(
         "redis replica promoted late",
         replica_promoted_late,
         Plan(redis=RedisKind.REPLICATED),
         silence_s=1.0,
+        told=Told.LAST,
     ),
 ]

@@ -1,12 +1,13 @@
 """One fault from its beginning to the verdict.
 
 Load begins; the fault happens; load goes on for a while and ends; everyone catches up; the log
-is read back twice (over HTTP and from Postgres) and the checker compares.
+is read back twice (over HTTP and from Postgres) and the checkers compare.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import re
 import time
@@ -22,9 +23,10 @@ from tests.faults.load import OWNER, PROJECT, Load, Size, longest_delay_s, longe
 from tests.faults.window_check import check_window
 from tests.faults.world import Plan, SharedPostgres, World
 from tests.support.api import Api
-from tests.support.checker import Kind, check
-from tests.support.history import LogRow
-from tests.support.processes import ServiceProcess
+from tests.support.build_checker import BUILD_KINDS, Told, check_builds
+from tests.support.checker import Kind, Violation, check
+from tests.support.history import BuildRow, LogRow
+from tests.support.waiting import wait_until
 
 _SETTLE_TIMEOUT_S = 30.0
 _READ_TIMEOUT_S = 20.0
@@ -67,6 +69,7 @@ class Fault:
 
     `silence_s` is the most that PROTOCOL.md or the issue allow between an acknowledgement and
     the message's arrival while the fault lasts, None when it promises no time.
+    `told` says which clients must have heard of every build's statuses.
     `unavailable` says why it cannot be done on this machine, if it cannot.
     """
 
@@ -77,6 +80,7 @@ class Fault:
     short_s: float = 1.5
     silence_s: float | None = None
     size: Size | None = None
+    told: Told = Told.OPEN
     unavailable: Callable[[], str | None] = lambda: None
 
 
@@ -102,6 +106,9 @@ class Result(msgspec.Struct, frozen=True):
     reordered: int
     changed: int
     other: int
+    builds_asked: int
+    builds_ended: int
+    builds_wrong: int
     violations: list[str]
     failures: list[str]
     notes: list[str]
@@ -141,15 +148,83 @@ async def run_fault(
         await asyncio.sleep(after_s)
         failures += await load.stop_writing(timeout_s=_SETTLE_TIMEOUT_S)
         settling_s = time.monotonic()
+        builds = await _read_builds(world, failures)
         log = await _read_log(world, failures)
         failures += await load.settle(len(log), timeout_s=_SETTLE_TIMEOUT_S)
         settled_s = time.monotonic()
+        await _hear_of_builds(fault, load, builds, log)
         failures += [f"{c.name} gave up: {c.failure}" for c in load.clients if c.failure]
         for client in load.clients:
             await client.close()
         failures += await check_window(world, PROJECT, log)
-        failures += await _end_services(world)
-        return _judge(fault, scene, seed, log, failures, caught_up_s=settled_s - settling_s)
+        failures += await _end_processes(world)
+        return _judge(fault, scene, seed, builds, log, failures, caught_up_s=settled_s - settling_s)
+
+
+class _BuildView(msgspec.Struct, rename="camel"):
+    build_id: str
+    status: str
+    attempt: int
+    message_seq: int
+    end_seq: int | None
+
+
+class _BuildList(msgspec.Struct):
+    builds: list[_BuildView]
+
+
+async def _read_builds(world: World, failures: list[str]) -> list[BuildRow]:
+    """Return the project's builds once all have ended, or as they are when that takes too long."""
+    rows: list[BuildRow] = []
+    turn = 0
+
+    async def ended() -> bool:
+        nonlocal turn
+        turn += 1
+        service = world.services[turn % len(world.services)]
+        try:
+            async with Api(service.url, OWNER) as api:
+                response = await api.request("GET", f"/v1/projects/{PROJECT}/builds?limit=500")
+            found = msgspec.json.decode(response.raise_for_status().content, type=_BuildList)
+        except (httpx.TransportError, httpx.HTTPStatusError):
+            return False
+        rows[:] = [
+            BuildRow(each.build_id, each.status, each.attempt, each.message_seq, each.end_seq)
+            for each in found.builds
+        ]
+        return all(row.end_seq is not None for row in rows)
+
+    try:
+        await wait_until(ended, timeout_s=_SETTLE_TIMEOUT_S, what="the end of every build")
+    except TimeoutError as error:
+        failures.append(str(error))
+    return rows
+
+
+async def _hear_of_builds(
+    fault: Fault, load: Load, builds: list[BuildRow], log: list[LogRow]
+) -> None:
+    """Wait until clients have heard what they must; what is missing then is the checker's."""
+    with contextlib.suppress(TimeoutError):
+        await wait_until(
+            lambda: not _check_builds(fault, load, builds, log),
+            timeout_s=_DELIVERY_TIMEOUT_S,
+            what="every status",
+        )
+
+
+def _check_builds(
+    fault: Fault, load: Load, builds: list[BuildRow], log: list[LogRow]
+) -> list[Violation]:
+    assert load.asker is not None
+    return check_builds(
+        asks=load.asker.posts,
+        asked=load.asker.asked,
+        builds=builds,
+        clients=load.histories(),
+        log=log,
+        told=fault.told,
+    )
 
 
 async def _read_log(world: World, failures: list[str]) -> list[LogRow]:
@@ -176,25 +251,29 @@ async def _read_log(world: World, failures: list[str]) -> list[LogRow]:
     return rows
 
 
-async def _end_services(world: World) -> list[str]:
+async def _end_processes(world: World) -> list[str]:
     """Ask every process to end; return which did not end well (PROTOCOL §6: 0 within 10 s)."""
 
-    async def end(service: ServiceProcess) -> str | None:
+    async def end(name: str, ending: Awaitable[int]) -> str | None:
         try:
-            status = await service.terminate()
+            status = await ending
         except TimeoutError:
-            return f"{service.name} ignored SIGTERM"
-        return None if status == 0 else f"{service.name} ended with {status}"
+            return f"{name} ignored SIGTERM"
+        return None if status == 0 else f"{name} ended with {status}"
 
-    running = [service for service in world.services if service.is_running()]
-    ends = await asyncio.gather(*(end(service) for service in running))
-    return [end for end in ends if end is not None]
+    endings = [
+        end(service.name, service.terminate()) for service in world.services if service.is_running()
+    ]
+    assert world.worker is not None
+    endings.append(end(world.worker.name, world.worker.terminate()))
+    return [said for said in await asyncio.gather(*endings) if said is not None]
 
 
 def _judge(
     fault: Fault,
     scene: Scene,
     seed: int,
+    builds: list[BuildRow],
     log: list[LogRow],
     failures: list[str],
     *,
@@ -205,15 +284,20 @@ def _judge(
     report = check(
         posts=[post for writer in load.writers for post in writer.posts],
         acknowledgements=acks,
-        clients=[client.history() for client in load.clients],
+        clients=load.histories(),
         log=log,
     )
-    for service in scene.world.services:
-        lines = service.log_path.read_text(errors="replace").splitlines()
+    of_builds = _check_builds(fault, load, builds, log)
+    assert load.asker is not None
+    assert scene.world.worker is not None
+    worker = scene.world.worker
+    logs = {service.name: service.log_path for service in scene.world.services}
+    for name, path in {**logs, worker.name: worker.log_path}.items():
+        lines = path.read_text(errors="replace").splitlines()
         unhandled = [line for line in lines if _UNHANDLED.search(line)]
         if unhandled:
             first = unhandled[0][-_SHOWN_CHARACTERS:]
-            failures.append(f"{len(unhandled)} unhandled errors in {service.name}'s log: {first}")
+            failures.append(f"{len(unhandled)} unhandled errors in {name}'s log: {first}")
     answers: Counter[str] = Counter()
     for writer in load.writers:
         answers += writer.answers
@@ -238,8 +322,12 @@ def _judge(
         reordered=report.count(Kind.REORDERED),
         changed=report.count(Kind.CHANGED),
         other=len(report.violations)
-        - report.count(*counted, Kind.ACK_MISSING, Kind.LOG_REPEAT, Kind.ACK_TWICE),
-        violations=[str(violation) for violation in report.violations[:50]],
+        - report.count(*counted, Kind.ACK_MISSING, Kind.LOG_REPEAT, Kind.ACK_TWICE)
+        + sum(violation.kind not in BUILD_KINDS for violation in of_builds),
+        builds_asked=len({answer.build_id for answer in load.asker.asked}),
+        builds_ended=sum(build.end_seq is not None for build in builds),
+        builds_wrong=sum(violation.kind in BUILD_KINDS for violation in of_builds),
+        violations=[str(violation) for violation in (*report.violations, *of_builds)][:50],
         failures=failures,
         notes=scene.notes,
         answers=dict(answers),

@@ -1,4 +1,4 @@
-"""What a fault happens to: service processes, their Redis and Postgres, proxies in between.
+"""What a fault happens to: service processes, a worker, Redis and Postgres, proxies in between.
 
 It starts and stops; what goes wrong and when is the matter of the faults.
 """
@@ -27,12 +27,15 @@ from tests.support.processes import (
 )
 from tests.support.redis_topology import ReplicatedRedis
 from tests.support.tcp_proxy import TcpProxy
+from tests.support.workers import WorkerProcess
 
 # Short, so that a fault's test is: what counts is the order of things, not their length.
 FAST_SETTINGS = {
     "SEQSTREAM_HEARTBEAT_SECONDS": "1",
     "SEQSTREAM_RETRY_MS": "300",
     "SEQSTREAM_LOG_LEVEL": "info",
+    "SEQSTREAM_BUILD_LEASE_SECONDS": "2",
+    "SEQSTREAM_BUILD_COMMAND": "sh -c 'echo begun; sleep 0.3; echo done'",
 }
 _database_numbers = count(1)
 
@@ -53,7 +56,8 @@ class Plan:
     `own_postgres`: a Postgres that may be hurt, with these settings; else the shared one;
     `postgres_disk_mib` puts it on a disk of this size (it takes root).
     `stepping_clock`: the services and Redis have a wall clock that a fault can step.
-    `first_service`: settings of the first process alone.
+    `first_service`: settings of the first process alone. The worker uses the same servers, by the
+    same ways.
     """
 
     services: int = 2
@@ -75,6 +79,7 @@ class World:
         self.plan = plan
         self.folder = folder
         self.services: list[ServiceProcess] = []
+        self.worker: WorkerProcess | None = None
         self.topology: ReplicatedRedis | None = None
         self.redis_proxy: TcpProxy | None = None
         self.postgres_proxy: TcpProxy | None = None
@@ -209,6 +214,15 @@ class World:
             service.spawn()
             stack.push_async_callback(service.stop)
             self.services.append(service)
+        settings = {**FAST_SETTINGS, **self.plan.settings}
+        if self.clock is not None:
+            settings |= self.clock.environment
+        worker = WorkerProcess(
+            "worker", self.folder, service_environment(database_url, redis_url, settings)
+        )
+        worker.spawn()
+        stack.push_async_callback(worker.stop)
+        self.worker = worker
         for service in self.services:
             await service.wait_ready()
             if self.plan.proxied:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pytest
+import redis.asyncio as redis
 
-from streams import BuildContent, BuildStatus, EntryId, NewMessage
+from service.embedded import RedisServer
+from streams import BuildContent, BuildStatus, EntryId, NewMessage, keys
 from streams.build import states, told_by
 from streams.events import BuildState, format_now
 from streams.window import MAX_ENTRIES
 from tests.integration.conftest import OpenLog
+from tests.support.build_events import statuses
+from tests.support.follower import Follower, following
 from tests.support.history import Event
-from tests.support.workers import statuses
+from tests.support.waiting import wait_until
 
 # By a thread it would end pytest at once and leave the servers running.
 pytestmark = pytest.mark.timeout(60, method="signal")
@@ -61,3 +65,33 @@ async def test_each_state_stands_once_whoever_publishes_it(open_log: OpenLog, pr
     assert [each[1] for each in told if each is not None] == [
         state.revision for state in states(build)
     ]
+
+
+async def test_a_status_below_what_was_read_reaches_open_streams(
+    open_log: OpenLog, project: str, redis_server: RedisServer
+) -> None:
+    """G6: a window that went back in time takes entries where its readers look no more."""
+    log = await open_log()
+    asked = await log.builds.ask(project, NewMessage(user_id="u", text="x", mode="build"))
+    async with (
+        following(log, project) as follower,
+        redis.Redis.from_url(redis_server.url) as client,
+    ):
+        await wait_until(lambda: len(_told(follower)) == 1, what="the first status")
+        old = await client.dump(keys.stream(project))
+        assert old is not None
+        for n in range(3):
+            await log.append(project, NewMessage(user_id="u", text=f"m{n}"))
+        await follower.wait_seq(4)
+        await client.restore(keys.stream(project), 0, old, replace=True)
+        build = await log.builds.claim_one(project, asked.build.id, "w")
+        await log.statuses.drained()
+        assert await log.window.last_id(project) == EntryId(1, 2)
+        await wait_until(
+            lambda: (build.id, build.revision, False) in _told(follower), what="the status"
+        )
+        assert follower.seqs == [1, 2, 3, 4]
+
+
+def _told(follower: Follower) -> list[tuple[str, int, bool] | None]:
+    return [told_by(event.data) for event in follower.events if event.name == "build.status"]

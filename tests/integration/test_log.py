@@ -20,6 +20,7 @@ from streams.events import Message, NewMessage, encode, prepare
 from streams.log import Appended, Log, Unit
 from streams.postgres import Database
 from tests.integration.conftest import NewProject
+from tests.support.waiting import wait_until
 
 
 class _Abort(Exception):
@@ -343,3 +344,77 @@ async def _lock_waiters(database: Database, wanted: int) -> int:
             if rows[0][0] >= wanted:
                 return int(rows[0][0])
             await asyncio.sleep(0.01)
+
+
+async def test_batches_of_the_same_projects_do_not_deadlock(database_url: str) -> None:
+    """G1, DESIGN: rows are locked in order of id, in whatever order a plan comes upon them.
+
+    One batch's plan reads the table as it lies (z, m, a), the other's an index (a, m, z). Each
+    would hold its first row while both wait for m, and then want the other's.
+    """
+    table_order, index_order = await asyncio.gather(
+        Database.open(f"{database_url}?enable_indexscan=off&enable_bitmapscan=off"),
+        Database.open(f"{database_url}?enable_seqscan=off&enable_bitmapscan=off"),
+    )
+    other = await Database.open(database_url)
+    try:
+        for project in ("z", "m", "a"):
+            await other.execute(
+                "INSERT INTO projects (id, owner_id, name) VALUES ($1, 'owner', 'x')", project
+            )
+
+        async def waiting() -> int:
+            rows = await other.fetch(
+                "SELECT count(*) AS n FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            return int(rows[0]["n"])
+
+        async def wait_for(number: int) -> None:
+            async def reached() -> bool:
+                return await waiting() == number
+
+            await wait_until(reached, what=f"{number} batches that wait")
+
+        async with asyncio.TaskGroup() as group:
+            async with other.transaction() as session:
+                await session.execute("SELECT 1 FROM projects WHERE id = 'm' FOR UPDATE")
+                batches = []
+                for database, order in ((table_order, "zma"), (index_order, "amz")):
+                    units = [_unit(project, "x") for project in order]
+                    batches.append(group.create_task(Log(database).append(units)))
+                    await wait_for(len(batches))
+        assert [_seqs(result) for batch in batches for result in batch.result()] == [
+            [1], [1], [1], [2], [2], [2],
+        ]  # fmt: skip
+    finally:
+        for database in (table_order, index_order, other):
+            await database.close()
+
+
+async def test_a_session_that_may_not_write_is_not_used_again(database_url: str) -> None:
+    """A pool that kept it would refuse every write long after the others may write."""
+    admin = await Database.open(database_url)
+    database = await Database.open(f"{database_url}?default_transaction_read_only=on", size=1)
+    try:
+        await admin.execute("INSERT INTO projects (id, owner_id, name) VALUES ('p', 'o', 'x')")
+        sessions = "SELECT pg_backend_pid() AS pid"
+        before = (await database.fetch(sessions))[0]["pid"]
+        for write in (
+            Log(database).append([_unit("p", "x")]),
+            database.execute("DELETE FROM projects"),
+            _in_transaction(database),
+        ):
+            with pytest.raises(LogUnavailable):
+                await write
+            pid = (await database.fetch(sessions))[0]["pid"]
+            assert pid != before
+            before = pid
+    finally:
+        await database.close()
+        await admin.close()
+
+
+async def _in_transaction(database: Database) -> None:
+    async with database.transaction() as session:
+        await session.execute("DELETE FROM projects")

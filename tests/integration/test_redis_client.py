@@ -17,7 +17,8 @@ from streams.ids import EntryId
 from streams.lua import script
 from streams.redis_client import RedisClient
 from streams.window import Run, Window
-from tests.support.redis_topology import redis_cli
+from tests.support.redis_topology import free_node_port, redis_cli
+from tests.support.tls_relay import make_certificate, tls_relay, why_no_tls
 from tests.support.waiting import wait_until
 
 
@@ -115,7 +116,8 @@ async def test_a_password_and_a_database_in_the_url_are_used(
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisClient]:
     """A cluster of one server, which holds every slot."""
     folder: Path = tmp_path_factory.mktemp("cluster")
-    with RedisServer(folder / "data", arguments=["--cluster-enabled", "yes"]) as server:
+    arguments = ["--cluster-enabled", "yes"]
+    with RedisServer(folder / "data", port=free_node_port(), arguments=arguments) as server:
         await redis_cli(server, "CLUSTER", "ADDSLOTS", *map(str, range(16384)))
 
         async def ready() -> bool:
@@ -151,6 +153,30 @@ async def test_one_read_names_many_streams_of_a_shard_on_a_cluster(cluster: Redi
 async def test_a_script_is_loaded_where_its_slot_lives(cluster: RedisClient) -> None:
     """§7: a cluster's servers each need the script."""
     assert await cluster.run(script("take_token"), keys.post_bucket("p", "u"), "1", 1) == 0
+
+
+async def test_rediss_speaks_tls_and_checks_the_certificate(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """§7: `rediss://`, for calls and for blocking reads; a server nobody vouches for is refused."""
+    reason = why_no_tls()
+    if reason is not None:
+        pytest.skip(reason)
+    certificate, key = make_certificate(tmp_path)
+    async with tls_relay(redis_server.port, certificate, key) as port:
+        client = RedisClient(f"rediss://localhost:{port}/0?ssl_ca_certs={certificate}")
+        await client.call("SET", "tls", "yes", "EX", 60)
+        connection = client.dedicated("tls", block_s=1.0)
+        assert await connection.call("GET", "tls") == b"yes"
+        assert await connection.call("XREAD", "BLOCK", 10, "STREAMS", "none", "0-0") is None
+        await connection.close()
+        await client.call("DEL", "tls")
+        await client.close()
+        for url in (f"rediss://localhost:{port}/0", f"redis://localhost:{port}/0"):
+            stranger = RedisClient(url)
+            with pytest.raises(WindowUnavailable):
+                await stranger.call("PING")
+            await stranger.close()
 
 
 @pytest.mark.parametrize("blocking", [False, True])

@@ -40,6 +40,10 @@ class Kind(StrEnum):
     REPEATED = "repeated"  # twice on a connection, or at or before its cursor
     REORDERED = "reordered"  # after a higher seq on the same connection
     MISANNOUNCED = "misannounced"  # a control event or an SSE id that does not fit the rest
+    BUILD_UNENDED = "build_unended"  # §8: an acknowledged build without its end message
+    BUILD_REPEAT = "build_repeat"  # §8: a build that ended twice
+    BUILD_WRONG = "build_wrong"  # another end, or another last status, than the build has
+    STATUS_LOST = "status_lost"  # G6, G7: a change of status that never reached an open stream
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -150,6 +154,9 @@ def _check_log(log: Sequence[LogRow], posts: Iterable[Post]) -> Iterable[Violati
         ids.add(row.message_id)
         key = (row.user_id, row.client_msg_id or "")
         post = posted.get(key)
+        if row.build_end is not None and row.client_msg_id is None:
+            # Not posted, and judged by `build_checker.py`.
+            continue
         if post is None:
             yield Violation(Kind.INVENTED, row.seq, "in the log, and nobody posted it")
         elif key in keys:

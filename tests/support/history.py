@@ -55,13 +55,40 @@ class ClientHistory(msgspec.Struct, frozen=True):
     """All connections of one client to one project, in order.
 
     `must_reach_head` is false for a client that was given up before the end (a stalled one);
-    what it did receive is judged all the same.
+    what it did receive is judged all the same. `keeps_up` is false for one that reads slowly, or
+    not at all for a while: what only the window holds may be gone before it reads it.
     """
 
     name: str
     project_id: str
     connections: tuple[Connection, ...]
     must_reach_head: bool = True
+    keeps_up: bool = True
+
+
+class AskedBuild(msgspec.Struct, frozen=True):
+    """The answer that told a writer that its build is queued. One post may have several."""
+
+    post: Post
+    build_id: str
+
+
+class BuildRow(msgspec.Struct, frozen=True):
+    """A build as its project's members see it after the last one has ended."""
+
+    build_id: str
+    status: str
+    attempt: int
+    message_seq: int
+    end_seq: int | None
+
+
+class BuildEnd(msgspec.Struct, frozen=True):
+    """What a message says that ends a build: `completed` or `failed`."""
+
+    build_id: str
+    status: str
+    attempt: int
 
 
 class LogRow(msgspec.Struct, frozen=True):
@@ -73,10 +100,21 @@ class LogRow(msgspec.Struct, frozen=True):
     user_id: str
     text: str
     data: bytes
+    build_end: BuildEnd | None = None
 
 
 class _Content(msgspec.Struct):
     text: str
+
+
+class _Ending(msgspec.Struct, rename="camel"):
+    type: str = ""
+    attempt: int = 0
+
+
+class _Metadata(msgspec.Struct):
+    build_id: str | None = None
+    response_data: _Ending | None = None
 
 
 class _MessageData(msgspec.Struct, rename="camel"):
@@ -85,6 +123,7 @@ class _MessageData(msgspec.Struct, rename="camel"):
     user_id: str
     content: _Content
     client_msg_id: str | None = msgspec.field(name="client_msg_id", default=None)
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
 
 
 _message_decoder = msgspec.json.Decoder(_MessageData)
@@ -100,4 +139,12 @@ def log_row(data: bytes) -> LogRow:
         user_id=message.user_id,
         text=message.content.text,
         data=data,
+        build_end=_build_end(message.metadata),
     )
+
+
+def _build_end(metadata: _Metadata) -> BuildEnd | None:
+    ending = metadata.response_data
+    if metadata.build_id is None or ending is None or not ending.type.startswith("build_"):
+        return None
+    return BuildEnd(metadata.build_id, ending.type.removeprefix("build_"), ending.attempt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from prometheus_client import CollectorRegistry
 
@@ -53,6 +53,7 @@ class Room:
         reset: ResetReason | None = None,
         slow_client_s: float = 30.0,
         wire: RecordingWire | None = None,
+        builds: Sequence[tuple[str, int, bytes]] = (),
     ) -> tuple[Connection, RecordingWire, asyncio.Task[str]]:
         """Open a stream; the task is its life and its result the reason of its end."""
         wire = wire or RecordingWire()
@@ -60,7 +61,7 @@ class Room:
         connection = Connection(
             wire, self.broadcast, reader, self.metrics, StreamTimes(2000, slow_client_s),
             connection_id="id", project_id="p", user_id="u", cursor=cursor, reset=reset,
-            expires_at_s=None, headers=[],
+            expires_at_s=None, headers=[], builds=builds,
         )  # fmt: skip
         await connection.prepare()
         task = asyncio.create_task(connection.run())

@@ -1,11 +1,13 @@
-"""Redis with a replica and Sentinel, as child processes: what failover tests need.
+"""Redis with a replica and Sentinel, or as a cluster, as child processes.
 
-Sentinel tells its clients the real addresses of the servers, so no proxy stands in between.
+Sentinel and a cluster tell their clients the real addresses of the servers, so no proxy stands in
+between.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,7 +16,11 @@ from service.embedded import RedisServer, free_port
 from tests.support.waiting import wait_until
 
 SENTINEL_NAME = "main"
+SLOTS = 16384
 _DOWN_AFTER_MS = 500
+_NODE_TIMEOUT_MS = 1000
+# A node listens for other nodes on its port + 10000.
+_HIGHEST_NODE_PORT = 55535
 
 
 class ReplicatedRedis:
@@ -97,6 +103,126 @@ def _sentinel(folder: Path, primary_port: int) -> RedisServer:
         f"sentinel failover-timeout {SENTINEL_NAME} 3000\n"
     )
     return RedisServer(data, port=free_port(), arguments=[str(config), "--sentinel"])
+
+
+class ClusterRedis:
+    """A cluster of masters without replicas, each with a share of the slots.
+
+    A node that was killed comes back empty, as the same node: its slots are in its own file.
+    """
+
+    def __init__(self, folder: Path, *, nodes: int = 3) -> None:
+        arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(_NODE_TIMEOUT_MS)]
+        self.nodes = [
+            RedisServer(folder / f"node-{n}", port=free_node_port(), arguments=arguments)
+            for n in range(nodes)
+        ]
+
+    @property
+    def url(self) -> str:
+        """What a service is given as REDIS_URL: one node tells of the others."""
+        return f"redis+cluster://127.0.0.1:{self.nodes[0].port}/0"
+
+    async def __aenter__(self) -> Self:
+        for server in self.nodes:
+            await asyncio.to_thread(server.start)
+        share = -(-SLOTS // len(self.nodes))
+        for number, server in enumerate(self.nodes):
+            slots = range(number * share, min(SLOTS, (number + 1) * share))
+            await redis_cli(server, "CLUSTER", "ADDSLOTS", *map(str, slots))
+            # Else two nodes that meet may take each other's votes for the same epoch.
+            await redis_cli(server, "CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+        for server in self.nodes[1:]:
+            await redis_cli(server, "CLUSTER", "MEET", "127.0.0.1", str(self.nodes[0].port))
+        await self.wait_ok()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for server in self.nodes:
+            await asyncio.to_thread(server.stop)
+
+    async def wait_ok(self) -> None:
+        """Wait until every node knows all others and serves its slots."""
+
+        async def ok() -> bool:
+            known = f"cluster_known_nodes:{len(self.nodes)}"
+            told = [await redis_cli(server, "CLUSTER", "INFO") for server in self.nodes]
+            return all("cluster_state:ok" in each and known in each for each in told)
+
+        await wait_until(ok, timeout_s=20, what="the cluster")
+
+    async def slot_of(self, key: str) -> int:
+        """The slot that a key is in."""
+        return int(await redis_cli(self.nodes[0], "CLUSTER", "KEYSLOT", key))
+
+    async def holder_of(self, key: str) -> RedisServer:
+        """The node that holds a key's slot."""
+        slot = await self.slot_of(key)
+        for server in self.nodes:
+            lines = (await redis_cli(server, "CLUSTER", "NODES")).splitlines()
+            (own,) = (line.split() for line in lines if "myself" in line)
+            # The ranges come last; "[slot->-node]" is one that is on its way.
+            for part in own[8:]:
+                low, _, high = part.partition("-")
+                if low.isdigit() and int(low) <= slot <= int(high or low):
+                    return server
+        raise LookupError(f"no node holds slot {slot}")
+
+    async def begin_move(self, key: str, target: RedisServer) -> Move:
+        """Begin to move a key's slot; its keys are where they were until they are moved."""
+        move = Move(self.nodes, await self.slot_of(key), await self.holder_of(key), target)
+        await move.begin()
+        return move
+
+
+class Move:
+    """A slot on its way from one node to another, as `redis-cli --cluster reshard` does it."""
+
+    def __init__(
+        self, nodes: Sequence[RedisServer], slot: int, source: RedisServer, target: RedisServer
+    ) -> None:
+        self._nodes = nodes
+        self._slot = str(slot)
+        self._source = source
+        self._target = target
+
+    async def begin(self) -> None:
+        """Mark the slot at both ends: from now on absent keys are asked for at the target."""
+        source, target = await self._id_of(self._source), await self._id_of(self._target)
+        await redis_cli(self._target, "CLUSTER", "SETSLOT", self._slot, "IMPORTING", source)
+        await redis_cli(self._source, "CLUSTER", "SETSLOT", self._slot, "MIGRATING", target)
+
+    async def move_keys(self) -> int:
+        """Move the keys that are at the source now; return how many."""
+        listed = await redis_cli(self._source, "CLUSTER", "GETKEYSINSLOT", self._slot, "10000")
+        keys = listed.split()
+        if keys:
+            await redis_cli(
+                self._source, "MIGRATE", "127.0.0.1", str(self._target.port), "", "0", "5000",
+                "KEYS", *keys,
+            )  # fmt: skip
+        return len(keys)
+
+    async def end(self) -> None:
+        """Give the slot to the target."""
+        target = await self._id_of(self._target)
+        for server in (self._target, self._source, *self._nodes):
+            await redis_cli(server, "CLUSTER", "SETSLOT", self._slot, "NODE", target)
+
+    async def _id_of(self, server: RedisServer) -> str:
+        return (await redis_cli(server, "CLUSTER", "MYID")).strip()
+
+
+def free_node_port() -> int:
+    """Return a free port that a cluster's node can have."""
+    while (port := free_port()) > _HIGHEST_NODE_PORT:
+        pass
+    return port
 
 
 async def redis_cli(server: RedisServer, *command: str, timeout_s: float = 10.0) -> str:

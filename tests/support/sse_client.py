@@ -25,6 +25,7 @@ from httpx_sse import EventSource, ServerSentEvent
 from tests.support.history import ClientHistory, Connection, Event
 from tests.support.waiting import wait_until
 
+UNOPENED = " before its first event"  # how such a connection's entry in `ends` ends
 _DEFAULT_RETRY_S = 1.0  # until the stream says `retry:`; browsers take some seconds
 _CONNECT_TIMEOUT_S = 5.0
 
@@ -106,12 +107,12 @@ class SseClient:
         self._stall_after = None
         self._resumed.set()
 
-    def history(self, *, must_reach_head: bool = True) -> ClientHistory:
+    def history(self, *, must_reach_head: bool = True, keeps_up: bool = True) -> ClientHistory:
         """Return everything recorded so far."""
         connections = tuple(
             Connection(cursor, tuple(events)) for cursor, events in self._connections
         )
-        return ClientHistory(self.name, self.project_id, connections, must_reach_head)
+        return ClientHistory(self.name, self.project_id, connections, must_reach_head, keeps_up)
 
     def events(self, *names: str) -> list[Event]:
         """Return the events of these names (all, if none is given), over all connections."""
@@ -188,7 +189,7 @@ class SseClient:
             self.ends.append(_last_word(events))
         except httpx.TransportError as error:
             # A cut, a refusal, silence: an EventSource reconnects after all of them.
-            self.ends.append(type(error).__name__)
+            self.ends.append(type(error).__name__ + ("" if events else UNOPENED))
         finally:
             self.live = False
 

@@ -1,4 +1,4 @@
-"""Real `seqstream worker` processes for tests, and what streams showed of builds.
+"""Real `seqstream worker` processes for tests.
 
 Only processes started here are ever signalled, by their id.
 """
@@ -9,14 +9,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
-from tests.support.history import Event
 from tests.support.processes import ROOT
 from tests.support.waiting import wait_until
 
@@ -76,6 +73,16 @@ class WorkerProcess:
             await self._wait()
         return self._process.returncode
 
+    def is_running(self) -> bool:
+        """Tell whether the process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    async def stop(self) -> None:
+        """End the process, whatever state it is in; it is not asked."""
+        if self.is_running():
+            os.killpg(self.pid, signal.SIGKILL)
+            await self._wait()
+
     async def _wait(self) -> None:
         process = self._process
         assert process is not None
@@ -84,69 +91,3 @@ class WorkerProcess:
             timeout_s=_STOP_TIMEOUT_S,
             what=f"the end of {self.name}",
         )
-
-
-class BuildContent(msgspec.Struct, frozen=True, rename="camel"):
-    """The content of a `build.status`."""
-
-    build_id: str
-    version_id: str
-    attempt: int
-    progress: float | None
-    step: str | None
-    message: str | None
-
-
-class Status(msgspec.Struct, frozen=True, rename="camel"):
-    """The data of a `build.status`."""
-
-    project_id: str
-    user_id: str
-    status: str
-    content: BuildContent
-    timestamp: str
-    metadata: dict[str, int]
-    entry_id: str | None = None
-
-    @property
-    def change(self) -> tuple[str, int]:
-        """Status and attempt."""
-        return self.status, self.content.attempt
-
-
-_RANK = {"queued": 0, "in_progress": 1, "completed": 2, "failed": 2}
-
-
-def statuses(events: Sequence[Event], build_id: str | None = None) -> list[Status]:
-    """The `build.status` events, of one build if it is given, in order."""
-    found = [
-        msgspec.json.decode(event.data, type=Status)
-        for event in events
-        if event.name == "build.status"
-    ]
-    return [each for each in found if build_id in (None, each.content.build_id)]
-
-
-def changes(events: Sequence[Event], build_id: str) -> list[tuple[str, int]]:
-    """The changes of status of one build as a client sees them that drops repeats by entryId."""
-    seen: list[tuple[str, int]] = []
-    entries: set[str] = set()
-    for status in statuses(events, build_id):
-        if status.entry_id is not None:
-            if status.entry_id in entries:
-                continue
-            entries.add(status.entry_id)
-        if not seen or seen[-1] != status.change:
-            seen.append(status.change)
-    return seen
-
-
-def applied(events: Sequence[Event], build_id: str) -> tuple[str, int] | None:
-    """Where a client ends that applies statuses by build and attempt, as docs/builds.md says."""
-    state: tuple[int, int] | None = None
-    shown: tuple[str, int] | None = None
-    for status in statuses(events, build_id):
-        key = (status.content.attempt, _RANK[status.status])
-        if state is None or key >= state:
-            state, shown = key, status.change
-    return shown

@@ -116,14 +116,28 @@ class Writer:
                 await self._pause(next_s - time.monotonic())
 
     async def _post_until_acknowledged(self, http: httpx.AsyncClient, post: Post) -> None:
-        body = msgspec.json.encode({"message": post.text, "client_msg_id": post.client_msg_id})
-        while (wait_s := await self._attempt(http, post, body)) is not None:
+        target, content = self._request(post)
+        body = msgspec.json.encode(content)
+        while (wait_s := await self._attempt(http, post, target, body)) is not None:
             self._turn += 1
             await asyncio.sleep(wait_s)
 
-    async def _attempt(self, http: httpx.AsyncClient, post: Post, body: bytes) -> float | None:
+    def _request(self, post: Post) -> tuple[str, dict[str, str]]:
+        """Path and body of a post."""
+        body = {"message": post.text, "client_msg_id": post.client_msg_id}
+        return f"/v1/projects/{self.project_id}/chat/messages", body
+
+    def _acknowledged(self, post: Post, content: bytes) -> None:
+        """Note an answer that says that the post is in the log."""
+        answer = msgspec.json.decode(content, type=AppendAnswer)
+        self.acknowledgements.append(
+            Acknowledgement(post, answer.seq, answer.message_id, answer.duplicate, time.monotonic())
+        )
+
+    async def _attempt(
+        self, http: httpx.AsyncClient, post: Post, target: str, body: bytes
+    ) -> float | None:
         """Post once; return None when it was acknowledged, else the seconds to wait."""
-        target = f"/v1/projects/{self.project_id}/chat/messages"
         headers = signed_headers("POST", target, self.user_id, body)
         headers["Content-Type"] = "application/json"
         limit_s = self._timeout_s
@@ -138,12 +152,7 @@ class Writer:
             return _RETRY_S
         self.answers[str(response.status_code)] += 1
         if response.status_code in (200, 201):
-            answer = msgspec.json.decode(response.content, type=AppendAnswer)
-            self.acknowledgements.append(
-                Acknowledgement(
-                    post, answer.seq, answer.message_id, answer.duplicate, time.monotonic()
-                )
-            )
+            self._acknowledged(post, response.content)
             return None
         if response.status_code == 429 or response.status_code >= 500:
             retry_after_s = float(response.headers.get("Retry-After", _RETRY_S))

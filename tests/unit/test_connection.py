@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from service.connection import refusal
 from service.wire import Chunk
 from streams.errors import LogUnavailable
+from streams.ids import EntryId
+from streams.sse import event_frame
+from streams.window import Entry
 from tests.support.opened import room
 from tests.support.waiting import wait_until
 
@@ -74,6 +78,28 @@ async def test_transient_entries_are_replayed_among_the_messages() -> None:
         assert _names(wire.blocks[2:]) == [
             "message.replay", "build.status", "message.replay", "build.status", "stream.live",
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shown", "told"), [(3, [3]), (2, [2]), (1, [1, 2])])
+async def test_a_build_that_the_replay_showed_is_not_told_again(
+    shown: int, told: list[int]
+) -> None:
+    """§6: one `build.status` for each unfinished build whose state the replay did not show."""
+
+    def status(revision: int) -> bytes:
+        data = {
+            "status": "in_progress",
+            "content": {"buildId": "b"},
+            "metadata": {"revision": revision},
+        }
+        return msgspec.json.encode(data)
+
+    async with room(7, below=0) as project:
+        project.tail.offer(Entry(EntryId(7, 1), "build.status", status(shown), 0))
+        snapshot = ("b", 2, event_frame("build.status", status(2)))
+        _, wire, _ = await project.connect(cursor=5, builds=[snapshot])
+        await wait_until(lambda: b"stream.live" in wire.data, what="live")
+        assert wire.named("build.status") == [msgspec.json.decode(status(n)) for n in told]
 
 
 async def test_at_most_200_are_replayed_and_the_rest_is_announced() -> None:

@@ -76,12 +76,33 @@ async def test_the_window_covers_exactly_its_messages(cursor: int, source: str) 
     assert reader.source == source
 
 
+@pytest.mark.parametrize("first", [102, 103, 250])
+async def test_a_shorter_window_serves_from_its_own_first_message_on(first: int) -> None:
+    """§2: a run that ends at head is believed, however short it is."""
+    project = _project(300)
+    project.stream = [each for each in project.stream if each.seq >= first]
+    reader = Reader(_tail(project, below=300), project.tiers(), first - 1)
+    assert _seqs((await reader.read()).frames[:1]) == [first]
+    assert reader.source == "redis"
+
+
 async def test_a_window_that_was_lost_and_began_again_is_not_believed_below_its_start() -> None:
     """G2: losing Redis never makes a client miss a message."""
     project = _project(5)
     project.stream = [EntryId(5, 0)]
     reader = Reader(_tail(project, below=5), project.tiers(), 1)
     assert _seqs((await reader.read()).frames) == [2, 3, 4]
+
+
+async def test_a_window_that_is_behind_gives_its_transient_entries_all_the_same() -> None:
+    """G6: a message that is committed and not yet published hides nothing that the window has."""
+    project = _project(10)
+    late = project.append_transient()
+    project.head += 1
+    reader = Reader(_tail(project, below=11), project.tiers(), 8)
+    frames = (await reader.read()).frames
+    assert ids_of(frames) == [EntryId(9, 0), EntryId(10, 0), late, EntryId(11, 0)]
+    assert reader.seq == 11
 
 
 async def test_a_window_with_a_hole_is_not_believed() -> None:

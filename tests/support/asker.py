@@ -1,0 +1,56 @@
+"""A writer whose posts ask for builds; all else is as in `writer.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tests.support.history import AskedBuild, Post
+from tests.support.writer import Writer
+
+
+class _Receipt(msgspec.Struct, rename="camel"):
+    build_id: str
+
+
+class Asker(Writer):
+    """Asks for one build after the other, each until it is told that it is queued."""
+
+    def __init__(
+        self,
+        name: str,
+        base_urls: Sequence[str],
+        project_id: str,
+        user_id: str,
+        *,
+        builds_per_s: float,
+        seed: int = 0,
+        timeout_s: float = 5.0,
+        impatience: float = 0.0,
+    ) -> None:
+        super().__init__(
+            name,
+            base_urls,
+            project_id,
+            user_id,
+            posts_per_s=builds_per_s,
+            seed=seed,
+            timeout_s=timeout_s,
+            impatience=impatience,
+        )
+        self.asked: list[AskedBuild] = []  # every answer that a build is queued
+
+    def _request(self, post: Post) -> tuple[str, dict[str, str]]:
+        body = {
+            "projectId": post.project_id,
+            "message": post.text,
+            "client_msg_id": post.client_msg_id,
+            "mode": "build",
+        }
+        return "/v1/chat/unified", body
+
+    def _acknowledged(self, post: Post, content: bytes) -> None:
+        super()._acknowledged(post, content)
+        build_id = msgspec.json.decode(content, type=_Receipt).build_id
+        self.asked.append(AskedBuild(post, build_id))

@@ -1,0 +1,198 @@
+"""Judge what clients saw of builds: G6, G7 and §8 of PROTOCOL.md.
+
+Pure, as `checker.py` is, which judges the messages; the messages that end builds are judged here.
+A client applies statuses as docs/builds.md says, and it knows a build's end by its message too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+import msgspec
+
+from tests.support.build_events import Status, last_state, statuses, unrepeated
+from tests.support.checker import Kind, Violation
+from tests.support.history import (
+    AskedBuild,
+    BuildEnd,
+    BuildRow,
+    ClientHistory,
+    Connection,
+    LogRow,
+    Post,
+    log_row,
+)
+
+BUILD_KINDS = frozenset({Kind.BUILD_UNENDED, Kind.BUILD_REPEAT, Kind.BUILD_WRONG, Kind.STATUS_LOST})
+
+
+# The window has 200 messages, and moves on while it is read.
+_SURELY_IN_WINDOW = 150
+
+
+class Told(Enum):
+    """Which clients must have heard of a build's statuses; those that do not keep up need not.
+
+    Every client knows every end all the same, by its message.
+    """
+
+    ALL = "all: the window was never lost, so what was missed is replayed (G6)"
+    OPEN = "those whose stream was open at the build's end, Redis or not (G7)"
+    LAST = "the same, of the last status alone: the window went back in time, or lost entries"
+    NONE = "none: clients fell behind the window"
+
+
+def check_builds(
+    *,
+    asks: Iterable[Post],
+    asked: Sequence[AskedBuild],
+    builds: Sequence[BuildRow],
+    clients: Sequence[ClientHistory],
+    log: Sequence[LogRow],
+    told: Told,
+) -> list[Violation]:
+    """Judge the builds of one project, as they were when all had ended."""
+    rows = {build.build_id: build for build in builds}
+    violations = [
+        *_check_asked(asked, rows),
+        *_check_ends({(post.user_id, post.client_msg_id) for post in asks}, rows, log),
+    ]
+    for client in clients:
+        violations += _check_client(client, rows, told)
+    return violations
+
+
+def _check_asked(asked: Sequence[AskedBuild], rows: dict[str, BuildRow]) -> Iterable[Violation]:
+    first: dict[Post, str] = {}
+    for answer in asked:
+        earlier = first.setdefault(answer.post, answer.build_id)
+        if earlier != answer.build_id:
+            detail = f"{answer.post.client_msg_id} was build {earlier} before"
+            yield Violation(Kind.ACK_TWICE, None, detail)
+    for build_id in first.values():
+        if build_id not in rows:
+            yield Violation(Kind.ACK_MISSING, None, f"there is no build {build_id}")
+
+
+def _check_ends(
+    asks: set[tuple[str, str]], rows: dict[str, BuildRow], log: Sequence[LogRow]
+) -> Iterable[Violation]:
+    """Each build stands for a message that asked, and has ended with one message that fits."""
+    by_seq = {row.seq: row for row in log}
+    ends: dict[str, list[tuple[int, BuildEnd]]] = {}
+    for row in log:
+        if row.build_end is not None:
+            ends.setdefault(row.build_end.build_id, []).append((row.seq, row.build_end))
+            if row.build_end.build_id not in rows:
+                yield Violation(Kind.INVENTED, row.seq, "it ends a build that there is not")
+    for build in rows.values():
+        asking = by_seq.get(build.message_seq)
+        if asking is None or (asking.user_id, asking.client_msg_id or "") not in asks:
+            detail = f"nobody asked for build {build.build_id}"
+            yield Violation(Kind.INVENTED, build.message_seq, detail)
+        found = ends.get(build.build_id, [])
+        if not found:
+            detail = f"build {build.build_id} ({build.status}) has no end message"
+            yield Violation(Kind.BUILD_UNENDED, None, detail)
+            continue
+        for seq, _ in found[1:]:
+            yield Violation(Kind.BUILD_REPEAT, seq, f"build {build.build_id} has ended before")
+        seq, end = found[0]
+        if (seq, end.status, end.attempt) != (build.end_seq, build.status, build.attempt):
+            detail = f"it ends as {end.status} in attempt {end.attempt}, and the build is {build}"
+            yield Violation(Kind.BUILD_WRONG, seq, detail)
+
+
+def _check_client(
+    client: ClientHistory, rows: dict[str, BuildRow], told: Told
+) -> Iterable[Violation]:
+    heard: dict[str, list[Status]] = {build_id: [] for build_id in rows}
+    events = [event for connection in client.connections for event in connection.events]
+    # By entryId first: it would hide another build's status that came under the same one.
+    for status in unrepeated(statuses(events)):
+        if status.content.build_id in heard:
+            heard[status.content.build_id].append(status)
+        else:
+            detail = f"told of build {status.content.build_id}, and there is none"
+            yield Violation(Kind.INVENTED, None, detail, client.name)
+    arrivals = [_arrivals(connection) for connection in client.connections]
+    for build in rows.values():
+        final = (build.status, build.attempt)
+        state = last_state(heard[build.build_id])
+        where = f"build {build.build_id}: "
+        if state is not None and state != final and _is_end(state):
+            yield Violation(
+                Kind.BUILD_WRONG, None, f"{where}told {state}, and it is {final}", client.name
+            )
+            continue
+        if not client.keeps_up or not _must_hear(build, arrivals, told):
+            continue
+        if state != final:
+            yield Violation(
+                Kind.STATUS_LOST, None, f"{where}told {state}, and it is {final}", client.name
+            )
+            continue
+        if told is Told.LAST:
+            # What was lost and is outdated by now is worth nothing to anyone.
+            continue
+        if any(_was_open_throughout(build, arrived) for arrived in arrivals):
+            missed = _changes(build) - {status.change for status in heard[build.build_id]}
+            if missed:
+                detail = f"{where}never told {sorted(missed)}"
+                yield Violation(Kind.STATUS_LOST, None, detail, client.name)
+
+
+def _is_end(state: tuple[str, int]) -> bool:
+    return state[0] in ("completed", "failed")
+
+
+class _Opened(msgspec.Struct, rename="camel"):
+    head_seq: int
+    cursor: int | None = None
+
+
+_BEYOND = "replayed from beyond the window"
+
+
+def _arrivals(connection: Connection) -> dict[int, str]:
+    """How each message came on a connection: its event's name, or `_BEYOND`."""
+    found: dict[int, str] = {}
+    missed = 0
+    for event in connection.events:
+        if event.name == "stream.open":
+            opened = msgspec.json.decode(event.data, type=_Opened)
+            missed = opened.head_seq - (opened.head_seq if opened.cursor is None else opened.cursor)
+        if event.name == "message.replay" and missed > _SURELY_IN_WINDOW:
+            found[int(event.event_id or 0)] = _BEYOND
+        elif event.name in ("message.new", "message.replay"):
+            try:
+                found[log_row(event.data).seq] = event.name
+            except msgspec.DecodeError:
+                # Reported by `checker.py`.
+                continue
+    return found
+
+
+def _must_hear(build: BuildRow, arrivals: Sequence[dict[int, str]], told: Told) -> bool:
+    """Tell whether the client must have been told how the build ended, beside its message."""
+    if build.end_seq is None or told is Told.NONE or not arrivals:
+        return False
+    if told is Told.ALL:
+        # Not sent at all: announced, or a stream that began later.
+        return any(arrived.get(build.end_seq, _BEYOND) != _BEYOND for arrived in arrivals)
+    return arrivals[-1].get(build.end_seq) == "message.new"
+
+
+def _was_open_throughout(build: BuildRow, arrived: dict[int, str]) -> bool:
+    return (
+        arrived.get(build.message_seq) == "message.new"
+        and build.end_seq is not None
+        and arrived.get(build.end_seq) == "message.new"
+    )
+
+
+def _changes(build: BuildRow) -> set[tuple[str, int]]:
+    """Every change of status that the build went through."""
+    begun = {("in_progress", attempt) for attempt in range(1, build.attempt + 1)}
+    return {("queued", 0), *begun, (build.status, build.attempt)}
