@@ -15,7 +15,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # make test PYTEST_ARGS="tests/unit -x"
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= --numprocesses 2 --dist loadscope
 # make run ARGS="--port 9000"
 ARGS ?=
 

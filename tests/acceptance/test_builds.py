@@ -524,6 +524,7 @@ async def test_builds_survive_redis(
                 assert applied(client.events(), asked.build_id) == ("completed", 1)
 
 
+@pytest.mark.timeout(400, method="signal")  # a thousand processes on a starved machine
 async def test_a_thousand_builds_over_four_workers(
     home: House, builds_database: str, redis_server: RedisServer
 ) -> None:
@@ -542,7 +543,7 @@ async def test_a_thousand_builds_over_four_workers(
             await home.worker(
                 "true", SEQSTREAM_WORKER_CONCURRENCY="4", SEQSTREAM_BUILD_LEASE_SECONDS="30"
             )
-        await client.wait_seq(2000, timeout_s=50)
+        await client.wait_seq_steadily(2000)
         builds = await log.builds.list(home.project, limit=2000)
         told = ends(await home.api.log(home.project))
     assert {build.status for build in builds} == {"completed"}

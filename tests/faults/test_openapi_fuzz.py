@@ -6,7 +6,8 @@ project that exists. The stream, which never ends, is fuzzed by its cursor alone
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -21,15 +22,14 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.conftest import StartService
+from service.embedded import PostgresServer, RedisServer
 from tests.support.api import Api
-from tests.support.processes import ServiceProcess
+from tests.support.processes import ServiceProcess, service_environment
 from tests.support.signing import token
 
 # By a thread it would end pytest at once and leave the servers running.
-pytestmark = pytest.mark.timeout(90, method="signal")
+pytestmark = pytest.mark.timeout(180, method="signal")
 
-_PROJECT = "known"
 _USER = "fuzzer"
 _CHECKS = [
     not_a_server_error,
@@ -59,18 +59,38 @@ _fuzzing = settings(
 )
 
 
+@pytest.fixture(scope="module")
+async def fuzzed(
+    postgres: PostgresServer,
+    template_database: str,
+    redis_server: RedisServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[ServiceProcess]:
+    """One service for all of them: what it answers must not depend on what it was asked before."""
+    database_url = postgres.create_database("fuzzed", template=template_database)
+    environment = service_environment(database_url, redis_server.url, None)
+    process = ServiceProcess("service-1", tmp_path_factory.mktemp("fuzzed"), environment)
+    try:
+        await process.start()
+        yield process
+    finally:
+        await process.stop()
+
+
 @pytest.fixture
-async def fuzzed(start_service: StartService) -> ServiceProcess:
-    """A service with one project."""
-    service = await start_service()
-    async with Api(service.url, _USER) as api:
-        await api.create_project(_PROJECT)
-        await api.post(_PROJECT, "hello", "c1")
-    return service
+async def project(fuzzed: ServiceProcess) -> str:
+    """A project with one message, of the test's own."""
+    project_id = f"known-{uuid.uuid4().hex}"
+    async with Api(fuzzed.url, _USER) as api:
+        await api.create_project(project_id)
+        await api.post(project_id, "hello", "c1")
+    return project_id
 
 
 @pytest.mark.parametrize(("method", "path"), _OPERATIONS)
-def test_answers_are_as_documented(method: str, path: str, fuzzed: ServiceProcess) -> None:
+def test_answers_are_as_documented(
+    method: str, path: str, fuzzed: ServiceProcess, project: str
+) -> None:
     """PROTOCOL §4: status, content type and form of every answer; never a 5xx."""
     schema = schemathesis.openapi.from_url(f"{fuzzed.url}/schema/openapi.json")
     operation = schema[path][method]
@@ -82,7 +102,7 @@ def test_answers_are_as_documented(method: str, path: str, fuzzed: ServiceProces
     @given(case=operation.as_strategy(), known=st.booleans())
     def ask(case: schemathesis.Case[Any], known: bool) -> None:
         if known and "project_id" in case.path_parameters:
-            case.path_parameters["project_id"] = _PROJECT
+            case.path_parameters["project_id"] = project
         # Twice: a repeat has answers of its own.
         for _ in range(2):
             response = case.call(headers=headers, timeout=10)
@@ -108,9 +128,11 @@ _cursor = st.one_of(
 )
 
 
-def test_any_cursor_opens_a_stream(fuzzed: ServiceProcess, http: httpx.Client) -> None:
+def test_any_cursor_opens_a_stream(
+    fuzzed: ServiceProcess, project: str, http: httpx.Client
+) -> None:
     """PROTOCOL §6: a cursor that is not usable gets `stream.reset`, and never an HTTP error."""
-    url = f"{fuzzed.url}/v1/projects/{_PROJECT}/chat/stream"
+    url = f"{fuzzed.url}/v1/projects/{project}/chat/stream"
 
     @_fuzzing
     @given(cursor=_cursor, place=st.sampled_from(["header", "last_event_id", "from_seq"]))

@@ -142,6 +142,14 @@ class SseClient:
         """Wait until a message with at least this seq came, or was announced as not sent."""
         await self.wait_until(lambda client: client.highest_seq >= seq, timeout_s=timeout_s)
 
+    async def wait_seq_steadily(self, seq: int, *, silence_s: float = 30.0) -> None:
+        """Wait for a message with at least this seq for as long as messages keep coming."""
+        while (reached := self.highest_seq) < seq:
+            await self.wait_until(
+                lambda client, before=reached: client.highest_seq > before,  # type: ignore[misc]
+                timeout_s=silence_s,
+            )
+
     def _raise_if_ended(self) -> None:
         if self.failure is not None:
             raise AssertionError(f"client {self.name} gave up: {self.failure}")
