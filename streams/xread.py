@@ -1,4 +1,4 @@
-"""The XREAD of a lane, kept packed: of some eighty keys and ids, a read changes one or two.
+"""The XREAD of a lane, kept packed: of its many keys and ids, a read changes one or two.
 
 RESP (https://redis.io/docs/latest/develop/reference/protocol-spec/): a command is an array of bulk
 strings. Packing it anew for each read was two thirds of the cost of a message with 5,000 projects
