@@ -315,16 +315,20 @@ class Connection:
         # With a new cursor, or the next reconnect would be ahead of the log again.
         self._write([sse.priming(self._times.retry_ms, head), self._reset_frame("cursor_ahead")])
 
-    def check(self, now: float, heartbeat: Chunk, heartbeat_s: float) -> None:
-        """Send a heartbeat after so much silence; leave the group when the client is blocked."""
+    def is_due(self, now: float, heartbeat_s: float) -> bool:
+        """Tell whether a heartbeat is due; leave the group when the client is blocked."""
         if self.wire.blocked:
             if self._broadcast.is_live(self):
                 self._broadcast.leave(self)
                 self.wake()
-        elif now - self.written_at >= heartbeat_s and not self.wire.lost:
-            self.wire.write(heartbeat)
-            self.written_at = now
-            self._metrics.delivered([heartbeat.data], 1, len(heartbeat.data))
+            return False
+        return now - self.written_at >= heartbeat_s and not self.wire.lost
+
+    def beat(self, now: float, heartbeat: Chunk) -> None:
+        """Send a heartbeat."""
+        self.wire.write(heartbeat)
+        self.written_at = now
+        self._metrics.delivered([heartbeat.data], 1, len(heartbeat.data))
 
     def _say_goodbye(self, reason: CloseReason) -> None:
         if self.wire.blocked:

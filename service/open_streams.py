@@ -136,21 +136,15 @@ class OpenStreams:
         max_age_s = self._settings.max_stream_age_s
         timestamp = format_now()
         for group in self._groups.values():
-            heartbeat = Chunk(
-                sse.event_frame(
-                    "heartbeat",
-                    msgspec.json.encode(
-                        {"headSeq": group.broadcast.tail.last_seq, "timestamp": timestamp}
-                    ),
-                )
-            )
+            heartbeat: Chunk | None = None
             for connection in list(group.connections):
                 if connection.expires_at_s is not None and unix_s >= connection.expires_at_s:
                     connection.close("token_expired")
                 elif 0 < max_age_s <= now - connection.opened_at:
                     connection.close("max_age")
-                else:
-                    connection.check(now, heartbeat, heartbeat_s)
+                elif connection.is_due(now, heartbeat_s):
+                    heartbeat = heartbeat or _heartbeat(group.broadcast.tail.last_seq, timestamp)
+                    connection.beat(now, heartbeat)
 
     async def _recheck_members(self) -> None:
         oldest = time.monotonic() - _RECHECK_AFTER_S
@@ -188,6 +182,11 @@ class OpenStreams:
     def _close(self, connections: Iterable[Connection], reason: CloseReason) -> None:
         for connection in connections:
             connection.close(reason)
+
+
+def _heartbeat(head_seq: int, timestamp: str) -> Chunk:
+    data = msgspec.json.encode({"headSeq": head_seq, "timestamp": timestamp})
+    return Chunk(sse.event_frame("heartbeat", data))
 
 
 class _Group:

@@ -67,25 +67,27 @@ class HeadsPoll:
         tails = self._tails.all()
         if not tails:
             return
-        before = [tail.last_seq for tail in tails]
+        before = {tail.project_id: tail.last_seq for tail in tails}
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                heads = await self._log.heads_unlike([tail.project_id for tail in tails], before)
+                heads = await self._log.heads_unlike(list(before), list(before.values()))
         except (LogUnavailable, TimeoutError):
             self._health.saw_postgres(False)
             return
         self._health.saw_postgres(True)
         behind: list[tuple[Tail, int]] = []
-        for tail, last_seq in zip(tails, before, strict=True):
-            head = heads.get(tail.project_id)
-            if head is None:
+        for project_id, head in heads.items():
+            tail = self._tails.get(project_id)
+            if tail is None:
                 continue
-            if head < last_seq:
+            if head < before[project_id]:
                 # Read after the tail had more: the log lost messages (restored from a backup).
                 _log.warning(
                     "the log is behind what was delivered",
-                    extra={"project_id": tail.project_id, "head": head, "delivered": last_seq},
-                )
+                    extra={
+                        "project_id": project_id, "head": head, "delivered": before[project_id],
+                    },
+                )  # fmt: skip
                 self._tails.restart(tail, head)
             elif head > tail.last_seq:
                 behind.append((tail, head))
@@ -112,10 +114,8 @@ class HeadsPoll:
         """
         if not self._health.redis_up:
             return
-        for tail in tails:
+        for tail in [tail for tail in tails if tail.position.k]:
             position = tail.position
-            if position.k == 0:
-                continue
             try:
                 last = await self._window.last_id(tail.project_id)
             except WindowUnavailable:

@@ -76,6 +76,9 @@ class Tails:
         self._linger_s = linger_s
         self.lanes = Lanes(client, process_id, health, self._on_gap, self._on_signal)
         self._held: dict[str, _Held] = {}
+        # Those that nobody holds; the others cost a sweep nothing.
+        self._free: set[str] = set()
+        self._shared_by = 0
         self._making: dict[str, asyncio.Task[Tail]] = {}
         self._filling: dict[str, asyncio.Task[None]] = {}
         self._pending: dict[str, list[Entry]] = {}
@@ -89,6 +92,11 @@ class Tails:
     def all(self) -> list[Tail]:
         """Return the tails that are there."""
         return [held.tail for held in self._held.values()]
+
+    def get(self, project_id: str) -> Tail | None:
+        """Return the project's tail if it is there, without holding it."""
+        held = self._held.get(project_id)
+        return None if held is None else held.tail
 
     def on_notice(self, callback: OnNotice) -> None:
         """Call `callback` with every signal this process receives."""
@@ -118,6 +126,7 @@ class Tails:
             held = self._held.get(project_id)
             if held is not None:
                 held.holders += 1
+                self._free.discard(project_id)
                 return held.tail
             task = self._making.get(project_id)
             if task is None:
@@ -132,19 +141,25 @@ class Tails:
         held = self._held[tail.project_id]
         held.holders -= 1
         held.free_since = time.monotonic()
+        if held.holders == 0:
+            self._free.add(tail.project_id)
 
     def sweep(self) -> None:
         """Drop the tails that nobody held for a while, and share the memory among the rest."""
         now = time.monotonic()
-        for project_id, held in list(self._held.items()):
-            if held.holders == 0 and now - held.free_since >= self._linger_s:
+        for project_id in list(self._free):
+            held = self._held[project_id]
+            if now - held.free_since >= self._linger_s:
+                self._free.discard(project_id)
                 del self._held[project_id]
                 self.lanes.remove(held.tail)
                 for _, dropped in self._watchers:
                     dropped(held.tail)
-        share = self._memory_bytes // max(1, len(self._held))
-        for held in self._held.values():
-            held.tail.max_bytes = min(MAX_BYTES, max(_MIN_BYTES, share))
+        if self._shared_by != len(self._held):
+            self._shared_by = len(self._held)
+            share = self._memory_bytes // max(1, self._shared_by)
+            for held in self._held.values():
+                held.tail.max_bytes = min(MAX_BYTES, max(_MIN_BYTES, share))
 
     async def _make(self, project_id: str) -> Tail:
         # Redis before Postgres: what is in the stream was committed, so its last message is at
@@ -176,6 +191,8 @@ class Tails:
             # But the stream is read from where it stands: a transient entry may come there yet.
             tail.position = last
         self._held[project_id] = _Held(tail)
+        self._free.add(project_id)
+        self._shared_by = 0
         for made, _ in self._watchers:
             made(tail)
         self.lanes.add(tail)
