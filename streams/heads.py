@@ -8,6 +8,7 @@ behind is filled from the log and its window healed. While Redis is away the sam
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from streams.errors import LogUnavailable, WindowUnavailable
@@ -26,6 +27,8 @@ _WITHOUT_REDIS_S = 0.1
 # A message committed just now is still on its way through Redis: it gets this long.
 _GRACE_S = 0.1
 _TIMEOUT_S = 2.0
+# How long a poll may look into Redis: one that hangs must not hold up the next poll.
+_LOOK_S = 0.2
 
 
 class HeadsPoll:
@@ -49,6 +52,7 @@ class HeadsPoll:
         self._health = health
         self._observer = observer
         self._interval_s = interval_s
+        self._looked_at = 0
         health.on_redis_return(self._heal_windows)
 
     async def run(self) -> None:
@@ -114,15 +118,26 @@ class HeadsPoll:
         """
         if not self._health.redis_up:
             return
-        for tail in [tail for tail in tails if tail.position.k]:
-            position = tail.position
-            try:
-                last = await self._window.last_id(tail.project_id)
-            except WindowUnavailable:
-                self._health.saw_redis(False)
-                return
-            if last is None or last < position:
-                self._tails.lanes.reposition(tail, EntryId(position.seq, 0))
+        suspects = [tail for tail in tails if tail.position.k]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                for _ in suspects:
+                    # Goes on where the last poll had to stop.
+                    self._looked_at = (self._looked_at + 1) % len(suspects)
+                    if not await self._look(suspects[self._looked_at]):
+                        return
+
+    async def _look(self, tail: Tail) -> bool:
+        """Read a stream again that ends below where it was read; tell whether Redis answered."""
+        position = tail.position
+        try:
+            last = await self._window.last_id(tail.project_id)
+        except WindowUnavailable:
+            self._health.saw_redis(False)
+            return False
+        if last is None or last < position:
+            self._tails.lanes.reposition(tail, EntryId(position.seq, 0))
+        return True
 
     def _heal_windows(self) -> None:
         for tail in self._tails.all():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -228,6 +230,25 @@ async def test_without_redis_messages_reach_open_readers(
             await _append(other, project, 2)
         await follower.wait_seq(7, timeout_s=5)
         assert follower.seqs == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_a_redis_that_hangs_does_not_hold_up_the_poll(
+    open_log: OpenLog, own_redis: RedisServer, log: Log, project: str
+) -> None:
+    """G7: the poll that delivers instead of Redis must not wait for Redis itself."""
+    patient = EventLogConfig(heads_poll_s=0.1, redis_timeout_s=60.0)
+    reading = await open_log(patient, redis_url=own_redis.url)
+    await _append(reading, project)
+    async with following(reading, project) as follower:
+        await reading.append_transient(project, "message.delta", b'{"n":1}')
+        await wait_until(lambda: len(follower.events) == 2, what="an entry that is no message")
+        os.kill(own_redis.pid, signal.SIGSTOP)
+        try:
+            for seq in (2, 3, 4):
+                await _commit_unpublished(log, project)
+                await follower.wait_seq(seq, timeout_s=20)
+        finally:
+            os.kill(own_redis.pid, signal.SIGCONT)
 
 
 async def test_when_redis_is_back_empty_nothing_is_missing(
