@@ -67,8 +67,6 @@ class Lane:
             further=(self._signals_key, self._wake_key),
         )
         self._anything = asyncio.Event()
-        # Whether a read is under way that does not know of the newest tails or positions.
-        self._stale = False
         self._waking: asyncio.Task[None] | None = None
 
     @property
@@ -90,7 +88,6 @@ class Lane:
 
     def wake(self) -> None:
         """End the read under way, so that the next one sees new tails and positions."""
-        self._stale = True
         if self.reading and self._waking is None:
             self._waking = asyncio.create_task(self._end_read(), name=f"wake lane {self.shard}")
 
@@ -134,7 +131,6 @@ class Lane:
             self._health.saw_redis(True)
         self.reading = True
         while self._streams:
-            self._stale = False
             reply = await self._connection.send(self._streams.pack(self._signals_id, self._wake_id))
             if reply:
                 self._take(reply)

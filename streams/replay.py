@@ -7,7 +7,6 @@ that equal requests share. Each piece is spliced by seq: what is handed out is c
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Literal
 
@@ -21,7 +20,7 @@ from streams.health import Health
 from streams.ids import EntryId
 from streams.log import Log
 from streams.tail import Tail
-from streams.window import MAX_ENTRIES, WINDOW_MESSAGES, Entry, Window, covers
+from streams.window import MAX_ENTRIES, WINDOW_MESSAGES, Entry, Window, covers, message_entries
 
 Source = Literal["none", "memory", "redis", "postgres"]
 
@@ -93,13 +92,13 @@ class Tiers:
 
     async def _unpublished(self, project_id: str, after: int, upto: int) -> list[Entry]:
         try:
-            messages = await self._log.read(
-                project_id, after=after, before=upto + 1, limit=WINDOW_MESSAGES
+            return message_entries(
+                await self._log.read(
+                    project_id, after=after, before=upto + 1, limit=WINDOW_MESSAGES
+                )
             )
         except LogUnavailable:
             return []
-        now_us = time.time_ns() // 1000
-        return [Entry(EntryId(m.seq, 0), "message.new", encode(m), now_us) for m in messages]
 
     async def page(self, project_id: str, after: int, upto: int) -> list[tuple[int, bytes]]:
         """Return (seq, frame) of at most `PAGE_MESSAGES` messages after `after` up to `upto`.

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from streams import sse
 from streams.ending import end
 from streams.errors import LogUnavailable, StreamsError, WindowUnavailable
-from streams.events import EPHEMERAL_EVENTS, Message, encode
+from streams.events import EPHEMERAL_EVENTS
 from streams.health import Health
 from streams.ids import EntryId
 from streams.lanes import Lanes
@@ -24,7 +24,7 @@ from streams.observer import Observer
 from streams.publisher import Publisher
 from streams.redis_client import RedisClient
 from streams.tail import MAX_BYTES, Tail, offer_all
-from streams.window import Entry, Window
+from streams.window import Entry, Window, message_entries
 
 _log = logging.getLogger(__name__)
 
@@ -219,7 +219,7 @@ class Tails:
         try:
             while True:
                 messages = await self._log.read(tail.project_id, after=tail.last_seq, limit=_PAGE)
-                offer_all(tail, as_entries(messages))
+                offer_all(tail, message_entries(messages))
                 tail.notify()
                 pending = self._pending.pop(tail.project_id, [])
                 left = offer_all(tail, pending)
@@ -274,12 +274,3 @@ class Tails:
     async def close(self) -> None:
         """End the tasks that make and fill tails."""
         await end([*self._making.values(), *self._filling.values()])
-
-
-def as_entries(messages: Sequence[Message]) -> list[Entry]:
-    """Messages of the log as entries of the stream."""
-    now_us = time.time_ns() // 1000
-    return [
-        Entry(EntryId(message.seq, 0), "message.new", encode(message), now_us)
-        for message in messages
-    ]

@@ -14,6 +14,7 @@ import msgspec
 
 from streams import keys
 from streams.errors import WindowUnavailable
+from streams.events import Message, encode
 from streams.ids import EntryId
 from streams.lua import script
 from streams.redis_client import Argument, RedisClient
@@ -36,6 +37,15 @@ class Entry(msgspec.Struct, frozen=True):
     event: str
     data: bytes
     at_us: int
+
+
+def message_entries(messages: Sequence[Message]) -> list[Entry]:
+    """Messages of the log as entries of the stream, published now."""
+    at_us = _now_us()
+    return [
+        Entry(EntryId(message.seq, 0), "message.new", encode(message), at_us)
+        for message in messages
+    ]
 
 
 class Run(msgspec.Struct, frozen=True):

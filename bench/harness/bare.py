@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import time
 import uuid
 from array import array
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import asyncpg
 import redis.asyncio as redis
 import uvloop
 
-from bench.harness.child import ChildError, Parent
+from bench.harness.child import ChildError, Parent, own_cpu_s, write_samples
 from bench.harness.marks import filler
 from bench.harness.messages import BarePlan, BareResult, Failed, Go, Started
 from streams.errors import StreamsError
@@ -126,7 +124,7 @@ async def _run(plan: BarePlan, parent: Parent) -> BareResult:
         operations = await _PREPARE[plan.kind](plan, stack)
         parent.send(Started())
         await parent.receive(Go)
-        cpu_before = _own_cpu_s()
+        cpu_before = own_cpu_s()
         begun = time.monotonic()
         end = begun + plan.seconds
 
@@ -145,18 +143,9 @@ async def _run(plan: BarePlan, parent: Parent) -> BareResult:
             for operation in operations:
                 tasks.create_task(work(operation))
         wall_s = time.monotonic() - begun
-        cpu_s = _own_cpu_s() - cpu_before
-    _write(plan.samples_path, _measured or samples)
+        cpu_s = own_cpu_s() - cpu_before
+    write_samples(plan.samples_path, _measured or samples)
     return BareResult(done=done, wall_s=wall_s, cpu_s=cpu_s)
-
-
-def _write(path: str, samples: array[int]) -> None:
-    Path(path).write_bytes(samples.tobytes())
-
-
-def _own_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 async def _main() -> None:

@@ -39,7 +39,8 @@ class Setting(msgspec.Struct, frozen=True):
 
 def setting() -> Setting:
     """Describe this machine and checkout."""
-    status = _output("git", "-C", str(ROOT), "status", "--porcelain")
+    # What the workloads before this one wrote is no change of what is measured.
+    status = _output("git", "-C", str(ROOT), "status", "--porcelain", "--", ".", ":!bench/results")
     return Setting(
         commit=_output("git", "-C", str(ROOT), "rev-parse", "HEAD") or "unknown",
         changed_files=bool(status),

@@ -8,16 +8,14 @@ stall by holding up the generator.
 from __future__ import annotations
 
 import asyncio
-import resource
 import time
 from array import array
 from collections import Counter, deque
-from pathlib import Path
 from typing import cast
 
 import uvloop
 
-from bench.harness.child import ChildError, Parent
+from bench.harness.child import ChildError, Parent, own_cpu_s, write_samples
 from bench.harness.http11 import PostBuilder
 from bench.harness.marks import make_text
 from bench.harness.messages import (
@@ -121,7 +119,7 @@ class Poster:
                 self._connections.add(connection)
         self._parent.send(Started())
         await self._parent.receive(Go)
-        cpu_before = _own_cpu_s()
+        cpu_before = own_cpu_s()
         begun_ns = time.monotonic_ns()
         self._last_answer_ns = begun_ns
         self._running = True
@@ -138,10 +136,10 @@ class Poster:
                 await self._done.wait()
         finally:
             progress.cancel()
-        cpu_s = _own_cpu_s() - cpu_before
+        cpu_s = own_cpu_s() - cpu_before
         for connection in self._connections.copy():
             connection.close()
-        _write(self._plan.samples_path, self._latencies_us)
+        write_samples(self._plan.samples_path, self._latencies_us)
         self._parent.send(
             PosterResult(
                 posted=self._answered - sum(self._errors.values()),
@@ -256,15 +254,6 @@ def _complete_status(answer: bytes) -> int | None:
     elif b"\r\ntransfer-encoding: chunked" in head and not answer.endswith(b"0\r\n\r\n"):
         return None
     return int(answer[9:12])
-
-
-def _write(path: str, samples: array[int]) -> None:
-    Path(path).write_bytes(samples.tobytes())
-
-
-def _own_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 async def _main() -> None:

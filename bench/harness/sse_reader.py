@@ -7,16 +7,13 @@ bytes mean is in sse_wire.py. Ends with every connection's count checked against
 from __future__ import annotations
 
 import asyncio
-import resource
 import time
-from array import array
 from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 import uvloop
 
-from bench.harness.child import ChildError, Parent
+from bench.harness.child import ChildError, Parent, own_cpu_s, write_samples
 from bench.harness.http11 import stream_request
 from bench.harness.messages import (
     Complete,
@@ -129,7 +126,7 @@ class Reader:
         begun = time.monotonic()
         await self._open_all()
         self._parent.send(Live(len(self._connections), time.monotonic() - begun))
-        cpu_before = _own_cpu_s()
+        cpu_before = own_cpu_s()
         reading_since = time.monotonic()
         progress = asyncio.create_task(self._report_progress())
         try:
@@ -138,12 +135,12 @@ class Reader:
         finally:
             progress.cancel()
         self._parent.send(Complete(time.monotonic() - begun))
-        cpu_s, wall_s = _own_cpu_s() - cpu_before, time.monotonic() - reading_since
+        cpu_s, wall_s = own_cpu_s() - cpu_before, time.monotonic() - reading_since
         await self._parent.receive(Stop)
         lost = self._check(finish.expected)
         for connection in self._connections:
             connection.close()
-        _write(self._plan.samples_path, self._tally.latencies_us)
+        write_samples(self._plan.samples_path, self._tally.latencies_us)
         self._parent.send(
             ReaderResult(
                 deliveries=self._tally.deliveries,
@@ -235,15 +232,6 @@ class Reader:
         while True:
             await asyncio.sleep(_PROGRESS_S)
             self._parent.send(Progress(self._tally.deliveries))
-
-
-def _write(path: str, samples: array[int]) -> None:
-    Path(path).write_bytes(samples.tobytes())
-
-
-def _own_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 async def _main() -> None:
