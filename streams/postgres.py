@@ -23,6 +23,9 @@ _log = logging.getLogger(__name__)
 # work, a standby that is read-only, serialization and deadlock.
 _PASSING_CLASSES = ("08", "53", "57", "58", "25006", "40")
 
+# Connections that are kept out of the pool between two calls: as many as commit and read at once.
+_MOST_KEPT = 4
+
 # Held while migrating, so that processes that start together do not migrate together.
 _MIGRATION_LOCK = 0x5E95_74EA
 
@@ -56,6 +59,7 @@ class Database:
     def __init__(self, pool: asyncpg.Pool, timeout_s: float) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self._lent = _Lent(pool, timeout_s)
 
     @classmethod
     async def open(cls, url: str, *, size: int = 8, timeout_s: float = 10.0) -> Database:
@@ -80,6 +84,7 @@ class Database:
         """Close the connections, waiting a moment for those in use."""
         try:
             async with asyncio.timeout(1.5):
+                await self._lent.close()
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
@@ -91,27 +96,23 @@ class Database:
     async def fetch(self, query: str, *args: object) -> Sequence[Row]:
         """Run one statement and return its rows."""
         with _translated():
-            async with self._pool.acquire(timeout=self._timeout_s) as connection:
-                with _no_longer_if_read_only(connection):
-                    rows: Sequence[Row] = await connection.fetch(query, *args)
-                    return rows
+            async with self._lent.connection() as connection:
+                rows: Sequence[Row] = await connection.fetch(query, *args)
+                return rows
 
     async def execute(self, query: str, *args: object) -> str:
         """Run one statement and return its command tag, such as `DELETE 1`."""
         with _translated():
-            async with self._pool.acquire(timeout=self._timeout_s) as connection:
-                with _no_longer_if_read_only(connection):
-                    tag: str = await connection.execute(query, *args)
-                    return tag
+            async with self._lent.connection() as connection:
+                tag: str = await connection.execute(query, *args)
+                return tag
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         """One transaction on one connection: committed at the end, rolled back on an error."""
         with _translated():
-            async with self._pool.acquire(timeout=self._timeout_s) as connection:
-                with _no_longer_if_read_only(connection):
-                    async with connection.transaction():
-                        yield connection
+            async with self._lent.connection() as connection, connection.transaction():
+                yield connection
 
     async def migrate(self) -> list[str]:
         """Bring the schema up to date and return the names of what was applied.
@@ -153,23 +154,76 @@ class Database:
         return str(rows[0][0]).split(" ")[0]
 
 
-class _no_longer_if_read_only:  # noqa: N801 - reads as the function that it is, and costs less
-    """End a session that may not write: it may stay so for its life, when others may long write.
+class _Lent:
+    """Connections that the pool has lent for good: the pool makes a task of each return.
 
-    As after a switch of servers, or of a database's default. The next call connects anew.
+    They are used again at once; the pool gets back those that failed, those above `_MOST_KEPT`,
+    and all that others wait for.
     """
 
-    __slots__ = ("_connection",)
+    def __init__(self, pool: asyncpg.Pool, timeout_s: float) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+        self._free: list[Any] = []
+        self._waiting = 0
+        self._closed = False
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def connection(self) -> _Borrowed:
+        """Return a connection for an `async with`; others wait for it meanwhile."""
+        return _Borrowed(self)
 
-    def __enter__(self) -> None:
-        pass
+    async def take(self) -> Any:
+        while self._free:
+            connection = self._free.pop()
+            if _is_open(connection):
+                return connection
+            await self._pool.release(connection)
+        self._waiting += 1
+        try:
+            return await self._pool.acquire(timeout=self._timeout_s)
+        finally:
+            self._waiting -= 1
 
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+    async def give_back(self, connection: Any, *, failed: bool) -> None:
+        if failed or self._waiting or self._closed or len(self._free) >= _MOST_KEPT:
+            await self._pool.release(connection)
+        else:
+            self._free.append(connection)
+
+    async def close(self) -> None:
+        """Return all that is not in use; what is, goes back when it is given back."""
+        self._closed = True
+        while self._free:
+            await self._pool.release(self._free.pop())
+
+
+def _is_open(connection: Any) -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        # It ended while nobody used it, and the pool has taken it back.
+        return False
+
+
+class _Borrowed:
+    """One connection for the length of an `async with`."""
+
+    __slots__ = ("_connection", "_lent")
+
+    def __init__(self, lent: _Lent) -> None:
+        self._lent = lent
+        self._connection: Any = None
+
+    async def __aenter__(self) -> Any:
+        self._connection = await self._lent.take()
+        return self._connection
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            # The session may stay so for its life, when others may long write, as after a switch
+            # of servers or of a database's default. The next call connects anew.
             self._connection.terminate()
+        await self._lent.give_back(self._connection, failed=error is not None)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,114 @@
+"""Connections to Postgres: kept, used again, and given up when they are of no more use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from streams.errors import LogUnavailable, StreamsError
+from streams.postgres import Database
+from tests.support.waiting import wait_until
+
+_PID = "SELECT pg_backend_pid() AS pid"
+
+
+@contextlib.asynccontextmanager
+async def _opened(url: str, size: int) -> AsyncIterator[Database]:
+    database = await Database.open(url, size=size, timeout_s=5)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def _pid(database: Database) -> int:
+    pid: int = (await database.fetch(_PID))[0]["pid"]
+    return pid
+
+
+async def _fail_in_a_transaction(database: Database) -> None:
+    async with database.transaction() as session:
+        await session.execute("CREATE TABLE left_behind ()")
+        await session.fetch("SELECT 1/0")
+
+
+async def _wait_until_waiting(admin: Database, pid: int) -> None:
+    async def sleeps() -> bool:
+        rows = await admin.fetch("SELECT wait_event FROM pg_stat_activity WHERE pid = $1", pid)
+        return bool(rows) and rows[0]["wait_event"] == "PgSleep"
+
+    await wait_until(sleeps)
+
+
+async def test_a_connection_is_used_again(database_url: str) -> None:
+    """One after the other: one connection."""
+    async with _opened(database_url, 4) as database:
+        assert len({await _pid(database) for _ in range(5)}) == 1
+
+
+async def test_more_calls_than_connections(database_url: str) -> None:
+    """Who waits for a connection gets one, also of those that are kept."""
+    async with _opened(database_url, 2) as database:
+        for _ in range(20):
+            pids = await asyncio.gather(*(_pid(database) for _ in range(12)))
+            assert len(set(pids)) <= 2
+            async with database.transaction() as session:
+                assert await session.fetch(_PID)
+
+
+async def test_a_connection_that_ended_unused_is_not_used_again(
+    database: Database, database_url: str
+) -> None:
+    """The server ended it, and the client has seen that."""
+    async with _opened(database_url, 1) as ours:
+        first = await _pid(ours)
+        await database.fetch("SELECT pg_terminate_backend($1)", first)
+
+        async def is_another() -> bool:
+            with contextlib.suppress(LogUnavailable):
+                return await _pid(ours) != first
+            return False
+
+        await wait_until(is_another)
+        assert await _pid(ours) == await _pid(ours)
+
+
+async def test_a_connection_whose_statement_failed_is_used_again(database_url: str) -> None:
+    """A refusal is no reason to connect anew, and leaves nothing behind."""
+    async with _opened(database_url, 1) as database:
+        first = await _pid(database)
+        with pytest.raises(StreamsError):
+            await database.fetch("SELECT 1/0")
+        with pytest.raises(StreamsError):
+            await _fail_in_a_transaction(database)
+        assert await _pid(database) == first
+        assert not await database.fetch("SELECT 1 FROM pg_class WHERE relname = 'left_behind'")
+
+
+async def test_a_cancelled_call_leaves_a_usable_connection(
+    database: Database, database_url: str
+) -> None:
+    """Its answer is not taken for the next call's."""
+    async with _opened(database_url, 1) as ours:
+        pid = await _pid(ours)
+        task = asyncio.create_task(ours.fetch("SELECT 'late', pg_sleep(60)"))
+        await _wait_until_waiting(database, pid)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        rows = await ours.fetch("SELECT 'next' AS what")
+        assert rows[0]["what"] == "next"
+
+
+async def test_close_waits_for_what_is_in_use(database: Database, database_url: str) -> None:
+    """A moment; then the connection is cut, and its caller is told."""
+    ours = await Database.open(database_url, size=2, timeout_s=30)
+    pid = await _pid(ours)
+    task = asyncio.create_task(ours.fetch("SELECT pg_sleep(60)"))
+    await _wait_until_waiting(database, pid)
+    await ours.close()
+    with pytest.raises(LogUnavailable):
+        await task
