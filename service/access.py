@@ -51,6 +51,16 @@ class AccessControl:
             raise project_access_denied()
         require_scope(caller, scope)
 
+    def admits(self, caller: Caller, project_id: str, scope: Scope) -> bool:
+        """Tell whether the caller may pass by what is remembered; if not, `require` decides."""
+        at = self._confirmed.get((project_id, caller.user_id))
+        return (
+            at is not None
+            and time.monotonic() - at <= _FRESH_S
+            and not caller.is_limited_from(project_id)
+            and caller.has_scope(scope)
+        )
+
     async def is_member(
         self, project_id: str, user_id: str, *, max_age_s: float = _FRESH_S
     ) -> bool:

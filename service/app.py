@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
 
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
@@ -26,6 +27,7 @@ from service.background import running
 from service.body import MAX_BODY_BYTES
 from service.build_gauges import measure
 from service.context import Context
+from service.direct import DirectAppend
 from service.front import Front
 from service.metrics import Metrics
 from service.observer import MetricsObserver
@@ -37,12 +39,20 @@ from service.settings import Settings
 from streams.eventlog import EventLog, EventLogConfig
 
 
-def create_app(
-    settings: Settings, *, version: str, fault: str | None = None
-) -> tuple[ASGIApp, Callable[[], Awaitable[None]]]:
-    """Return the application, and what drains its streams before the server shuts down.
+class Made(NamedTuple):
+    """The application, and what the server uses of it beside that.
 
-    It connects when it starts.
+    `drain` ends its streams and answers before the server shuts down; `direct` serves single
+    appends without the application.
+    """
+
+    app: ASGIApp
+    drain: Callable[[], Awaitable[None]]
+    direct: DirectAppend
+
+
+def create_app(settings: Settings, *, version: str, fault: str | None = None) -> Made:
+    """Make the application. It connects when it starts.
 
     `fault` is a fault point for tests, such as `kill-before-publish:3`.
     """
@@ -140,7 +150,8 @@ def create_app(
         await asyncio.gather(context().streams.drain(), context().answers.drain())
 
     front = Front(app, context, metrics, settings.cors_origins)
-    return errors.with_request_id(front), drain
+    direct = DirectAppend(context, metrics, answers_origins=bool(settings.cors_origins))
+    return Made(errors.with_request_id(front), drain, direct)
 
 
 def fault_point(fault: str | None) -> Callable[[int], None] | None:

@@ -11,7 +11,7 @@ from service.errors import body_too_late, ended_too_early, payload_too_large
 from service.wire import TRANSPORT_EXTENSION
 
 if TYPE_CHECKING:
-    from service.server import StreamingProtocol
+    from service.protocol import StreamingProtocol
 
 MAX_BODY_BYTES = 1024 * 1024
 BODY_TIMEOUT_S = 20.0

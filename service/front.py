@@ -1,10 +1,7 @@
-"""What stands before the framework's router: the two endpoints that carry the load.
+"""What stands before the framework's router: the stream.
 
-The stream, because an open stream should keep nothing of a framework's request alive (and because
-Litestar's `@asgi` routes cannot have path parameters: KeyError in 2.25). The single append, because
-routing, injection and response objects cost more there than the append itself; the same append
-stands in the router (`routes/messages.py`), which documents it and serves it without this file.
-Everything else passes through.
+An open stream should keep nothing of a framework's request alive (and Litestar's `@asgi` routes
+cannot have path parameters: KeyError in 2.25). Everything else passes through.
 """
 
 from __future__ import annotations
@@ -14,28 +11,20 @@ import re
 from collections.abc import Awaitable, Callable, Collection
 from typing import cast
 
-import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from service.body import is_json, read_body
 from service.context import Context
 from service.errors import (
     answer_error,
-    invalid_body,
     method_not_allowed,
     store_unavailable,
-    unsupported_media_type,
 )
 from service.lingering import lingering
 from service.metrics import Metrics
-from service.routes.messages import PostedMessage, append_message
 from service.routes.stream import Headers, open_stream
 
-_HOT = re.compile(r"/v1/projects/([^/]+)/chat/(stream|messages)/?")
-
-_decode_message = msgspec.json.Decoder(PostedMessage).decode
-_encode = msgspec.json.Encoder().encode
+_STREAM = re.compile(r"/v1/projects/([^/]+)/chat/stream/?")
 
 
 class Front:
@@ -56,16 +45,10 @@ class Front:
     # Not a coroutine: its frame would live as long as an open stream.
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # No path: the server's lifespan events.
-        match = _HOT.fullmatch(scope.get("path", ""))
+        match = _STREAM.fullmatch(scope.get("path", ""))
         if match is None:
             return self._routed(scope, receive, send)
-        project_id, what = match.groups()
-        http = cast("HTTPScope", scope)
-        if what == "stream":
-            return self._stream(project_id, http, receive, send)
-        if http["method"] != "POST":
-            return self._routed(scope, receive, send)
-        return self._post(project_id, http, receive, send)
+        return self._stream(match[1], cast("HTTPScope", scope), receive, send)
 
     async def _routed(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -73,11 +56,8 @@ class Front:
         except asyncio.CancelledError:
             if scope["type"] != ScopeType.HTTP:
                 raise
-            await self._answer_ended(scope, send, [])
-
-    async def _answer_ended(self, scope: HTTPScope, send: Send, headers: Headers) -> None:
-        """Answer a request that the server has cancelled: it ends, and a store does not answer."""
-        await answer_error(store_unavailable(), scope, send, self._metrics, headers)
+            # The server has cancelled it: it ends, and a store does not answer.
+            await answer_error(store_unavailable(), scope, send, self._metrics)
 
     async def _stream(
         self, project_id: str, scope: HTTPScope, receive: Receive, send: Send
@@ -92,43 +72,6 @@ class Front:
                 raise method_not_allowed("GET")
         except Exception as error:  # noqa: BLE001 - answered, and logged where it is unexpected
             await answer_error(error, scope, send, self._metrics, headers)
-
-    async def _post(self, project_id: str, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        headers = self._cors_headers(scope) if self._allowed_origins else []
-        try:
-            await self._append(project_id, scope, receive, send, headers)
-        except asyncio.CancelledError:
-            await self._answer_ended(scope, send, headers)
-        except Exception as error:  # noqa: BLE001 - answered, and logged where it is unexpected
-            late = lingering(receive, send)
-            await answer_error(error, scope, late, self._metrics, headers)
-
-    async def _append(
-        self, project_id: str, scope: HTTPScope, receive: Receive, send: Send, headers: Headers
-    ) -> None:
-        context = self._context()
-        body = await read_body(scope, receive)
-        if body and not is_json(scope):
-            raise unsupported_media_type()
-        caller = context.authenticate(scope, body, query_token=False)
-        try:
-            posted = _decode_message(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise invalid_body(error) from None
-        receipt = await append_message(context, caller, project_id, posted)
-        answer = _encode(receipt)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200 if receipt.duplicate else 201,
-                "headers": [
-                    (b"content-type", b"application/json"),
-                    (b"content-length", b"%d" % len(answer)),
-                    *headers,
-                ],
-            }
-        )
-        await send({"type": "http.response.body", "body": answer, "more_body": False})
 
     def _cors_headers(self, scope: HTTPScope) -> Headers:
         for name, value in scope["headers"]:

@@ -31,9 +31,14 @@ class PostLimit:
         self._metrics = metrics
         self._local: OrderedDict[tuple[str, str], TokenBucket] = OrderedDict()
 
+    @property
+    def is_off(self) -> bool:
+        """Whether there is no limit: then `take` does nothing."""
+        return self._rate == 0
+
     async def take(self, project_id: str, user_id: str) -> None:
         """Count one post, or raise 429."""
-        if self._rate == 0:
+        if self.is_off:
             return
         wait_s = await self._shared(project_id, user_id)
         if wait_s is None:

@@ -1,12 +1,13 @@
-"""uvicorn with what streams need: access to the transport, and draining before shutdown.
+"""uvicorn's server with what streams need: draining before shutdown.
 
-The only file that imports uvicorn.
+With `protocol.py` the only file that imports uvicorn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -16,19 +17,14 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service import __version__
 from service.app import create_app
+from service.direct import DirectAppend
+from service.protocol import StreamingProtocol
 from service.settings import Settings
-from service.wire import TRANSPORT_EXTENSION
 
 FAULT_VARIABLE = "SEQSTREAM_FAULT"
-# How long a client may take from its first byte (or from connecting) to the end of its headers.
-HEADERS_TIMEOUT_S = 10.0
-# The parser has no limits of its own, and uvicorn's pipeline none.
-MAX_HEADER_BYTES = 64 * 1024
-MAX_PIPELINED = 16
 _KEEP_ALIVE_S = 75
 _SHUTDOWN_TIMEOUT_S = 8
 # How long after the streams' end a request may keep the process waiting: for the rest of its body,
@@ -38,114 +34,6 @@ _READ_GRACE_S = 3.0
 _STORE_GRACE_S = 3.0
 _LOOK_EVERY_S = 0.1
 _CANCEL_EVERY_S = 0.5
-
-
-class StreamingProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, which also lends its transport to an open stream.
-
-    It tells the stream (`on_change`) when the client is gone or takes bytes again, and it closes
-    connections whose headers do not arrive in time.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.lost = False
-        self.on_change: Callable[[], None] | None = None
-        self._headers_timer: asyncio.TimerHandle | None = None
-        self._header_bytes = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._expect_headers()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-        self._headers_arrived()
-        super().connection_lost(exc)
-        if self.scope is not None:
-            # The scope names this protocol: without this the pair waits for the cycle collector.
-            self.scope.get("extensions", {}).clear()
-        self.pipeline.clear()
-        self._tell()
-        self.on_change = None
-
-    def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
-            return
-        # The timer runs just as long as a request's headers are expected. The same one afterwards:
-        # none of these bytes ended them.
-        expecting = self._headers_timer
-        super().data_received(data)
-        if (
-            expecting is not None
-            and self._headers_timer is expecting
-            and not self.transport.is_closing()
-        ):
-            self._header_bytes += len(data)
-            if self._header_bytes > MAX_HEADER_BYTES:
-                self.send_400_response("The request's headers are too large.")
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._tell()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {TRANSPORT_EXTENSION: self}  # type: ignore[dict-item]
-        if self._headers_timer is None:
-            self._expect_headers()
-
-    def on_headers_complete(self) -> None:
-        self._headers_arrived()
-        if len(self.pipeline) >= MAX_PIPELINED:
-            # The parser hands this on as its own error, which uvicorn answers with 400.
-            raise _TooManyPipelined
-        super().on_headers_complete()
-
-    def has_body_of(self, scope: object) -> bool:
-        """Tell whether the whole body of this request is here already."""
-        cycle = self.cycle
-        return cycle is not None and cycle.scope is scope and not cycle.more_body
-
-    def forget_request(self) -> None:
-        """Drop what is kept of the request: a stream lives long and never looks at it again."""
-        self.headers.clear()
-        self.url = b""
-        self.scope["query_string"] = b""
-        self.scope["state"] = {}
-
-    @property
-    def waits_for_body(self) -> bool:
-        """Whether a request has begun, and its body is not there."""
-        cycle = self.cycle
-        return cycle is not None and not cycle.response_complete and cycle.more_body
-
-    @property
-    def waits_for_reader(self) -> bool:
-        """Whether the client has not taken what was written."""
-        return self.flow.write_paused or self.transport.is_closing()
-
-    def _tell(self) -> None:
-        if self.on_change is not None:
-            self.on_change()
-
-    def _expect_headers(self) -> None:
-        self._headers_timer = self.loop.call_later(HEADERS_TIMEOUT_S, self._headers_are_late)
-
-    def _headers_arrived(self) -> None:
-        if self._headers_timer is not None:
-            self._headers_timer.cancel()
-            self._headers_timer = None
-        self._header_bytes = 0
-
-    def _headers_are_late(self) -> None:
-        self._headers_timer = None
-        if not self.transport.is_closing():
-            self.transport.close()
-
-
-class _TooManyPipelined(Exception):
-    """The client sends requests without waiting for answers."""
 
 
 class Server(uvicorn.Server):
@@ -216,14 +104,14 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
+def config(app: Any, *, host: str, port: int, direct: DirectAppend | None = None) -> uvicorn.Config:
     """Return the configuration that the service runs with."""
     return uvicorn.Config(
         app,
         host=host,
         port=port,
         loop="uvloop",
-        http=StreamingProtocol,
+        http=functools.partial(StreamingProtocol, direct),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         # Said, not guessed: the outermost application is a plain function that returns a coroutine.
@@ -245,7 +133,7 @@ def run(
 
     `listening` is a socket to serve on instead of host and port.
     """
-    app, drain = create_app(settings, version=__version__, fault=os.environ.get(FAULT_VARIABLE))
-    server = Server(config(app, host=host, port=port), drain)
+    made = create_app(settings, version=__version__, fault=os.environ.get(FAULT_VARIABLE))
+    server = Server(config(made.app, host=host, port=port, direct=made.direct), made.drain)
     server.run(sockets=None if listening is None else [listening])
     return server.started

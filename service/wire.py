@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from litestar.types import Receive, Scope, Send
 
 if TYPE_CHECKING:
-    from service.server import StreamingProtocol
+    from service.protocol import StreamingProtocol
 
 TRANSPORT_EXTENSION = "seqstream.transport"
 

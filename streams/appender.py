@@ -78,6 +78,13 @@ class Appender:
         ]
         self._closed = False
 
+    def submit(self, project_id: str, message: NewMessage) -> asyncio.Future[list[Appended]]:
+        """Begin to append one message; the future is done when it is committed.
+
+        Raises `InvalidInput`, `PayloadTooLarge` and `Overloaded` at once; see `append`.
+        """
+        return self._committer(project_id).submit(Unit(project_id, (prepare(message),)))
+
     async def append(self, project_id: str, messages: Sequence[NewMessage]) -> list[Appended]:
         """Append messages in order, all or none; return when they are committed.
 
@@ -91,11 +98,9 @@ class Appender:
             LogUnavailable: Postgres does not answer; the outcome is unknown.
             Overloaded: too many appends wait in this process.
         """
-        if self._closed:
-            raise Closed("the log is closed")
-        committer = self._committers[zlib.crc32(project_id.encode()) % len(self._committers)]
         if len(messages) == 1:
-            return await committer.submit(Unit(project_id, (prepare(messages[0]),)))
+            return await self.submit(project_id, messages[0])
+        committer = self._committer(project_id)
         unit, places = _distinct(project_id, [prepare(message) for message in messages])
         if not unit.messages:
             return []
@@ -121,6 +126,11 @@ class Appender:
         self._closed = True
         for committer in self._committers:
             await committer.drained()
+
+    def _committer(self, project_id: str) -> _Committer:
+        if self._closed:
+            raise Closed("the log is closed")
+        return self._committers[zlib.crc32(project_id.encode()) % len(self._committers)]
 
 
 def _distinct(project_id: str, prepared: Sequence[PreparedMessage]) -> tuple[Unit, list[int]]:

@@ -241,6 +241,13 @@ class EventLog:
         """
         return await self._appender.append(project_id, messages)
 
+    def append_soon(self, project_id: str, message: NewMessage) -> asyncio.Future[list[Appended]]:
+        """Begin to append one message, without a task: see `append_many`, which this is of one.
+
+        Raises what is wrong with the message; the future has the rest.
+        """
+        return self._appender.submit(project_id, message)
+
     async def append_status(self, project_id: str, status: BuildStatus) -> EntryId:
         """Append a `build.status` entry to the project's stream and return its id.
 

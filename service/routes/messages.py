@@ -89,8 +89,8 @@ class Messages(Controller):
         self, request: ApiRequest, project_id: FromPath[str], data: JSONBody[PostedMessage]
     ) -> Response[Receipt]:
         """Append one message: 201, or 200 for a repeat of its client_msg_id."""
-        made = await append_message(context_of(request), request.user, project_id, data)
-        return Response(made, status_code=200 if made.duplicate else 201)
+        (appended,) = await append_message(context_of(request), request.user, project_id, data)
+        return Response(receipt(appended), status_code=200 if appended.duplicate else 201)
 
     @post("/batch", responses=ERRORS)
     async def append_batch(
@@ -136,12 +136,11 @@ class Messages(Controller):
 
 async def append_message(
     context: Context, caller: Caller, project_id: str, posted: PostedMessage
-) -> Receipt:
-    """Append a client's message, if it may; return when it is committed."""
+) -> list[Appended]:
+    """Append a client's message, if it may; return it when it is committed, as a batch of one."""
     await context.access.require(caller, check_project_id(project_id), "write")
     await context.post_limit.take(project_id, caller.user_id)
-    (appended,) = await context.log.append_many(project_id, [new_message(caller.user_id, posted)])
-    return receipt(appended)
+    return await context.log.append_many(project_id, [new_message(caller.user_id, posted)])
 
 
 def new_message(user_id: str, posted: PostedMessage) -> NewMessage:

@@ -11,7 +11,8 @@ from typing import Any, cast
 import pytest
 from uvicorn.server import ServerState
 
-from service.server import StreamingProtocol, config
+from service.protocol import StreamingProtocol
+from service.server import config
 from service.wire import AsgiWire, Chunk, TransportWire, Wire, wire_for
 from tests.support.waiting import wait_until
 

@@ -1,0 +1,118 @@
+"""The single append without a task, a router and ASGI's messages: it carries the load.
+
+The server's protocol (`protocol.py`) hands a request over when its whole body is here, and writes
+the answer. Whatever is not taken here goes to the router, where the same append stands
+(`routes/messages.py`): it documents it, and serves it without this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+
+import msgspec
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+
+from service.body import is_json
+from service.context import Context
+from service.errors import (
+    answer_error,
+    invalid_body,
+    store_unavailable,
+    unsupported_media_type,
+    with_request_id,
+)
+from service.metrics import Metrics
+from service.routes.messages import PostedMessage, append_message, new_message, receipt
+from streams.ids import check_project_id
+from streams.log import Appended
+
+_MESSAGES = re.compile(r"/v1/projects/([^/]+)/chat/messages/?")
+
+_decode = msgspec.json.Decoder(PostedMessage).decode
+_encode = msgspec.json.Encoder().encode
+
+Appending = asyncio.Future[list[Appended]] | asyncio.Task[list[Appended]]
+
+
+class Answer:
+    """The answer to an append that succeeded: in one piece, or as an ASGI application."""
+
+    def __init__(self, appended: Appended) -> None:
+        self.status = 200 if appended.duplicate else 201
+        self.body = _encode(receipt(appended))
+
+    @property
+    def head(self) -> bytes:
+        """Its own headers as HTTP/1.1 has them."""
+        return b"content-type: application/json\r\ncontent-length: %d\r\n" % len(self.body)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it as ASGI has it."""
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(self.body)),
+        ]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+class DirectAppend:
+    """Serves `POST /v1/projects/{id}/chat/messages`."""
+
+    def __init__(
+        self, context: Callable[[], Context], metrics: Metrics, *, answers_origins: bool
+    ) -> None:
+        """`answers_origins`: pages of other origins may call, and need headers of the router's."""
+        self._context = context
+        self._metrics = metrics
+        self._answers_origins = answers_origins
+
+    def takes(self, scope: HTTPScope) -> bool:
+        """Tell whether a request, of which the headers are here, is served here."""
+        return (
+            scope["method"] == "POST"
+            and _MESSAGES.fullmatch(scope["path"]) is not None
+            and not (
+                self._answers_origins and any(name == b"origin" for name, _ in scope["headers"])
+            )
+        )
+
+    def begin(self, scope: HTTPScope, body: bytes) -> Appending:
+        """Begin the append that a request asks for.
+
+        Raises whatever `failed` answers; what the returned future raises, too.
+        """
+        match = _MESSAGES.fullmatch(scope["path"])
+        assert match is not None
+        project_id = match[1]
+        context = self._context()
+        if body and not is_json(scope):
+            raise unsupported_media_type()
+        caller = context.authenticate(scope, body, query_token=False)
+        try:
+            posted = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise invalid_body(error) from None
+        check_project_id(project_id)
+        if context.post_limit.is_off and context.access.admits(caller, project_id, "write"):
+            return context.log.append_soon(project_id, new_message(caller.user_id, posted))
+        return asyncio.create_task(
+            append_message(context, caller, project_id, posted), name="append"
+        )
+
+    def answer(self, appended: list[Appended]) -> Answer:
+        """The answer to an append that is committed."""
+        (only,) = appended
+        return Answer(only)
+
+    def failed(self, error: BaseException) -> ASGIApp:
+        """An application that answers what `begin` or its future raised."""
+        told = store_unavailable() if isinstance(error, asyncio.CancelledError) else error
+        assert isinstance(told, Exception)
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await answer_error(told, scope, send, self._metrics)
+
+        return with_request_id(answer)
