@@ -117,9 +117,10 @@ def read_credentials(
             if name in found:
                 raise AuthenticationError("ambiguous")
             found[name] = value
-    signed = [found.get(name) for name in _SIGNED_HEADERS]
-    if any(value is not None for value in signed):
-        user_id, timestamp, signature = (_text(value, "bad_signature") for value in signed)
+    if not found.keys().isdisjoint(_SIGNED_HEADERS):
+        user_id, timestamp, signature = [
+            _text(found.get(name), "bad_signature") for name in _SIGNED_HEADERS
+        ]
         return SignedCredentials(user_id, timestamp, signature)
     if bearer := _BEARER.fullmatch(found.get(b"authorization", b"").decode("latin-1").strip()):
         return TokenCredentials(bearer[1])

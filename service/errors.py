@@ -7,8 +7,8 @@ one: no checks of input, no access to servers.
 from __future__ import annotations
 
 import logging
+import random
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
@@ -320,8 +320,11 @@ def request_id(scope: Scope) -> str:
     if isinstance(known, str):
         return known
     sent = [value for name, value in scope["headers"] if name == b"x-request-id"]
-    usable = len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0])
-    identity = sent[0].decode() if usable else secrets.token_hex(16)
+    if len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]):
+        identity = sent[0].decode()
+    else:
+        # No secret: it need not come from the system.
+        identity = f"{random.getrandbits(128):032x}"
     scope["state"][_SCOPE_KEY] = identity
     return identity
 

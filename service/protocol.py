@@ -41,6 +41,8 @@ class StreamingProtocol(HttpToolsProtocol):
         self._held: RequestResponseCycle | None = None
         self.lost = False
         self.on_change: Callable[[], None] | None = None
+        # Whether headers have begun, or may, that have not ended.
+        self._headers_due = True
         self._headers_timer: asyncio.TimerHandle | None = None
         self._header_bytes = 0
 
@@ -62,19 +64,16 @@ class StreamingProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        # The timer runs just as long as a request's headers are expected. The same one afterwards:
-        # none of these bytes ended them.
-        expecting = self._headers_timer
         super().data_received(data)
         if self._held is not None and not self.transport.is_closing():
             # Its body is still on its way: the application waits for that, and knows for how long.
             self._run(self._held, self.app)
         self._held = None
-        if (
-            expecting is not None
-            and self._headers_timer is expecting
-            and not self.transport.is_closing()
-        ):
+        if self._headers_due and not self.transport.is_closing():
+            # Only now: most headers come in one piece, and need no timer.
+            if self._headers_timer is None:
+                self._expect_headers()
+                return
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
                 self.send_400_response("The request's headers are too large.")
@@ -86,8 +85,7 @@ class StreamingProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {TRANSPORT_EXTENSION: self}  # type: ignore[dict-item]
-        if self._headers_timer is None:
-            self._expect_headers()
+        self._headers_due = True
 
     def on_headers_complete(self) -> None:
         self._headers_arrived()
@@ -135,6 +133,7 @@ class StreamingProtocol(HttpToolsProtocol):
         self.tasks.discard(done)
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if cycle.disconnected or self.transport.is_closing():
+            cycle.on_response = _nothing
             return
         if error is not None:
             self._run(cycle, self._direct.failed(error))
@@ -161,6 +160,8 @@ class StreamingProtocol(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
+        # As the server does: else request and connection name each other for ever.
+        cycle.on_response = _nothing
 
     def has_body_of(self, scope: object) -> bool:
         """Tell whether the whole body of this request is here already."""
@@ -193,6 +194,7 @@ class StreamingProtocol(HttpToolsProtocol):
         self._headers_timer = self.loop.call_later(HEADERS_TIMEOUT_S, self._headers_are_late)
 
     def _headers_arrived(self) -> None:
+        self._headers_due = False
         if self._headers_timer is not None:
             self._headers_timer.cancel()
             self._headers_timer = None
@@ -202,6 +204,10 @@ class StreamingProtocol(HttpToolsProtocol):
         self._headers_timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 class _TooManyPipelined(Exception):

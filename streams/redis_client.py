@@ -18,7 +18,7 @@ from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import ClusterError, MovedError, NoScriptError, RedisError
+from redis.exceptions import ClusterError, MovedError, NoScriptError, RedisError, ResponseError
 
 from streams.errors import WindowUnavailable
 from streams.lua import Script
@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 Argument = bytes | str | int
 _CONNECT_TIMEOUT_S = 1.0
 _MAX_CONNECTIONS = 16
+# Of these, how many are kept for scripts.
+_MOST_KEPT = 2
 
 # Replies as the server sends them: the shapes that redis-py makes of them differ by protocol.
 _RAW_REPLIES = ("XREAD", "XRANGE", "XREVRANGE", "XADD")
@@ -45,6 +47,7 @@ class RedisClient:
         self._timeout_s = timeout_s
         self._scheme = urlsplit(url).scheme
         self._client = self._make(_MAX_CONNECTIONS)
+        self._kept: list[Any] = []
 
     @property
     def is_cluster(self) -> bool:
@@ -98,27 +101,47 @@ class RedisClient:
     async def _send(
         self, script: Script, calls: Sequence[tuple[str, Sequence[Argument]]]
     ) -> list[Any]:
+        commands = [("EVALSHA", script.sha, 1, key, *arguments) for key, arguments in calls]
         with _TRANSLATED:
             # A pipeline of thousands of scripts takes its time: the bound grows with it.
             async with asyncio.timeout(1.5 * self._timeout_s + len(calls) / 1000):
-                if len(calls) == 1:
-                    key, arguments = calls[0]
-                    try:
-                        return [
-                            await self._client.execute_command(
-                                "EVALSHA", script.sha, 1, key, *arguments
-                            )
-                        ]
-                    except NoScriptError as error:
-                        return [error]
-                pipeline = (
-                    self._client.pipeline()
-                    if self.is_cluster
-                    else self._client.pipeline(transaction=False)
-                )
-                for key, arguments in calls:
-                    pipeline.execute_command("EVALSHA", script.sha, 1, key, *arguments)
+                if not self.is_cluster:
+                    return await self._exchange(commands)
+                pipeline = self._client.pipeline()
+                for command in commands:
+                    pipeline.execute_command(*command)
                 return cast("list[Any]", await pipeline.execute(raise_on_error=False))
+
+    async def _exchange(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Send commands in one piece and read their replies; an error stands in its place.
+
+        Over a connection that is kept for it: to ask the pool costs as much as the exchange.
+        """
+        pool = self._client.connection_pool
+        is_kept = bool(self._kept)
+        connection = self._kept.pop() if is_kept else await pool.get_connection()
+        try:
+            if is_kept:
+                # It may have ended meanwhile.
+                await pool.ensure_connection(connection)
+            packed = [piece for command in commands for piece in connection.pack_command(*command)]
+            await connection.send_packed_command(packed, check_health=False)
+            replies: list[Any] = []
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+        except BaseException:
+            # Also on cancellation: the replies may still be on their way.
+            await connection.disconnect(nowait=True)
+            await pool.release(connection)
+            raise
+        if len(self._kept) < _MOST_KEPT:
+            self._kept.append(connection)
+        else:
+            await pool.release(connection)
+        return replies
 
     def dedicated(self, key: str, *, block_s: float) -> BlockingConnection:
         """Return a connection of its own to the server that holds `key`, for blocking reads."""
