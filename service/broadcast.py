@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from service.wire import Chunk
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 # entries could leave memory before they are written, and every connection would have to read them
 # again from below.
 _MAX_UNWRITTEN = 256
-# A write costs some 10 us: so many connections pause so long between two that a project's writes
-# take at most about a twentieth of a core. A thousand connections get fewer, larger ones.
-_PAUSE_PER_CONNECTION_S = 200e-6
+# A project's writes take at most about one part in so many of the process's time: what takes long,
+# for many connections or on a busy machine, is done less often, and with more in it.
+_ONE_PART_IN = 2
 
 
 class Broadcast:
@@ -36,12 +36,20 @@ class Broadcast:
     """
 
     def __init__(
-        self, tail: Tail, metrics: Metrics, coalesce_s: float, coalesce_most_s: float = 0.0
+        self,
+        tail: Tail,
+        metrics: Metrics,
+        coalesce_s: float,
+        coalesce_most_s: float = 0.0,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """Take the bounds of the pause, and a clock of seconds that tells what a write takes."""
         self.tail = tail
         self._metrics = metrics
         self._coalesce_s = coalesce_s
         self._coalesce_most_s = max(coalesce_s, coalesce_most_s)
+        self._clock = clock
+        self._last_took_s = 0.0
         self._loop = asyncio.get_running_loop()
         self._live: dict[Connection, None] = {}
         self._ahead: dict[Connection, None] = {}
@@ -83,11 +91,10 @@ class Broadcast:
 
     @property
     def pause_s(self) -> float:
-        """The least time between two writes, in seconds: it grows with the connections."""
+        """The least time from one write to the next, in seconds: it grows with what one takes."""
         if self._coalesce_s == 0:
             return 0.0
-        by_number = len(self._live) * _PAUSE_PER_CONNECTION_S
-        return min(max(self._coalesce_s, by_number), self._coalesce_most_s)
+        return min(max(self._coalesce_s, self._last_took_s * _ONE_PART_IN), self._coalesce_most_s)
 
     def _changed(self) -> None:
         if self._ahead:
@@ -105,7 +112,7 @@ class Broadcast:
             self._flush()
         elif self._scheduled is None:
             now = self._loop.time()
-            self._changed_at = time.perf_counter()
+            self._changed_at = self._clock()
             due = self._written_at + self.pause_s
             if due <= now:
                 # The rest of what arrived in this turn of the loop goes along.
@@ -128,9 +135,7 @@ class Broadcast:
         self._stand_at_end()
         self._written_at = self._loop.time()
         if written:
-            self._metrics.publish_to_sse_write_ms.observe(
-                (time.perf_counter() - self._changed_at) * 1000
-            )
+            self._metrics.publish_to_sse_write_ms.observe((self._clock() - self._changed_at) * 1000)
 
     def _stand_at_end(self) -> None:
         self._index = self.tail.end_index
@@ -143,14 +148,14 @@ class Broadcast:
         blocked: list[Connection] = []
         now = self._loop.time()
         written = 0
+        began_s = self._clock()
         for connection in self._live:
-            wire = connection.wire
-            if wire.blocked or wire.lost:
-                blocked.append(connection)
-            else:
-                wire.write(chunk)
+            if connection.wire.offer(chunk):
                 connection.written_at = now
                 written += 1
+            else:
+                blocked.append(connection)
+        self._last_took_s = self._clock() - began_s
         if blocked:
             self._detach(blocked)
         self._metrics.delivered(frames, written, len(chunk.data))

@@ -28,18 +28,12 @@ _MAX_PENDING_BYTES = 64 * 1024
 class Chunk:
     """Bytes that go to many connections: framed for HTTP once, not once each."""
 
-    __slots__ = ("_framed", "data")
+    __slots__ = ("data", "framed")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self._framed: bytes | None = None
-
-    @property
-    def framed(self) -> bytes:
-        """The data as one chunk of HTTP/1.1 chunked transfer coding (RFC 9112 §7.1)."""
-        if self._framed is None:
-            self._framed = b"%x\r\n%b\r\n" % (len(self.data), self.data)
-        return self._framed
+        # As one chunk of HTTP/1.1 chunked transfer coding (RFC 9112 §7.1).
+        self.framed = b"%x\r\n%b\r\n" % (len(data), data)
 
 
 class Wire(Protocol):
@@ -65,6 +59,9 @@ class Wire(Protocol):
 
     def write(self, chunk: Chunk) -> None:
         """Send a chunk."""
+
+    def offer(self, chunk: Chunk) -> bool:
+        """Send a chunk unless the client is gone or takes no more; tell whether it was sent."""
 
     async def finish(self) -> None:
         """End the response, waiting a few seconds at most for the client."""
@@ -122,6 +119,14 @@ class TransportWire:
 
     def write(self, chunk: Chunk) -> None:
         self._transport.write(chunk.framed)
+
+    def offer(self, chunk: Chunk) -> bool:
+        # `blocked`, `lost` and `write` in one call: it is made for every delivery.
+        protocol, transport = self._protocol, self._transport
+        if protocol.flow.write_paused or protocol.lost or transport.is_closing():
+            return False
+        transport.write(chunk.framed)
+        return True
 
     async def finish(self) -> None:
         self._protocol.on_change = None
@@ -196,6 +201,12 @@ class AsgiWire:
         self._pending.append(chunk.data)
         self._pending_bytes += len(chunk.data)
         self._wake.set()
+
+    def offer(self, chunk: Chunk) -> bool:
+        if self.blocked or self.lost:
+            return False
+        self.write(chunk)
+        return True
 
     async def finish(self) -> None:
         self._finishing = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from itertools import count
 
 from prometheus_client import CollectorRegistry
 
@@ -24,13 +25,23 @@ class Room:
     """One project in one process: its tail, its broadcast, and the connections to it."""
 
     def __init__(
-        self, project: Project, tail: Tail, *, coalesce_s: float = 0.0, coalesce_most_s: float = 0.0
+        self,
+        project: Project,
+        tail: Tail,
+        *,
+        coalesce_s: float = 0.0,
+        coalesce_most_s: float = 0.0,
+        write_takes_s: float = 0.0,
     ) -> None:
         self.project = project
         self.tail = tail
         self.tiers = project.tiers()
         self.metrics = Metrics(CollectorRegistry())
-        self.broadcast = Broadcast(tail, self.metrics, coalesce_s, coalesce_most_s)
+        # Looked at before and after a write: each look is so much later.
+        looks = count()
+        self.broadcast = Broadcast(
+            tail, self.metrics, coalesce_s, coalesce_most_s, lambda: next(looks) * write_takes_s
+        )
         self.tasks: list[asyncio.Task[str]] = []
 
     def arrive(self, count: int = 1) -> None:
@@ -84,6 +95,7 @@ async def room(
     below: int | None = None,
     coalesce_s: float = 0.0,
     coalesce_most_s: float = 0.0,
+    write_takes_s: float = 0.0,
     max_entries: int = 1024,
 ) -> AsyncIterator[Room]:
     """A project with so many messages, of which memory has those above `below` (none: none)."""
@@ -91,7 +103,13 @@ async def room(
     project.append(head)
     start = head if below is None else below
     tail = Tail("p", last_seq=start, position=EntryId(start, 0), max_entries=max_entries)
-    opened = Room(project, tail, coalesce_s=coalesce_s, coalesce_most_s=coalesce_most_s)
+    opened = Room(
+        project,
+        tail,
+        coalesce_s=coalesce_s,
+        coalesce_most_s=coalesce_most_s,
+        write_takes_s=write_takes_s,
+    )
     opened.deliver()
     try:
         yield opened

@@ -69,6 +69,13 @@ class RecordingWire:
         assert not self.finished
         self.chunks.append(chunk)
 
+    def offer(self, chunk: Chunk) -> bool:
+        """See `service.wire.Wire`."""
+        if self.blocked or self.lost:
+            return False
+        self.write(chunk)
+        return True
+
     async def finish(self) -> None:
         """See `service.wire.Wire`."""
         self.finished = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from streams.ids import EntryId
 from streams.tail import offer_all
 from tests.support.entries import message_entry
@@ -66,20 +68,24 @@ async def test_entries_that_fill_half_of_memory_are_written_at_once() -> None:
         assert project.tail.last_seq == len(wire.seqs("message.new"))
 
 
-async def test_the_pause_grows_with_the_connections_up_to_its_bound() -> None:
+@pytest.mark.parametrize(
+    ("takes_s", "pause_s"), [(0.0002, 0.0006), (0.0004, 0.0008), (0.0005, 0.001), (1.0, 0.001)]
+)
+async def test_the_pause_grows_with_what_a_write_takes(takes_s: float, pause_s: float) -> None:
     """Writing to a crowd takes a bounded share of the process; to a few it waits the least."""
-    async with room(coalesce_s=0.0006, coalesce_most_s=0.001) as project:
-        pauses = []
-        for _ in range(7):
-            await project.connect_live()
-            pauses.append(round(project.broadcast.pause_s * 1e6))
-    assert pauses == [600, 600, 600, 800, 1000, 1000, 1000]
+    async with room(coalesce_s=0.0006, coalesce_most_s=0.001, write_takes_s=takes_s) as project:
+        _, wire, _ = await project.connect_live()
+        project.arrive()
+        await wait_until(lambda: wire.seqs("message.new") == [1], what="the first at once")
+        assert project.broadcast.pause_s == pytest.approx(pause_s)
 
 
 async def test_without_coalescing_a_crowd_waits_for_nothing_either() -> None:
     """0 is off, whatever the bound is."""
-    async with room(coalesce_s=0.0, coalesce_most_s=3600.0) as project:
-        await project.connect_live()
+    async with room(coalesce_s=0.0, coalesce_most_s=3600.0, write_takes_s=1.0) as project:
+        _, wire, _ = await project.connect_live()
+        project.arrive()
+        await wait_until(lambda: wire.seqs("message.new") == [1], what="the message")
         assert project.broadcast.pause_s == 0.0
 
 

@@ -25,12 +25,6 @@ def test_a_chunk_is_framed_for_http() -> None:
     assert Chunk(b"x" * 26).framed == b"1a\r\n" + b"x" * 26 + b"\r\n"
 
 
-def test_a_chunk_is_framed_once() -> None:
-    """§6: a message is framed once per process, not once a connection."""
-    chunk = Chunk(b"data")
-    assert chunk.framed is chunk.framed
-
-
 Handle = Callable[[Wire], Awaitable[None]]
 
 
@@ -132,6 +126,7 @@ async def test_a_client_that_goes_away_is_noticed_without_a_write(kind: type[Wir
         wire.on_change(lambda: told.append(wire.lost))
         wires.append(wire)
         await wait_until(lambda: wire.lost, what="the loss")
+        assert not wire.offer(Chunk(b"x"))
         await wire.finish()
 
     async with _serving(handle, kind=kind) as port:
@@ -162,12 +157,11 @@ async def test_a_client_that_takes_no_bytes_is_blocked(kind: type[Wire]) -> None
 
             def full() -> bool:
                 nonlocal written
-                if not wire.blocked:
-                    wire.write(Chunk(b"x" * 65_536))
-                    written += 1
+                written += wire.offer(Chunk(b"x" * 65_536))
                 return wire.blocked and written < 1000
 
             await wait_until(full, what="blocked")
+            assert not wire.offer(Chunk(b"x"))
             assert wire.backlog_bytes > 0
             while wire.blocked:
                 assert await reader.read(65_536)
