@@ -10,10 +10,11 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from itertools import islice
 
 from service.auth import Caller, Scope
 from service.errors import forbidden, project_access_denied
-from streams.errors import LogUnavailable, Unavailable
+from streams.errors import LogUnavailable, StreamsError, Unavailable
 from streams.eventlog import EventLog
 
 _log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ _FRESH_S = 5.0
 # While Postgres is away, who was a member within the last minute still is.
 _STALE_S = 60.0
 _REMEMBERED = 50_000
+_PAIRS_AT_ONCE = 1000
 
 _Key = tuple[str, str]
 
@@ -35,7 +37,8 @@ class AccessControl:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._confirmed: OrderedDict[_Key, float] = OrderedDict()
-        self._asking: dict[_Key, asyncio.Task[bool]] = {}
+        self._waiting: dict[_Key, asyncio.Future[bool]] = {}
+        self._asking: asyncio.Task[None] | None = None
         log.tails.on_notice(self._noticed)
 
     async def require(self, caller: Caller, project_id: str, scope: Scope) -> None:
@@ -69,26 +72,46 @@ class AccessControl:
         age_s = time.monotonic() - self._confirmed.get(key, float("-inf"))
         if age_s <= max_age_s:
             return True
-        task = self._asking.get(key)
-        if task is None:
-            task = asyncio.create_task(self._ask(key), name="ask membership")
-            self._asking[key] = task
-            task.add_done_callback(lambda _: self._asking.pop(key, None))
+        answer = self._waiting.get(key)
+        if answer is None:
+            answer = self._waiting[key] = asyncio.get_running_loop().create_future()
+            if self._asking is None:
+                self._asking = asyncio.create_task(self._ask(), name="ask membership")
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(answer)
         except LogUnavailable:
             if age_s <= _STALE_S:
                 return True
             raise
 
-    async def _ask(self, key: _Key) -> bool:
+    async def _ask(self) -> None:
+        """Ask for all that wait, one question at a time: what comes meanwhile goes together."""
+        try:
+            while self._waiting:
+                pairs = list(islice(self._waiting, _PAIRS_AT_ONCE))
+                await self._ask_for({pair: self._waiting.pop(pair) for pair in pairs})
+        finally:
+            self._asking = None
+
+    async def _ask_for(self, answers: dict[_Key, asyncio.Future[bool]]) -> None:
         asked_at = time.monotonic()
-        access = await self._log.projects.access(*key)
-        if access.is_member:
-            self.confirm(*key, asked_at)
-        else:
-            self._confirmed.pop(key, None)
-        return access.is_member
+        try:
+            members = await self._log.projects.which_are_members(list(answers))
+            for pair, answer in answers.items():
+                if pair in members:
+                    self.confirm(*pair, asked_at)
+                else:
+                    self._confirmed.pop(pair, None)
+                answer.set_result(pair in members)
+        except StreamsError as error:
+            for answer in answers.values():
+                answer.set_exception(error)
+                # Looked at here too: who asked may be gone.
+                answer.exception()
+        finally:
+            for answer in answers.values():
+                # Nobody waits for ever, whatever happened.
+                answer.cancel()
 
     def confirm(self, project_id: str, user_id: str, at: float | None = None) -> None:
         """Remember that the user is a member, as seen at the monotonic time `at`."""

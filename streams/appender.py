@@ -34,7 +34,7 @@ _MAX_WAITING_MESSAGES = 5000
 # Each commit has the database's own timeout; this one is for those that wait behind it.
 _QUEUE_TIMEOUT_S = 10.0
 # How long after a commit of several the next one may wait for as many.
-GATHER_S = 0.005
+GATHER_S = 0.008
 
 Publish = Callable[[str, int, Sequence[bytes]], None]
 _Key = tuple[str, str, str]
