@@ -10,19 +10,25 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from itertools import islice
 
 from service.auth import Caller, Scope
 from service.errors import forbidden, project_access_denied
 from streams.errors import LogUnavailable, StreamsError, Unavailable
 from streams.eventlog import EventLog
+from streams.tail import Tail
 
 _log = logging.getLogger(__name__)
 
 ACCESS_REVOKED = "access.revoked"
 """The notice that a user was removed from a project; its data is the user id."""
 
-_FRESH_S = 5.0
+FRESH_S = 5.0
+# Where notices of removals arrive: as the rule for open streams, whose notice may be lost too.
+FRESH_WHERE_TOLD_S = 20.0
+# From the first reader of a project until its notices arrive for certain.
+_TOLD_AFTER_S = 1.0
 # While Postgres is away, who was a member within the last minute still is.
 _STALE_S = 60.0
 _REMEMBERED = 50_000
@@ -32,14 +38,24 @@ _Key = tuple[str, str]
 
 
 class AccessControl:
-    """Answers from what was read at most `_FRESH_S` ago, else from Postgres."""
+    """Answers from what was read at most `FRESH_S` ago, else from Postgres.
 
-    def __init__(self, log: EventLog) -> None:
+    Projects that are read here get notices of removals: what is known of them holds longer.
+    """
+
+    def __init__(self, log: EventLog, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take a clock of seconds."""
         self._log = log
+        self._clock = clock
+        # Since when the notices of the projects arrive that are read here.
+        self._told_since: dict[str, float] = {}
         self._confirmed: OrderedDict[_Key, float] = OrderedDict()
+        self._revoked: OrderedDict[_Key, float] = OrderedDict()
         self._waiting: dict[_Key, asyncio.Future[bool]] = {}
         self._asking: asyncio.Task[None] | None = None
         log.tails.on_notice(self._noticed)
+        log.tails.watch(self._listen, self._unlisten)
+        log.health.on_redis_return(self._listen_again)
 
     async def require(self, caller: Caller, project_id: str, scope: Scope) -> None:
         """Let the caller pass, or raise the 403 that it gets.
@@ -56,21 +72,16 @@ class AccessControl:
 
     def admits(self, caller: Caller, project_id: str, scope: Scope) -> bool:
         """Tell whether the caller may pass by what is remembered; if not, `require` decides."""
-        at = self._confirmed.get((project_id, caller.user_id))
         return (
-            at is not None
-            and time.monotonic() - at <= _FRESH_S
+            self._is_known((project_id, caller.user_id))
             and not caller.is_limited_from(project_id)
             and caller.has_scope(scope)
         )
 
-    async def is_member(
-        self, project_id: str, user_id: str, *, max_age_s: float = _FRESH_S
-    ) -> bool:
+    async def is_member(self, project_id: str, user_id: str) -> bool:
         """Tell whether the user is the owner or a collaborator."""
         key = (project_id, user_id)
-        age_s = time.monotonic() - self._confirmed.get(key, float("-inf"))
-        if age_s <= max_age_s:
+        if self._is_known(key):
             return True
         answer = self._waiting.get(key)
         if answer is None:
@@ -80,9 +91,20 @@ class AccessControl:
         try:
             return await asyncio.shield(answer)
         except LogUnavailable:
-            if age_s <= _STALE_S:
+            if self._clock() - self._confirmed.get(key, float("-inf")) <= _STALE_S:
                 return True
             raise
+
+    def _is_known(self, key: _Key) -> bool:
+        at = self._confirmed.get(key)
+        if at is None:
+            return False
+        age_s = self._clock() - at
+        return age_s <= FRESH_S or (
+            age_s <= FRESH_WHERE_TOLD_S
+            and at >= self._told_since.get(key[0], float("inf"))
+            and self._log.health.redis_up
+        )
 
     async def _ask(self) -> None:
         """Ask for all that wait, one question at a time: what comes meanwhile goes together."""
@@ -94,7 +116,7 @@ class AccessControl:
             self._asking = None
 
     async def _ask_for(self, answers: dict[_Key, asyncio.Future[bool]]) -> None:
-        asked_at = time.monotonic()
+        asked_at = self._clock()
         try:
             members = await self._log.projects.which_are_members(list(answers))
             for pair, answer in answers.items():
@@ -113,25 +135,49 @@ class AccessControl:
                 # Nobody waits for ever, whatever happened.
                 answer.cancel()
 
-    def confirm(self, project_id: str, user_id: str, at: float | None = None) -> None:
-        """Remember that the user is a member, as seen at the monotonic time `at`."""
-        self._confirmed[project_id, user_id] = time.monotonic() if at is None else at
-        self._confirmed.move_to_end((project_id, user_id))
-        if len(self._confirmed) > _REMEMBERED:
-            self._confirmed.popitem(last=False)
+    def confirm(self, project_id: str, user_id: str, at: float) -> None:
+        """Remember that the user is a member, as asked for at the clock's time `at`.
+
+        Not when a removal was told since: the answer may be older than that.
+        """
+        key = (project_id, user_id)
+        if self._revoked.get(key, float("-inf")) < at:
+            _remember(self._confirmed, key, at)
+
+    def _forget(self, key: _Key) -> None:
+        self._confirmed.pop(key, None)
+        _remember(self._revoked, key, self._clock())
 
     async def revoked(self, project_id: str, user_id: str) -> None:
         """Forget a member here, and tell the other processes."""
-        self._confirmed.pop((project_id, user_id), None)
+        self._forget((project_id, user_id))
         try:
             await self._log.tails.lanes.signal(project_id, ACCESS_REVOKED, user_id.encode())
         except Unavailable:
             # Open streams of other processes notice at their next check.
             _log.warning("removal not announced", extra={"project_id": project_id})
 
+    def _listen(self, tail: Tail) -> None:
+        self._told_since[tail.project_id] = self._clock() + _TOLD_AFTER_S
+
+    def _unlisten(self, tail: Tail) -> None:
+        self._told_since.pop(tail.project_id, None)
+
+    def _listen_again(self) -> None:
+        """Notices were lost while Redis was away."""
+        since_s = self._clock() + _TOLD_AFTER_S
+        self._told_since = dict.fromkeys(self._told_since, since_s)
+
     def _noticed(self, project_id: str, event: str, data: bytes) -> None:
         if event == ACCESS_REVOKED:
-            self._confirmed.pop((project_id, data.decode()), None)
+            self._forget((project_id, data.decode()))
+
+
+def _remember(times: OrderedDict[_Key, float], key: _Key, at: float) -> None:
+    times[key] = at
+    times.move_to_end(key)
+    if len(times) > _REMEMBERED:
+        times.popitem(last=False)
 
 
 def require_scope(caller: Caller, scope: Scope) -> None:

@@ -23,16 +23,6 @@ class Project(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
-class Access(msgspec.Struct, frozen=True):
-    """What a user is to a project. A project that does not exist has no members."""
-
-    is_owner: bool
-    is_member: bool
-
-
-NO_ACCESS = Access(is_owner=False, is_member=False)
-
-
 class Projects:
     """The rows `projects` and `project_members`."""
 
@@ -66,15 +56,11 @@ class Projects:
         rows = await self._database.fetch(statement("project_members"), project_id)
         return [row["user_id"] for row in rows]
 
-    async def access(self, project_id: str, user_id: str) -> Access:
-        """Return what the user is to the project."""
-        rows = await self._database.fetch(statement("project_access"), project_id, user_id)
-        if not rows:
-            return NO_ACCESS
-        return Access(is_owner=rows[0]["is_owner"], is_member=rows[0]["is_member"])
-
     async def which_are_members(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Return those of the (project, user) pairs that are owners or collaborators."""
+        """Return those of the (project, user) pairs that are owners or collaborators.
+
+        A project that does not exist has none.
+        """
         rows = await self._database.fetch(
             statement("members_among"), [p for p, _ in pairs], [u for _, u in pairs]
         )

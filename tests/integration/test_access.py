@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.access import _FRESH_S, AccessControl
+from service.access import FRESH_S, FRESH_WHERE_TOLD_S, AccessControl
 from streams.errors import LogUnavailable
 from streams.eventlog import EventLog
 from streams.postgres import Database
@@ -111,5 +111,77 @@ async def test_a_removal_that_is_told_is_known_at_once(
             await here.revoked(project, "anna")
             return not await there.is_member(project, "anna")
 
-        await wait_until(is_forgotten, timeout_s=_FRESH_S / 2, what="the notice")
+        await wait_until(is_forgotten, timeout_s=FRESH_S / 2, what="the notice")
         assert not await here.is_member(project, "anna")
+
+
+async def test_a_removal_during_a_question_is_not_overlooked(
+    log: EventLog, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer was read before the removal and comes after its notice."""
+    await log.projects.add_member(project, "anna")
+    access = AccessControl(log)
+    ask = log.projects.which_are_members
+
+    async def ask_then_remove(pairs: list[tuple[str, str]]) -> set[tuple[str, str]]:
+        members = await ask(pairs)
+        await log.projects.remove_member(project, "anna")
+        await access.revoked(project, "anna")
+        return members
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log.projects, "which_are_members", ask_then_remove)
+        assert await access.is_member(project, "anna")
+    assert not await access.is_member(project, "anna")
+
+
+class _Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+async def _asks_after(access: AccessControl, asked: Asked, project: str) -> bool:
+    before = len(asked)
+    assert await access.is_member(project, "owner")
+    return len(asked) > before
+
+
+async def test_who_is_not_told_of_removals_asks_again_soon(
+    log: EventLog, asked: Asked, project: str
+) -> None:
+    """Nobody reads the project here."""
+    clock = _Clock()
+    access = AccessControl(log, clock)
+    assert await _asks_after(access, asked, project)
+    clock.now_s += FRESH_S
+    assert not await _asks_after(access, asked, project)
+    clock.now_s += 0.1
+    assert await _asks_after(access, asked, project)
+
+
+async def test_who_is_told_of_removals_asks_less_often(
+    log: EventLog, asked: Asked, project: str
+) -> None:
+    """But what was asked before the first reader came may have missed a notice."""
+    clock = _Clock()
+    access = AccessControl(log, clock)
+    assert await _asks_after(access, asked, project)
+    async with log.tails.reading(project):
+        clock.now_s += FRESH_S + 0.1
+        assert await _asks_after(access, asked, project)
+        clock.now_s += FRESH_WHERE_TOLD_S
+        assert not await _asks_after(access, asked, project)
+        clock.now_s += 0.1
+        assert await _asks_after(access, asked, project)
+        clock.now_s += FRESH_S + 0.1
+        # Notices may have been lost.
+        log.health.saw_redis(False)
+        assert await _asks_after(access, asked, project)
+        log.health.saw_redis(True)
+        clock.now_s += FRESH_S + 0.1
+        assert await _asks_after(access, asked, project)
