@@ -33,6 +33,7 @@ _TOLD_AFTER_S = 1.0
 _STALE_S = 60.0
 _REMEMBERED = 50_000
 _PAIRS_AT_ONCE = 1000
+_GATHER_S = 0.005
 
 _Key = tuple[str, str]
 
@@ -112,6 +113,9 @@ class AccessControl:
             while self._waiting:
                 pairs = list(islice(self._waiting, _PAIRS_AT_ONCE))
                 await self._ask_for({pair: self._waiting.pop(pair) for pair in pairs})
+                if len(pairs) > 1:
+                    # Many at once: soon there are as many again.
+                    await asyncio.sleep(_GATHER_S)
         finally:
             self._asking = None
 
