@@ -79,11 +79,16 @@ class Window:
     async def append_all(
         self, runs: Sequence[Run], how: How = "append"
     ) -> list[AppendResult | WindowUnavailable]:
-        """Append many runs in one round trip, each with its own result."""
-        head = (WINDOW_MESSAGES, IDLE_EXPIRY_MS, how, _now_us())
-        calls: list[tuple[str, Sequence[Argument]]] = [
-            (keys.stream(run.project_id), (*head, run.first, *run.data)) for run in runs
-        ]
+        """Append many runs in one round trip, each with its own result.
+
+        A run as long as the window needs nothing before it: it never leaves a hole.
+        """
+        now_us = _now_us()
+        calls: list[tuple[str, Sequence[Argument]]] = []
+        for run in runs:
+            is_whole = how == "append" and len(run.data) >= WINDOW_MESSAGES
+            head = (WINDOW_MESSAGES, IDLE_EXPIRY_MS, "restart" if is_whole else how, now_us)
+            calls.append((keys.stream(run.project_id), (*head, run.first, *run.data)))
         replies = await self._client.run_all(script("append"), calls)
         return [
             reply

@@ -18,12 +18,21 @@ from tests.integration.conftest import NewProject
 from tests.support.waiting import wait_until
 
 
+class _Gaps(Observer):
+    def __init__(self) -> None:
+        self.found = 0
+
+    def gap_found(self) -> None:
+        self.found += 1
+
+
 class _World:
     def __init__(self, window: Window, log: Log, health: Health) -> None:
         self.window = window
         self.log = log
         self.health = health
-        self.publisher = Publisher(window, log, health, Observer())
+        self.gaps = _Gaps()
+        self.publisher = Publisher(window, log, health, self.gaps)
 
     async def commit(self, project: str, count: int = 1) -> tuple[int, list[bytes]]:
         """Append to the log alone; return the first seq and the data."""
@@ -64,6 +73,20 @@ async def test_a_commit_is_published(window: Window, log: Log, project: str) -> 
         world.publisher.submit(project, *(await world.commit(project, 3)))
         await world.publisher.drained()
         assert await world.seqs(project) == [1, 2, 3]
+
+
+async def test_what_fills_the_window_needs_nothing_from_the_log(
+    window: Window, log: Log, project: str
+) -> None:
+    """Hundreds that wait together: the newest are all that the window holds."""
+    async with _publishing(window, log) as world:
+        world.publisher.submit(project, *(await world.commit(project, 2)))
+        await world.publisher.drained()
+        for commit in [await world.commit(project, 150) for _ in range(3)]:
+            world.publisher.submit(project, *commit)
+        await world.publisher.drained()
+        assert await world.seqs(project) == list(range(253, 453))
+        assert world.gaps.found == 0
 
 
 async def test_commits_that_come_together_are_published_in_order(
@@ -107,8 +130,8 @@ async def test_more_than_a_window_of_unpublished_commits_leaves_its_newest(
 ) -> None:
     """What waits is bounded by the window's size; the window restarts from the newest 200."""
     async with _publishing(window, log) as world:
-        for _ in range(3):
-            world.publisher.submit(project, *(await world.commit(project, 150)))
+        for commit in [await world.commit(project, 150) for _ in range(3)]:
+            world.publisher.submit(project, *commit)
         await world.wait_seqs(project, list(range(251, 451)))
 
 
