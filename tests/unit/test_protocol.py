@@ -1,0 +1,158 @@
+"""The server's protocol and posts that are answered without the application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from uvicorn.server import ServerState
+
+from service.direct import DirectAppend
+from service.protocol import StreamingProtocol
+from service.server import config
+from streams.events import Content, Message
+from streams.log import Appended
+from tests.support.raw_stream import RawResponse, raw_connection
+from tests.support.waiting import wait_until
+
+_POST = b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def _appended() -> list[Appended]:
+    message = Message(
+        seq=1, message_id="m", client_msg_id=None, project_id="p", user_id="u",
+        content=Content("x", "user", "chat", "client"), timestamp="now", metadata=cast("Any", {}),
+    )  # fmt: skip
+    return [Appended(message, duplicate=False)]
+
+
+class _Direct(DirectAppend):
+    """Takes every request, and appends when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(cast("Any", None), cast("Any", None), answers_origins=False)
+        self.begun: list[asyncio.Future[list[Appended]]] = []
+
+    def takes(self, scope: Any) -> bool:
+        return True
+
+    def begin(self, scope: Any, body: bytes) -> asyncio.Future[list[Appended]]:
+        self.begun.append(asyncio.get_running_loop().create_future())
+        return self.begun[-1]
+
+
+class _Server:
+    """A real server on a loopback port, without an application."""
+
+    def __init__(self, port: int, direct: _Direct, state: ServerState) -> None:
+        self.port = port
+        self.direct = direct
+        self.state = state
+
+    @property
+    def connection(self) -> StreamingProtocol:
+        """The only connection."""
+        (connection,) = self.state.connections
+        return cast("StreamingProtocol", connection)
+
+    async def begun(self, count: int) -> asyncio.Future[list[Appended]]:
+        """Wait for the n-th append, and return it."""
+        await wait_until(lambda: len(self.direct.begun) == count, what=f"append {count}")
+        return self.direct.begun[-1]
+
+
+@contextlib.asynccontextmanager
+async def _serving() -> AsyncIterator[_Server]:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("the application was asked")
+
+    direct, state = _Direct(), ServerState()
+    settings = config(app, host="127.0.0.1", port=0)
+    settings.load()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: StreamingProtocol(direct, config=settings, server_state=state, app_state={}),
+        "127.0.0.1",
+        0,
+    )
+    try:
+        yield _Server(server.sockets[0].getsockname()[1], direct, state)
+    finally:
+        server.close()
+        for connection in list(state.connections):
+            cast("StreamingProtocol", connection).transport.abort()
+
+
+async def _head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> RawResponse:
+    response = RawResponse(reader, writer)
+    await response.read_head()
+    await response.wait_end()
+    return response
+
+
+async def test_the_server_waits_for_an_append_as_for_a_task() -> None:
+    """Else it would end before the answer: it looks at `tasks` when it shuts down."""
+    async with _serving() as server, raw_connection(server.port) as (reader, writer):
+        writer.write(_POST)
+        append = await server.begun(1)
+        assert server.state.tasks == {cast("Any", append)}
+        append.set_result(_appended())
+        assert (await _head(reader, writer)).status == 201
+        assert not server.state.tasks
+
+
+async def test_an_append_that_the_server_cancels_is_answered_503() -> None:
+    """At shutdown, when a store does not answer: the outcome is unknown."""
+    async with _serving() as server, raw_connection(server.port) as (reader, writer):
+        writer.write(_POST)
+        (await server.begun(1)).cancel()
+        response = await _head(reader, writer)
+        assert (response.status, response.header("retry-after")) == (503, "1")
+
+
+async def test_a_client_that_left_is_not_answered() -> None:
+    """And nothing of its request is kept."""
+    async with _serving() as server:
+        async with raw_connection(server.port) as (_, writer):
+            writer.write(_POST)
+            append = await server.begun(1)
+        await wait_until(lambda: not server.state.connections, what="the end")
+        append.set_result(_appended())
+        await wait_until(lambda: not server.state.tasks, what="the append's end")
+        assert server.state.total_requests == 0
+
+
+async def test_who_reads_no_answers_gets_no_further_ones_for_now() -> None:
+    """§6, backpressure: the next answer waits until the client takes bytes again."""
+    async with (
+        _serving() as server,
+        raw_connection(server.port, receive_buffer_bytes=4096) as (reader, writer),
+    ):
+        writer.write(_POST)
+        append = await server.begun(1)
+        connection = server.connection
+        own = connection.transport.get_extra_info("socket")
+        with socket.socket(fileno=socket.dup(own.fileno())) as copy:
+            copy.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        connection.transport.set_write_buffer_limits(high=0)
+        filler = 1 << 20
+        connection.transport.write(b"x" * filler)
+        await wait_until(lambda: connection.flow.write_paused, what="a full buffer")
+        append.set_result(_appended())
+        await wait_until(lambda: append not in cast("Any", server.state.tasks), what="the append")
+        waiting = connection.transport.get_write_buffer_size()
+        assert len(server.state.tasks) == 1
+        await reader.readexactly(filler)
+        assert (await _head(reader, writer)).status == 201
+        assert waiting <= filler
+
+
+async def test_a_request_that_ends_badly_is_not_begun() -> None:
+    """Its body is not what its headers say."""
+    head = b"POST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with _serving() as server, raw_connection(server.port) as (reader, writer):
+        writer.write(head + b"zz\r\n")
+        assert (await _head(reader, writer)).status == 400
+        assert server.direct.begun == []
