@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from service.wire import Chunk
+from service.outgoing import Outgoing, Replays
+from streams.replay import Piece
 from streams.tail import Tail
 
 if TYPE_CHECKING:
@@ -42,13 +43,18 @@ class Broadcast:
         coalesce_s: float,
         coalesce_most_s: float = 0.0,
         clock: Callable[[], float] = time.perf_counter,
+        replays: Replays | None = None,
     ) -> None:
-        """Take the bounds of the pause, and a clock of seconds that tells what a write takes."""
+        """Take the bounds of the pause, and a clock of seconds that tells what a write takes.
+
+        `replays` are those of the whole process.
+        """
         self.tail = tail
         self._metrics = metrics
         self._coalesce_s = coalesce_s
         self._coalesce_most_s = max(coalesce_s, coalesce_most_s)
         self._clock = clock
+        self._replays = replays or Replays()
         self._last_took_s = 0.0
         self._loop = asyncio.get_running_loop()
         self._live: dict[Connection, None] = {}
@@ -68,6 +74,10 @@ class Broadcast:
         self.tail.unlisten(self._changed, self._signalled)
         if self._scheduled is not None:
             self._scheduled.cancel()
+
+    def replay(self, piece: Piece) -> Outgoing:
+        """Return a piece of the project as it is replayed to whoever needs it."""
+        return self._replays.of(self.tail, piece)
 
     def join(self, connection: Connection) -> None:
         """Take in a connection that has read everything in the tail."""
@@ -144,7 +154,8 @@ class Broadcast:
         self._generation = self.tail.generation
 
     def _write(self, frames: Sequence[bytes]) -> int:
-        chunk = Chunk(b"".join(frames))
+        outgoing = Outgoing(frames)
+        chunk = outgoing.chunk
         blocked: list[Connection] = []
         now = self._loop.time()
         written = 0
@@ -158,7 +169,7 @@ class Broadcast:
         self._last_took_s = self._clock() - began_s
         if blocked:
             self._detach(blocked)
-        self._metrics.delivered(frames, written, len(chunk.data))
+        self._metrics.delivered(outgoing, written)
         return written
 
     def _detach(self, connections: Sequence[Connection]) -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from service.broadcast import Broadcast
-from service.wire import Chunk, Wire
+from service.outgoing import Outgoing
+from service.wire import Wire
 from streams import sse
 from streams.build import told_by
 from streams.errors import LogRestored, LogUnavailable
@@ -230,7 +231,8 @@ class Connection:
             if not piece.frames:
                 # The tail was behind the cursor's own messages; live brings them.
                 break
-            await self._write_when_taken([sse.as_replay(frame) for frame in piece.frames])
+            await self._until_taken()
+            self._send(self._broadcast.replay(piece))
             if self._builds:
                 self._note_shown(piece.frames)
             left -= piece.messages
@@ -324,11 +326,10 @@ class Connection:
             return False
         return now - self.written_at >= heartbeat_s and not self.wire.lost
 
-    def beat(self, now: float, heartbeat: Chunk) -> None:
+    def beat(self, now: float, heartbeat: Outgoing) -> None:
         """Send a heartbeat."""
-        self.wire.write(heartbeat)
+        self._send(heartbeat)
         self.written_at = now
-        self._metrics.delivered([heartbeat.data], 1, len(heartbeat.data))
 
     def _say_goodbye(self, reason: CloseReason) -> None:
         if self.wire.blocked:
@@ -353,10 +354,12 @@ class Connection:
         self._write([sse.event_frame(event, _encode(data))])
 
     def _write(self, frames: list[bytes]) -> None:
-        chunk = Chunk(b"".join(frames))
-        self.wire.write(chunk)
+        self._send(Outgoing(frames))
+
+    def _send(self, outgoing: Outgoing) -> None:
+        self.wire.write(outgoing.chunk)
         self.written_at = asyncio.get_running_loop().time()
-        self._metrics.delivered(frames, 1, len(chunk.data))
+        self._metrics.delivered(outgoing, 1)
 
     async def _write_when_taken(self, frames: list[bytes]) -> None:
         await self._until_taken()

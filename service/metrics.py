@@ -24,6 +24,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.auth import REASONS
+from service.outgoing import Outgoing
 
 BUCKETS_MS: Final = (
     0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000,
@@ -163,17 +164,12 @@ class Metrics:
             event.encode(): self.sse_deliveries.labels(event) for event in EVENTS
         }
 
-    def delivered(self, frames: Sequence[bytes], connections: int, size_bytes: int) -> None:
-        """Count frames, of `size_bytes` in all, that were written to so many connections."""
-        counts: dict[bytes, int] = {}
-        for frame in frames:
-            if frame.startswith(b"event: "):
-                event = frame[7 : frame.index(b"\n")]
-                counts[event] = counts.get(event, 0) + 1
-        for event, count in counts.items():
+    def delivered(self, outgoing: Outgoing, connections: int) -> None:
+        """Count what was written to so many connections."""
+        for event, count in outgoing.counts.items():
             if (child := self._delivered_children.get(event)) is not None:
                 child.inc(count * connections)
-        self.sse_bytes.inc(size_bytes * connections)
+        self.sse_bytes.inc(len(outgoing.chunk.data) * connections)
 
     def render(self) -> tuple[bytes, str]:
         """Return the body of `/metrics` and its content type."""

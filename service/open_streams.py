@@ -14,8 +14,8 @@ from service.broadcast import Broadcast
 from service.connection import CloseReason, Connection
 from service.limits import StreamSlots
 from service.metrics import Metrics
+from service.outgoing import Outgoing, Replays
 from service.settings import Settings
-from service.wire import Chunk
 from streams import sse
 from streams.errors import StreamsError
 from streams.eventlog import EventLog
@@ -49,6 +49,7 @@ class OpenStreams:
         self._groups: dict[str, _Group] = {}
         self._none_open = asyncio.Event()
         self._none_open.set()
+        self._replays = Replays()
         log.tails.on_notice(self._noticed)
 
     def enter(self, tail: Tail) -> Broadcast:
@@ -60,6 +61,7 @@ class OpenStreams:
                 self._metrics,
                 self._settings.coalesce_ms / 1000,
                 self._settings.coalesce_most_ms / 1000,
+                replays=self._replays,
             )
             group = self._groups[tail.project_id] = _Group(broadcast)
             self._none_open.clear()
@@ -136,7 +138,7 @@ class OpenStreams:
         max_age_s = self._settings.max_stream_age_s
         timestamp = format_now()
         for group in self._groups.values():
-            heartbeat: Chunk | None = None
+            heartbeat: Outgoing | None = None
             for connection in list(group.connections):
                 if connection.expires_at_s is not None and unix_s >= connection.expires_at_s:
                     connection.close("token_expired")
@@ -184,9 +186,9 @@ class OpenStreams:
             connection.close(reason)
 
 
-def _heartbeat(head_seq: int, timestamp: str) -> Chunk:
+def _heartbeat(head_seq: int, timestamp: str) -> Outgoing:
     data = msgspec.json.encode({"headSeq": head_seq, "timestamp": timestamp})
-    return Chunk(sse.event_frame("heartbeat", data))
+    return Outgoing([sse.event_frame("heartbeat", data)])
 
 
 class _Group:

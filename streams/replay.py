@@ -224,6 +224,8 @@ class Reader:
 
 def _within_bytes(frames: list[bytes]) -> list[bytes]:
     """Return the first frames that make about `MAX_PIECE_BYTES`, at least one if there is one."""
+    if sum(map(len, frames)) <= MAX_PIECE_BYTES:
+        return frames
     size = 0
     for count, frame in enumerate(frames):
         size += len(frame)

@@ -17,6 +17,7 @@ import pytest
 from service.embedded import free_port
 from tests.acceptance.conftest import NewProject, Services
 from tests.support.api import Api
+from tests.support.completions import DONE, Completions, chunk
 from tests.support.processes import ROOT, ServiceProcess, service_environment
 from tests.support.raw_stream import RawResponse, raw_connection, raw_request
 from tests.support.signing import signed_headers
@@ -148,6 +149,35 @@ async def test_a_postgres_that_hangs_does_not_hold_up_the_end(
             written = process.log_path.read_text()
             assert "Traceback" not in written
             assert "graceful shutdown exceeded" not in written
+
+
+async def test_answers_under_way_and_a_postgres_that_hangs_do_not_hold_up_the_end(
+    services: Services, new_project: NewProject, tmp_path: Path
+) -> None:
+    """§6: exits 0 within 10 s, though nobody can write down how the answers ended."""
+    port = urlsplit(services.database_url).port
+    assert port is not None
+    async with Completions() as endpoint, TcpProxy(port) as proxy:
+        endpoint.answer_with([chunk("a"), chunk("b"), DONE], pause_before=1)
+        settings = {"SEQSTREAM_ASSISTANT_URL": endpoint.url, "SEQSTREAM_ASSISTANT_MODEL": "m"}
+        url = services.database_url.replace(f":{port}/", f":{proxy.port}/")
+        environment = service_environment(url, services.redis.url, settings)
+        async with ServiceProcess("hung", tmp_path, environment) as process:
+            project = await new_project(process)
+            async with SseClient("p", [process.url], project.id, project.token) as client:
+                await client.wait_live()
+                body = {"projectId": project.id, "message": "x", "mode": "plan", "stream": True}
+                for _ in range(3):
+                    response = await project.api.request("POST", "/v1/chat/unified", body)
+                    assert response.status_code == 201
+                await wait_until(lambda: bool(client.events("message.delta")), what="a piece")
+                proxy.stall()
+                post = asyncio.create_task(project.api.post(project.id, "x", "c2"))
+                process.signal(signal.SIGTERM)
+                assert await process.wait_end(timeout_s=10) == 0
+                with pytest.raises((httpx.TransportError, httpx.HTTPStatusError)):
+                    await post
+            assert "Traceback" not in process.log_path.read_text()
 
 
 async def test_while_draining_a_stream_on_a_kept_connection_is_refused_in_band(

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from service.connection import refusal
-from service.wire import Chunk
+from service.outgoing import Outgoing
 from streams.errors import LogUnavailable
 from streams.ids import EntryId
 from streams.sse import event_frame
@@ -312,7 +312,7 @@ async def test_a_heartbeat_comes_after_silence_alone() -> None:
     """§6: `heartbeat` after every 15 s of silence."""
     async with room() as project:
         connection, wire, _ = await project.connect_live()
-        heartbeat = Chunk(b"event: heartbeat\ndata: {}\n\n")
+        heartbeat = Outgoing([b"event: heartbeat\ndata: {}\n\n"])
         begun = connection.written_at
         assert not connection.is_due(begun + 14.9, 15)
         assert connection.is_due(begun + 15, 15)
