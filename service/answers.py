@@ -28,8 +28,8 @@ _CONTEXT_MESSAGES = 20
 _CONTEXT_CHARACTERS = 32_000
 _LOOK_EVERY_S = 0.2
 _RETRY_S = 0.5
-_DRAIN_S = 2.0
-_STOP_TIMEOUT_S = 3.0
+_DRAIN_S = 1.5
+_STOP_TIMEOUT_S = 1.5
 
 
 class _DeltaContent(msgspec.Struct, rename="camel"):

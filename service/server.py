@@ -31,7 +31,7 @@ _SHUTDOWN_TIMEOUT_S = 8
 # until its client takes the answer, and for a store that does not answer.
 _BODY_GRACE_S = 1.5
 _READ_GRACE_S = 3.0
-_STORE_GRACE_S = 3.0
+_STORE_GRACE_S = 2.0
 _LOOK_EVERY_S = 0.1
 _CANCEL_EVERY_S = 0.5
 
