@@ -33,15 +33,14 @@ _MESSAGES = re.compile(r"/v1/projects/([^/]+)/chat/messages/?")
 _decode = msgspec.json.Decoder(PostedMessage).decode
 _encode = msgspec.json.Encoder().encode
 
-Appending = asyncio.Future[list[Appended]] | asyncio.Task[list[Appended]]
-
 
 class Answer:
     """The answer to an append that succeeded: in one piece, or as an ASGI application."""
 
-    def __init__(self, appended: Appended) -> None:
-        self.status = 200 if appended.duplicate else 201
-        self.body = _encode(receipt(appended))
+    def __init__(self, appended: list[Appended]) -> None:
+        (only,) = appended
+        self.status = 200 if only.duplicate else 201
+        self.body = _encode(receipt(only))
 
     @property
     def head(self) -> bytes:
@@ -79,10 +78,10 @@ class DirectAppend:
             )
         )
 
-    def begin(self, scope: HTTPScope, body: bytes) -> Appending:
-        """Begin the append that a request asks for.
+    def begin(self, scope: HTTPScope, body: bytes) -> asyncio.Future[list[Appended]]:
+        """Begin the append that a request asks for; the future has it when it is committed.
 
-        Raises whatever `failed` answers; what the returned future raises, too.
+        Whatever this or the future raises, `failed` answers.
         """
         match = _MESSAGES.fullmatch(scope["path"])
         assert match is not None
@@ -101,11 +100,6 @@ class DirectAppend:
         return asyncio.create_task(
             append_message(context, caller, project_id, posted), name="append"
         )
-
-    def answer(self, appended: list[Appended]) -> Answer:
-        """The answer to an append that is committed."""
-        (only,) = appended
-        return Answer(only)
 
     def failed(self, error: BaseException) -> ASGIApp:
         """An application that answers what `begin` or its future raised."""

@@ -138,7 +138,7 @@ class StreamingProtocol(HttpToolsProtocol):
         if error is not None:
             self._run(cycle, self._direct.failed(error))
             return
-        answer = self._direct.answer(done.result())
+        answer = Answer(done.result())
         if self.flow.write_paused:
             # The client does not take the answers to what it asked before: wait for it.
             self._run(cycle, with_request_id(answer))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -25,6 +26,8 @@ _PASSING_CLASSES = ("08", "53", "57", "58", "25006", "40")
 
 # Connections that are kept out of the pool between two calls: as many as commit and read at once.
 _MOST_KEPT = 4
+# One that nobody used for so long may be gone without a word (the pool's own rule for its idle).
+_KEPT_S = 300.0
 
 # Held while migrating, so that processes that start together do not migrate together.
 _MIGRATION_LOCK = 0x5E95_74EA
@@ -164,7 +167,8 @@ class _Lent:
     def __init__(self, pool: asyncpg.Pool, timeout_s: float) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
-        self._free: list[Any] = []
+        # With the time since when each is free.
+        self._free: list[tuple[Any, float]] = []
         self._waiting = 0
         self._closed = False
 
@@ -174,9 +178,11 @@ class _Lent:
 
     async def take(self) -> Any:
         while self._free:
-            connection = self._free.pop()
+            connection, since_s = self._free.pop()
             if _is_open(connection):
-                return connection
+                if time.monotonic() - since_s < _KEPT_S:
+                    return connection
+                connection.terminate()
             await self._pool.release(connection)
         self._waiting += 1
         try:
@@ -188,13 +194,14 @@ class _Lent:
         if failed or self._waiting or self._closed or len(self._free) >= _MOST_KEPT:
             await self._pool.release(connection)
         else:
-            self._free.append(connection)
+            self._free.append((connection, time.monotonic()))
 
     async def close(self) -> None:
         """Return all that is not in use; what is, goes back when it is given back."""
         self._closed = True
         while self._free:
-            await self._pool.release(self._free.pop())
+            connection, _ = self._free.pop()
+            await self._pool.release(connection)
 
 
 def _is_open(connection: Any) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from streams import postgres
 from streams.errors import LogUnavailable, StreamsError
 from streams.postgres import Database
 from tests.support.waiting import wait_until
@@ -74,6 +75,16 @@ async def test_a_connection_that_ended_unused_is_not_used_again(
 
         await wait_until(is_another)
         assert await _pid(ours) == await _pid(ours)
+
+
+async def test_a_connection_that_nobody_used_for_long_is_not_used_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be gone without a word."""
+    async with _opened(database_url, 2) as database:
+        first = await _pid(database)
+        monkeypatch.setattr(postgres, "_KEPT_S", 0.0)
+        assert await _pid(database) != first
 
 
 async def test_a_connection_whose_statement_failed_is_used_again(database_url: str) -> None:

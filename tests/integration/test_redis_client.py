@@ -46,6 +46,46 @@ async def test_a_redis_that_hangs_is_unavailable_in_bounded_time(own_redis: Redi
     await client.close()
 
 
+async def test_a_kept_connection_that_ended_is_replaced(own_redis: RedisServer) -> None:
+    """No publish fails because the connection for it had ended meanwhile."""
+    client = RedisClient(own_redis.url)
+    window = Window(client)
+    assert (await window.append(Run("p", 1, [b"{}"]))).status == "ok"
+    (kept,) = client._kept
+    await client.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await wait_until(kept.can_read, what="the end of the kept connection")
+    assert (await window.append(Run("p", 2, [b"{}"]))).status == "ok"
+    await client.close()
+
+
+async def test_a_cancelled_script_leaves_no_late_reply(own_redis: RedisServer) -> None:
+    """The next one gets its own."""
+    client = RedisClient(own_redis.url)
+    window = Window(client)
+    await window.append(Run("p", 1, [b"{}"]))
+    os.kill(own_redis.pid, signal.SIGSTOP)
+    try:
+        late = asyncio.create_task(window.append(Run("p", 2, [b"{}"])))
+        await wait_until(lambda: not client._kept, what="the script")
+        await asyncio.sleep(0)
+        late.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+    finally:
+        os.kill(own_redis.pid, signal.SIGCONT)
+    assert (await window.append(Run("q", 7, [b"{}"]))).status == "hole"
+    await client.close()
+
+
+async def test_many_scripts_at_once_share_the_connections(redis_client: RedisClient) -> None:
+    """More than there are connections, again and again: each gets its reply."""
+    window = Window(redis_client)
+    for seq in range(1, 4):
+        runs = [Run(f"many-{number}", seq, [b"{}"]) for number in range(60)]
+        results = await asyncio.gather(*(window.append(run) for run in runs))
+        assert [result.hi for result in results] == [seq] * 60
+
+
 async def test_an_error_of_one_call_in_a_pipeline_is_its_own(redis_client: RedisClient) -> None:
     """One broken key must not fail the others of a batch."""
     await redis_client.call("SET", keys.stream("broken"), "no stream", "EX", 60)
