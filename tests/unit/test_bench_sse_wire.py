@@ -103,6 +103,37 @@ def test_any_cut_of_a_long_replay_gives_the_same_messages(
     assert (tally.deliveries, len(tally.latencies_us), tally.violations) == (200, 200, [])
 
 
+@pytest.mark.parametrize(
+    ("second", "violations"),
+    [
+        pytest.param([*range(5, 205)], 0, id="the same"),
+        pytest.param([*range(5, 105)], 0, id="a part"),
+        pytest.param([*range(5, 300)], 0, id="more"),
+        pytest.param([*range(5, 100), *range(101, 206)], 1, id="gap"),
+        pytest.param([*range(5, 100), 99, *range(100, 205)], 1, id="repeat"),
+        pytest.param([*range(6, 205)], 1, id="not from the cursor on"),
+    ],
+)
+@given(cuts=st.lists(st.integers(min_value=0, max_value=60_000), max_size=5))
+def test_what_another_got_is_checked_for_each(
+    second: list[int], violations: int, cuts: list[int]
+) -> None:
+    """A crowd gets the same bytes, and they are compared: none of them is taken on trust."""
+    tally = Tally()
+    for number, seqs in enumerate((range(5, 205), second)):
+        scanner = SeqScanner(tally, "p")
+        body = _PROLOGUE + b"".join(_message(seq, 1_000_000 + seq) for seq in seqs)
+        edges = [0, *(sorted(min(cut, len(body)) for cut in cuts) if number else ()), len(body)]
+        for start, end in itertools.pairwise(edges):
+            scanner.feed(body[start:end], _READ_NS)
+        assert scanner.count == len(seqs)
+    assert tally.violation_count == violations
+    assert tally.deliveries == 200 + len(second)
+    assert list(tally.latencies_us[-len(second) :]) == [
+        (_READ_NS - 1_000_000 - seq) // 1000 for seq in second
+    ]
+
+
 def test_a_message_without_an_id_is_a_violation() -> None:
     """Every message carries its seq as the SSE id."""
     _, tally = _read(_message(5).partition(b"\n")[2])
