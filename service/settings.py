@@ -66,7 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retry_ms: Annotated[int, Meta(gt=0, le=_DAY_S * 1000)] = 2000  # a client reads digits alone
     # Between two writes to a project's connections: at least, and at most when they are many.
     coalesce_ms: MillisecondsOrOff = 5.0
-    coalesce_most_ms: MillisecondsOrOff = 50.0
+    coalesce_most_ms: MillisecondsOrOff = 100.0
     max_stream_age_s: SecondsOrOff = 0.0
     heads_poll_ms: Milliseconds = 500.0
 

@@ -107,6 +107,11 @@ class RedisClient:
             async with asyncio.timeout(1.5 * self._timeout_s + len(calls) / 1000):
                 if not self.is_cluster:
                     return await self._exchange(commands)
+                if len(commands) == 1:
+                    try:
+                        return [await self._client.execute_command(*commands[0])]
+                    except NoScriptError as error:
+                        return [error]
                 pipeline = self._client.pipeline()
                 for command in commands:
                     pipeline.execute_command(*command)

@@ -43,7 +43,7 @@ def test_defaults() -> None:
         slow_client_s=30,
         retry_ms=2000,
         coalesce_ms=5,
-        coalesce_most_ms=50,
+        coalesce_most_ms=100,
         max_stream_age_s=0,
         heads_poll_ms=500,
         max_streams_per_user=10,
