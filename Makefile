@@ -12,6 +12,7 @@ UV ?= uv
 # newer. The project itself is installed in place: a change of its code needs no installation.
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
+BENCH_STAMP := $(VENV)/.installed-bench
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # make test PYTEST_ARGS="tests/unit -x"
@@ -41,7 +42,7 @@ format: $(DEV_STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(DEV_STAMP)
+bench: $(BENCH_STAMP)
 	$(BIN)/python -m bench $(ARGS)
 
 faults: $(DEV_STAMP)
@@ -81,4 +82,9 @@ $(DEV_STAMP): requirements/dev.lock pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV) …"
 	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Optional: without them plots, profiles and one peer are left out.
+$(BENCH_STAMP): bench/requirements.txt $(DEV_STAMP)
+	@$(PIP) install -r bench/requirements.txt || echo "going on without some of bench/requirements.txt"
 	@touch $@
