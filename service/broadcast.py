@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from service.outgoing import Outgoing, Replays
-from streams.replay import Piece
 from streams.tail import Tail
 
 if TYPE_CHECKING:
@@ -40,21 +39,21 @@ class Broadcast:
         self,
         tail: Tail,
         metrics: Metrics,
+        replays: Replays,
         coalesce_s: float,
         coalesce_most_s: float = 0.0,
         clock: Callable[[], float] = time.perf_counter,
-        replays: Replays | None = None,
     ) -> None:
         """Take the bounds of the pause, and a clock of seconds that tells what a write takes.
 
         `replays` are those of the whole process.
         """
         self.tail = tail
+        self.replays = replays
         self._metrics = metrics
         self._coalesce_s = coalesce_s
         self._coalesce_most_s = max(coalesce_s, coalesce_most_s)
         self._clock = clock
-        self._replays = replays or Replays()
         self._last_took_s = 0.0
         self._loop = asyncio.get_running_loop()
         self._live: dict[Connection, None] = {}
@@ -74,10 +73,6 @@ class Broadcast:
         self.tail.unlisten(self._changed, self._signalled)
         if self._scheduled is not None:
             self._scheduled.cancel()
-
-    def replay(self, piece: Piece) -> Outgoing:
-        """Return a piece of the project as it is replayed to whoever needs it."""
-        return self._replays.of(self.tail, piece)
 
     def join(self, connection: Connection) -> None:
         """Take in a connection that has read everything in the tail."""

@@ -232,7 +232,7 @@ class Connection:
                 # The tail was behind the cursor's own messages; live brings them.
                 break
             await self._until_taken()
-            self._send(self._broadcast.replay(piece))
+            self._send(self._broadcast.replays.of(piece.frames))
             if self._builds:
                 self._note_shown(piece.frames)
             left -= piece.messages

@@ -68,24 +68,24 @@ class DirectAppend:
         self._metrics = metrics
         self._answers_origins = answers_origins
 
-    def takes(self, scope: HTTPScope) -> bool:
-        """Tell whether a request, of which the headers are here, is served here."""
-        return (
-            scope["method"] == "POST"
-            and _MESSAGES.fullmatch(scope["path"]) is not None
-            and not (
-                self._answers_origins and any(name == b"origin" for name, _ in scope["headers"])
-            )
-        )
+    def project_of(self, scope: HTTPScope) -> str | None:
+        """Return the project that a request appends to; none when it is not served here."""
+        if scope["method"] != "POST":
+            return None
+        match = _MESSAGES.fullmatch(scope["path"])
+        if match is None:
+            return None
+        if self._answers_origins and any(name == b"origin" for name, _ in scope["headers"]):
+            return None
+        return match[1]
 
-    def begin(self, scope: HTTPScope, body: bytes) -> asyncio.Future[list[Appended]]:
+    def begin(
+        self, project_id: str, scope: HTTPScope, body: bytes
+    ) -> asyncio.Future[list[Appended]]:
         """Begin the append that a request asks for; the future has it when it is committed.
 
         Whatever this or the future raises, `failed` answers.
         """
-        match = _MESSAGES.fullmatch(scope["path"])
-        assert match is not None
-        project_id = match[1]
         context = self._context()
         if body and not is_json(scope):
             raise unsupported_media_type()

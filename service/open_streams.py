@@ -59,9 +59,9 @@ class OpenStreams:
             broadcast = Broadcast(
                 tail,
                 self._metrics,
+                self._replays,
                 self._settings.coalesce_ms / 1000,
                 self._settings.coalesce_most_ms / 1000,
-                replays=self._replays,
             )
             group = self._groups[tail.project_id] = _Group(broadcast)
             self._none_open.clear()

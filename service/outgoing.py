@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 
 from service.wire import Chunk
 from streams import sse
-from streams.replay import Piece
-from streams.tail import Tail
 
 _HEAD = b"event: "
 _REPLAYS_KEPT = 16
@@ -21,36 +19,30 @@ class Outgoing:
 
     def __init__(self, frames: Sequence[bytes]) -> None:
         self.chunk = Chunk(b"".join(frames))
-        self.counts = Counter(_events(frames))
+        self.counts: dict[bytes, int] = {}
+        for frame in frames:
+            # Others have no event: a delay, a cursor.
+            if frame.startswith(_HEAD):
+                event = frame[len(_HEAD) : frame.index(b"\n")]
+                self.counts[event] = self.counts.get(event, 0) + 1
 
 
 class Replays:
-    """The last replays that were made: a crowd that comes back at once is sent the same one."""
+    """The last replays that were made: a crowd that comes back at once is sent the same one.
+
+    Known by their frames, not by a place in a tail: there, others may come to stand. A frame
+    keeps its hash, and the same frame is compared by identity.
+    """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Tail, int, int], Outgoing] = OrderedDict()
+        self._kept: OrderedDict[tuple[bytes, ...], Outgoing] = OrderedDict()
 
-    def of(self, tail: Tail, piece: Piece) -> Outgoing:
-        """Return a piece of a tail as it is replayed."""
-        if piece.index is None:
-            # From the log: it has no place in the tail to know it by.
-            return _replay(piece)
-        # A tail never uses an index again.
-        key = (tail, piece.index, len(piece.frames))
+    def of(self, frames: Sequence[bytes]) -> Outgoing:
+        """Return frames as they are replayed."""
+        key = tuple(frames)
         made = self._kept.get(key)
         if made is None:
-            made = self._kept[key] = _replay(piece)
+            made = self._kept[key] = Outgoing([sse.as_replay(frame) for frame in frames])
             if len(self._kept) > _REPLAYS_KEPT:
                 self._kept.popitem(last=False)
         return made
-
-
-def _replay(piece: Piece) -> Outgoing:
-    return Outgoing([sse.as_replay(frame) for frame in piece.frames])
-
-
-def _events(frames: Sequence[bytes]) -> Iterator[bytes]:
-    for frame in frames:
-        # Others have no event: a delay, a cursor.
-        if frame.startswith(_HEAD):
-            yield frame[len(_HEAD) : frame.index(b"\n")]

@@ -37,8 +37,8 @@ class StreamingProtocol(HttpToolsProtocol):
     def __init__(self, direct: DirectAppend | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._direct = direct
-        # A request for `direct`, while the bytes are read that may hold its body.
-        self._held: RequestResponseCycle | None = None
+        # A request for `direct` and its project, while bytes are read that may hold its body.
+        self._held: tuple[RequestResponseCycle, str] | None = None
         self.lost = False
         self.on_change: Callable[[], None] | None = None
         # Whether headers have begun, or may, that have not ended.
@@ -67,7 +67,7 @@ class StreamingProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._held is not None and not self.transport.is_closing():
             # Its body is still on its way: the application waits for that, and knows for how long.
-            self._run(self._held, self.app)
+            self._run(self._held[0], self.app)
         self._held = None
         if self._headers_due and not self.transport.is_closing():
             # Only now: most headers come in one piece, and need no timer.
@@ -98,28 +98,29 @@ class StreamingProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if self._held is not None:
             held, self._held = self._held, None
-            self._begin(held)
+            self._begin(*held)
 
     # The types of ASGI are uvicorn's here, and Litestar's everywhere else: hence `Any`.
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: Any = cycle.scope
-        if self._direct is None or not self._direct.takes(scope):
+        project_id = None if self._direct is None else self._direct.project_of(scope)
+        if project_id is None:
             self._run(cycle, app)
         elif cycle.more_body:
-            self._held = cycle
+            self._held = cycle, project_id
         else:
-            self._begin(cycle)
+            self._begin(cycle, project_id)
 
     def _run(self, cycle: RequestResponseCycle, app: Any) -> None:
         super()._start_asgi_task(cycle, app)
 
-    def _begin(self, cycle: RequestResponseCycle) -> None:
+    def _begin(self, cycle: RequestResponseCycle, project_id: str) -> None:
         """Append what a request with its whole body asks for."""
         assert self._direct is not None
         scope: Any = cycle.scope
         try:
-            appending = self._direct.begin(scope, bytes(cycle.body))
+            appending = self._direct.begin(project_id, scope, bytes(cycle.body))
         except Exception as error:  # noqa: BLE001 - answered, and logged where it is unexpected
             self._run(cycle, self._direct.failed(error))
             return
@@ -132,11 +133,14 @@ class StreamingProtocol(HttpToolsProtocol):
         assert self._direct is not None
         self.tasks.discard(done)
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        if cycle.disconnected or self.transport.is_closing():
-            cycle.on_response = _nothing
-            return
+        if self.transport.is_closing():
+            cycle.disconnected = True
         if error is not None:
+            # Also when the client is gone: a bug is logged there.
             self._run(cycle, self._direct.failed(error))
+            return
+        if cycle.disconnected:
+            cycle.on_response = _nothing
             return
         answer = Answer(done.result())
         if self.flow.write_paused:

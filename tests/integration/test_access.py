@@ -76,21 +76,22 @@ async def test_who_goes_away_takes_nobody_along(log: EventLog, project: str) -> 
         await first
 
 
-async def test_all_who_wait_are_told_that_postgres_is_away(
-    log: EventLog, asked: Asked, project: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [LogUnavailable("away"), ZeroDivisionError("a bug")])
+async def test_all_who_wait_are_told_of_a_question_that_failed(
+    log: EventLog, project: str, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """And the next question goes out again."""
     access = AccessControl(log)
 
     async def away(_: object) -> set[tuple[str, str]]:
-        raise LogUnavailable("away")
+        raise error
 
     with monkeypatch.context() as patched:
         patched.setattr(log.projects, "which_are_members", away)
         answers = await asyncio.gather(
             *(access.is_member(project, "owner") for _ in range(3)), return_exceptions=True
         )
-        assert [type(answer) for answer in answers] == [LogUnavailable] * 3
+        assert [type(answer) for answer in answers] == [type(error)] * 3
     assert await access.is_member(project, "owner")
 
 

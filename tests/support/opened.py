@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from service.broadcast import Broadcast
 from service.connection import Connection, ResetReason, StreamTimes
 from service.metrics import Metrics
+from service.outgoing import Replays
 from streams.ids import EntryId
 from streams.replay import Reader
 from streams.tail import Tail, offer_all
@@ -40,7 +41,12 @@ class Room:
         # Looked at before and after a write: each look is so much later.
         looks = count()
         self.broadcast = Broadcast(
-            tail, self.metrics, coalesce_s, coalesce_most_s, lambda: next(looks) * write_takes_s
+            tail,
+            self.metrics,
+            Replays(),
+            coalesce_s,
+            coalesce_most_s,
+            lambda: next(looks) * write_takes_s,
         )
         self.tasks: list[asyncio.Task[str]] = []
 

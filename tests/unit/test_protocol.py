@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import pytest
 from uvicorn.server import ServerState
 
 from service.direct import DirectAppend
@@ -35,17 +36,19 @@ class _Direct(DirectAppend):
     def __init__(self) -> None:
         super().__init__(cast("Any", None), cast("Any", None), answers_origins=False)
         self.begun: list[asyncio.Future[list[Appended]]] = []
+        self.bodies: list[bytes] = []
 
-    def takes(self, scope: Any) -> bool:
-        return True
+    def project_of(self, scope: Any) -> str | None:
+        return "p"
 
-    def begin(self, scope: Any, body: bytes) -> asyncio.Future[list[Appended]]:
+    def begin(self, project_id: str, scope: Any, body: bytes) -> asyncio.Future[list[Appended]]:
+        self.bodies.append(body)
         self.begun.append(asyncio.get_running_loop().create_future())
         return self.begun[-1]
 
 
 class _Server:
-    """A real server on a loopback port, without an application."""
+    """A real server on a loopback port, with an application that is not to be asked."""
 
     def __init__(self, port: int, direct: _Direct, state: ServerState) -> None:
         self.port = port
@@ -64,11 +67,12 @@ class _Server:
         return self.direct.begun[-1]
 
 
-@contextlib.asynccontextmanager
-async def _serving() -> AsyncIterator[_Server]:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        raise AssertionError("the application was asked")
+async def _refused(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("the application was asked")
 
+
+@contextlib.asynccontextmanager
+async def _serving(app: Any = _refused) -> AsyncIterator[_Server]:
     direct, state = _Direct(), ServerState()
     settings = config(app, host="127.0.0.1", port=0)
     settings.load()
@@ -101,6 +105,51 @@ async def test_the_server_waits_for_an_append_as_for_a_task() -> None:
         append.set_result(_appended())
         assert (await _head(reader, writer)).status == 201
         assert not server.state.tasks
+
+
+@pytest.mark.parametrize("cut", range(1, len(_POST)))
+async def test_a_post_is_begun_at_once_when_its_body_came_with_the_end_of_its_head(
+    cut: int,
+) -> None:
+    """Once, and whole; else the application waits for the rest, and is asked once."""
+    asked: list[bytes] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        asked.append(body)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    head_bytes = _POST.index(b"\r\n\r\n") + 4
+    async with _serving(app) as server, raw_connection(server.port) as (reader, writer):
+        await wait_until(lambda: bool(server.state.connections), what="the connection")
+        # As the transport would, in exactly these pieces.
+        server.connection.data_received(_POST[:cut])
+        assert (server.direct.bodies, asked) == ([], [])
+        server.connection.data_received(_POST[cut:])
+        if cut < head_bytes:
+            assert server.direct.bodies == [b"{}"]
+            server.direct.begun[0].set_result(_appended())
+        assert (await _head(reader, writer)).status == (201 if cut < head_bytes else 204)
+        assert (server.direct.bodies, asked) == (
+            ([b"{}"], []) if cut < head_bytes else ([], [b"{}"])
+        )
+
+
+async def test_a_bug_is_logged_though_the_client_left(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody is told of it otherwise."""
+    async with _serving() as server:
+        async with raw_connection(server.port) as (_, writer):
+            writer.write(_POST)
+            append = await server.begun(1)
+        await wait_until(lambda: not server.state.connections, what="the end")
+        append.set_exception(ZeroDivisionError("a bug"))
+        await wait_until(lambda: "request failed" in caplog.text, what="the log")
+        await wait_until(lambda: not server.state.tasks, what="the answer's end")
+        assert "Exception in ASGI application" not in caplog.text
 
 
 async def test_an_append_that_the_server_cancels_is_answered_503() -> None:
