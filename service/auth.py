@@ -1,4 +1,4 @@
-"""Who the caller is: signed requests and tokens, as PROTOCOL.md §3 says. Pure.
+"""Who the caller is: signed requests and tokens, as docs/protocol.md §3 says. Pure.
 
 No framework, no I/O, no clock of its own, no membership: whether the caller may enter a project
 is looked up elsewhere. What fails here is 401 and nothing else; there is no anonymous caller.
@@ -29,6 +29,7 @@ Reason = Literal[
     "bad_signature",
     "clock_skew",
     "bad_user_id",
+    "bad_scope",
     "bad_token",
     "expired_token",
     "early_token",
@@ -40,6 +41,9 @@ COOKIE: Final = "seqstream_token"
 USER_HEADER: Final = "X-Seqstream-User"
 TIMESTAMP_HEADER: Final = "X-Seqstream-Timestamp"
 SIGNATURE_HEADER: Final = "X-Seqstream-Signature"
+SCOPE_HEADER: Final = "X-Seqstream-Scope"
+SIGNED_DEFAULT: Final[frozenset[Scope]] = frozenset[Scope]({"read", "write"})
+"""What a signed request without the scope header may do. A worker has to say that it is one."""
 
 MAX_SKEW_S: Final = 300
 MAX_TOKEN_BYTES: Final = 8 * 1024
@@ -48,7 +52,7 @@ _CACHED_TOKENS: Final = 10_000
 _MAX_EXPIRY_S: Final = 253_402_300_799
 
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
-_SIGNATURE = re.compile(r"v1=([0-9a-f]{64})")
+_SIGNATURE = re.compile(r"v2=([0-9a-f]{64})")
 _METHOD = re.compile(r"[A-Z]+")
 _BEARER = re.compile(r"bearer +(.*)", re.IGNORECASE)
 
@@ -84,11 +88,12 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SignedCredentials(msgspec.Struct, frozen=True):
-    """The three headers of a signed request, not verified yet."""
+    """The headers of a signed request, not verified yet; `scope` is None without that header."""
 
     user_id: str
     timestamp: str
     signature: str
+    scope: str | None
 
 
 class TokenCredentials(msgspec.Struct, frozen=True):
@@ -118,10 +123,15 @@ def read_credentials(
                 raise AuthenticationError("ambiguous")
             found[name] = value
     if not found.keys().isdisjoint(_SIGNED_HEADERS):
+        # The scope header alone is half a signature too: a proxy that narrows what its user may do
+        # must not have that dropped.
         user_id, timestamp, signature = [
-            _text(found.get(name), "bad_signature") for name in _SIGNED_HEADERS
+            _text(found.get(name), "bad_signature") for name in _SIGNED_HEADERS[:3]
         ]
-        return SignedCredentials(user_id, timestamp, signature)
+        scope = found.get(_SCOPE_HEADER)
+        return SignedCredentials(
+            user_id, timestamp, signature, None if scope is None else _text(scope, "bad_signature")
+        )
     if bearer := _BEARER.fullmatch(found.get(b"authorization", b"").decode("latin-1").strip()):
         return TokenCredentials(bearer[1])
     if query_token and (token := _only(_query_tokens(query))) is not None:
@@ -140,24 +150,30 @@ def verify_signature(
     user_id: str,
     timestamp: str,
     signature: str,
+    scope: str | None,
     body: bytes,
 ) -> Caller:
     """Return the caller of a signed request. Any of the secrets verifies.
 
-    `raw_target` is the path with its query string exactly as sent, `timestamp` and `signature`
-    are the headers' text. The same request verifies again until its time has passed: what must
-    not happen twice carries a `client_msg_id`.
+    `raw_target` is the path with its query string exactly as sent, `timestamp`, `signature` and
+    `scope` are the headers' text. The same request verifies again until its time has passed: what
+    must not happen twice carries a `client_msg_id`.
 
     Raises:
-        AuthenticationError: `bad_signature`, `bad_user_id`, or `clock_skew` when the clocks differ
-            by more than 300 s (told only to who holds a secret).
+        AuthenticationError: `bad_signature`, `bad_user_id`, `bad_scope`, or `clock_skew` when the
+            clocks differ by more than 300 s (told only to who holds a secret).
     """
     given = _SIGNATURE.fullmatch(signature)
     if given is None or not _TIMESTAMP.fullmatch(timestamp) or not _METHOD.fullmatch(method):
         raise AuthenticationError("bad_signature")
     if not is_user_id(user_id):
         raise AuthenticationError("bad_user_id")
-    signed = _signed_text(timestamp, method, raw_target, user_id, body)
+    scopes = SIGNED_DEFAULT if scope is None else parse_scopes(scope)
+    if scopes is None:
+        raise AuthenticationError("bad_scope")
+    # No field that was checked above can hold a line feed, and no HTTP parser lets one into the
+    # target: one signed text has one reading.
+    signed = _signed_text(timestamp, method, raw_target, user_id, scope or "", body)
     # Every secret is tried, so that the time taken does not tell which one matched.
     matches = [hmac.compare_digest(_hex_hmac(secret, signed), given[1]) for secret in secrets]
     if not any(matches):
@@ -165,25 +181,41 @@ def verify_signature(
     if abs(now_s - int(timestamp)) > MAX_SKEW_S:
         raise AuthenticationError("clock_skew")
     return Caller(
-        user_id=user_id, scopes=SCOPES, projects=None, expires_at_s=None, method="signature"
+        user_id=user_id, scopes=scopes, projects=None, expires_at_s=None, method="signature"
     )
 
 
 def sign_request(
-    secret: str, *, now_s: float, method: str, raw_target: bytes, user_id: str, body: bytes = b""
+    secret: str,
+    *,
+    now_s: float,
+    method: str,
+    raw_target: bytes,
+    user_id: str,
+    scopes: Collection[Scope] | None = None,
+    body: bytes = b"",
 ) -> dict[str, str]:
-    """Return the three headers that sign a request, for clients and tests.
+    """Return the headers that sign a request, for clients and tests.
 
     `raw_target` is the path with its query string, with the percent-encoding that will be sent.
-    A user id beyond ASCII goes into its header as UTF-8 bytes.
+    A user id beyond ASCII goes into its header as UTF-8 bytes. Without `scopes` there is no scope
+    header, and the request may read and write.
     """
     timestamp = str(int(now_s))
-    signed = _signed_text(timestamp, method.upper(), raw_target, user_id, body)
-    return {
+    scope = None if scopes is None else " ".join(sorted(scopes))
+    signed = _signed_text(timestamp, method.upper(), raw_target, user_id, scope or "", body)
+    headers = {
         USER_HEADER: user_id,
         TIMESTAMP_HEADER: timestamp,
-        SIGNATURE_HEADER: f"v1={_hex_hmac(secret, signed)}",
+        SIGNATURE_HEADER: f"v2={_hex_hmac(secret, signed)}",
     }
+    return headers if scope is None else {**headers, SCOPE_HEADER: scope}
+
+
+def parse_scopes(text: str) -> frozenset[Scope] | None:
+    """Return the scopes of a space-separated list; None when one is unknown or there is none."""
+    named = set(text.split(" "))
+    return frozenset(scope for scope in SCOPES if scope in named) if named <= SCOPES else None
 
 
 class TokenVerifier:
@@ -224,13 +256,12 @@ class TokenVerifier:
             claims = msgspec.json.decode(self._payload(token), type=_Claims)
         except msgspec.DecodeError:
             raise AuthenticationError("bad_token") from None
-        scopes = frozenset(claims.scope.split())
+        scopes = parse_scopes(claims.scope)
         if (
             claims.aud != AUDIENCE
             or not is_user_id(claims.sub)
             or not 0 < claims.exp <= _MAX_EXPIRY_S
-            or not scopes
-            or not scopes <= SCOPES
+            or scopes is None
             or not all(_is_project_id(project) for project in claims.projects or ())
         ):
             raise AuthenticationError("bad_token")
@@ -238,7 +269,7 @@ class TokenVerifier:
             raise AuthenticationError("early_token")
         return Caller(
             user_id=claims.sub,
-            scopes=frozenset(scope for scope in SCOPES if scope in scopes),
+            scopes=scopes,
             projects=None if claims.projects is None else frozenset(claims.projects),
             expires_at_s=float(claims.exp),
             method="token",
@@ -299,19 +330,22 @@ class _Claims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 _JWS = jwt.PyJWS(algorithms=["HS256"])
 
 _SIGNED_HEADERS = tuple(
-    name.lower().encode() for name in (USER_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER)
+    name.lower().encode()
+    for name in (USER_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER, SCOPE_HEADER)
 )
+_SCOPE_HEADER = _SIGNED_HEADERS[3]
 _CREDENTIAL_HEADERS = frozenset((*_SIGNED_HEADERS, b"authorization", b"cookie"))
 
 
 def _signed_text(
-    timestamp: str, method: str, raw_target: bytes, user_id: str, body: bytes
+    timestamp: str, method: str, raw_target: bytes, user_id: str, scope: str, body: bytes
 ) -> bytes:
-    return b"v1:%s:%s:%s:%s:%s" % (
+    return b"v2\n%s\n%s\n%s\n%s\n%s\n%s" % (
         timestamp.encode(),
         method.encode(),
         raw_target,
         user_id.encode(),
+        scope.encode(),
         hashlib.sha256(body).hexdigest().encode(),
     )
 

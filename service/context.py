@@ -38,7 +38,7 @@ class Context(msgspec.Struct, frozen=True):
     tokens: TokenVerifier
 
     def authenticate(self, scope: HTTPScope, body: bytes, *, query_token: bool) -> Caller:
-        """Return who the caller is, or raise `AuthenticationError`: see PROTOCOL.md §3."""
+        """Return who the caller is, or raise `AuthenticationError`: see docs/protocol.md §3."""
         query = scope["query_string"]
         credentials = read_credentials(scope["headers"], query, query_token=query_token)
         if not isinstance(credentials, SignedCredentials):
@@ -54,6 +54,7 @@ class Context(msgspec.Struct, frozen=True):
             user_id=credentials.user_id,
             timestamp=credentials.timestamp,
             signature=credentials.signature,
+            scope=credentials.scope,
             body=body,
         )
 

@@ -35,12 +35,12 @@ class PostTemplate(msgspec.Struct, frozen=True):
 def sign(signer: Signer, method: str, path: str, body: bytes, unix_s: int) -> bytes:
     """Return the three signature headers, each with its line end."""
     digest = hashlib.sha256(body).hexdigest()
-    text = f"v1:{unix_s}:{method}:{path}:{signer.user}:{digest}"
+    text = f"v2\n{unix_s}\n{method}\n{path}\n{signer.user}\n\n{digest}"
     signature = hmac.digest(signer.secret.encode(), text.encode(), "sha256").hex()
     return (
         f"X-Seqstream-User: {signer.user}\r\n"
         f"X-Seqstream-Timestamp: {unix_s}\r\n"
-        f"X-Seqstream-Signature: v1={signature}\r\n"
+        f"X-Seqstream-Signature: v2={signature}\r\n"
     ).encode()
 
 

@@ -388,7 +388,7 @@ async def test_a_worker_outside_reports_over_http(home: House) -> None:
     path = f"/v1/projects/{home.project}/builds/{asked.build_id}/status"
 
     async def report(**body: object) -> tuple[int, str]:
-        response = await home.api.request("POST", path, body)
+        response = await home.api.request("POST", path, body, scope="worker")
         return response.status_code, response.json().get("code", "")
 
     assert await report(status="completed") == (409, "ILLEGAL_TRANSITION")
@@ -402,19 +402,21 @@ async def test_a_worker_outside_reports_over_http(home: House) -> None:
 
 
 async def test_reporting_needs_the_scope_and_a_free_build(home: House) -> None:
-    """§4: a token without `worker` may not; a build that another has is 409."""
+    """§3, §4: nobody without `worker` may; a build that another has is 409."""
     await home.worker(_SLOW)
     asked = await ask(home.api, home.project)
     await home.wait_status(asked.build_id, "in_progress")
     path = f"/v1/projects/{home.project}/builds/{asked.build_id}/status"
-    held = await home.api.request("POST", path, {"status": "in_progress"})
+    held = await home.api.request("POST", path, {"status": "in_progress"}, scope="worker")
     assert (held.status_code, held.json()["code"]) == (409, "BUILD_HELD")
     async with httpx.AsyncClient(base_url=home.service.url, trust_env=False) as http:
         refused = await http.post(
             path, json={"status": "in_progress"},
             headers={"Authorization": f"Bearer {token('alice', scope='read write')}"},
         )  # fmt: skip
-    assert (refused.status_code, refused.json()["code"]) == (403, "FORBIDDEN")
+    signed = await home.api.request("POST", path, {"status": "in_progress"})
+    for each in (refused, signed):
+        assert (each.status_code, each.json()["code"]) == (403, "FORBIDDEN")
 
 
 async def test_builds_that_are_not_there(home: House) -> None:

@@ -72,11 +72,12 @@ class Api:
         *,
         query: dict[str, object] | None = None,
         headers: dict[str, str] | None = None,
+        scope: str | None = None,
     ) -> httpx.Response:
-        """Send one signed request; the answer may have any status."""
+        """Send one signed request; the answer may have any status. A worker needs its `scope`."""
         content = b"" if body is None else msgspec.json.encode(body)
         target = path if not query else f"{path}?{urlencode(query)}"
-        sent = signed_headers(method, target, self.user_id, content)
+        sent = signed_headers(method, target, self.user_id, content, scope=scope)
         if body is not None:
             sent["Content-Type"] = "application/json"
         return await self._client.request(

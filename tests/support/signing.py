@@ -1,4 +1,4 @@
-"""Say who a caller is, in both ways of PROTOCOL.md §3, written from the protocol alone.
+"""Say who a caller is, in both ways of docs/protocol.md §3, written from the protocol alone.
 
 Deliberately not the service's own code: a mistake there must not hide in the tests.
 """
@@ -23,17 +23,22 @@ def signed_headers(
     *,
     secret: str = HMAC_SECRET,
     timestamp_s: int | None = None,
+    scope: str | None = None,
 ) -> dict[str, str]:
-    """Return the headers of a signed request; `target` is the path with its query, as sent."""
+    """Return the headers of a signed request; `target` is the path with its query, as sent.
+
+    With `scope` the scope header is among them, whatever it says.
+    """
     timestamp = str(int(time.time()) if timestamp_s is None else timestamp_s)
     digest = hashlib.sha256(body).hexdigest()
-    signed = f"v1:{timestamp}:{method}:{target}:{user_id}:{digest}"
+    signed = "\n".join(["v2", timestamp, method, target, user_id, scope or "", digest])
     signature = hmac.new(secret.encode(), signed.encode(), hashlib.sha256).hexdigest()
-    return {
+    headers = {
         "X-Seqstream-User": user_id,
         "X-Seqstream-Timestamp": timestamp,
-        "X-Seqstream-Signature": f"v1={signature}",
+        "X-Seqstream-Signature": f"v2={signature}",
     }
+    return headers if scope is None else {**headers, "X-Seqstream-Scope": scope}
 
 
 def token(

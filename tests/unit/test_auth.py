@@ -1,10 +1,11 @@
-"""Signed requests and tokens: PROTOCOL.md §3."""
+"""Signed requests and tokens: docs/protocol.md §3."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import hmac
+import itertools
 import json
 from typing import Any
 
@@ -55,6 +56,7 @@ def signed(secret: str = NEW, **changed: Any) -> dict[str, Any]:
         "user_id": headers["X-Seqstream-User"],
         "timestamp": headers["X-Seqstream-Timestamp"],
         "signature": headers["X-Seqstream-Signature"],
+        "scope": None,
         "body": BODY,
         **changed,
     }
@@ -94,9 +96,9 @@ def reason_of(token: str) -> str:
 
 
 def test_signature_is_the_documented_hmac() -> None:
-    """§3: HMAC-SHA256 of v1:<timestamp>:<METHOD>:<target>:<user>:<sha256 hex of the body>."""
+    """§3: HMAC-SHA256 of seven lines: v2, timestamp, method, target, user, scope, body's hash."""
     text = (
-        b"v1:1700000000:POST:/v1/projects/p1/chat/messages?x=%C3%A9&y=1:alice:"
+        b"v2\n1700000000\nPOST\n/v1/projects/p1/chat/messages?x=%C3%A9&y=1\nalice\n\n"
         + hashlib.sha256(BODY).hexdigest().encode()
     )
     expected = hmac.new(NEW.encode(), text, hashlib.sha256).hexdigest()
@@ -105,15 +107,28 @@ def test_signature_is_the_documented_hmac() -> None:
     ) == {
         "X-Seqstream-User": "alice",
         "X-Seqstream-Timestamp": "1700000000",
-        "X-Seqstream-Signature": f"v1={expected}",
+        "X-Seqstream-Signature": f"v2={expected}",
     }
 
 
-def test_signed_caller_may_do_everything_and_does_not_expire() -> None:
-    """§3: a signed request speaks for its user, without a limit of its own."""
+def test_signed_scope_is_the_sixth_line_and_a_header() -> None:
+    """§3: `X-Seqstream-Scope` is signed as it is sent."""
+    text = (
+        b"v2\n1700000000\nGET\n/\nalice\nread worker\n" + hashlib.sha256(b"").hexdigest().encode()
+    )
+    expected = hmac.new(NEW.encode(), text, hashlib.sha256).hexdigest()
+    headers = sign_request(
+        NEW, now_s=NOW, method="GET", raw_target=b"/", user_id="alice", scopes=["worker", "read"]
+    )
+    assert headers["X-Seqstream-Scope"] == "read worker"
+    assert headers["X-Seqstream-Signature"] == f"v2={expected}"
+
+
+def test_signed_caller_reads_and_writes_and_does_not_expire() -> None:
+    """§3: without the scope header a signed request has `read write`, and is no worker."""
     assert verify_signature([NEW], **signed()) == Caller(
         user_id="alice",
-        scopes=frozenset({"read", "write", "worker"}),
+        scopes=frozenset({"read", "write"}),
         projects=None,
         expires_at_s=None,
         method="signature",
@@ -144,25 +159,124 @@ def test_any_secret_of_the_list_verifies_a_signature(secret: str) -> None:
         {"body": BODY + b" "},
         {"body": b""},
         {"signature": ""},
-        {"signature": "v1="},
-        {"signature": "v1=" + "0" * 64},
+        {"signature": "v2="},
         {"signature": "v2=" + "0" * 64},
-        {"signature": "v1=" + "é" * 64},
+        {"signature": "v3=" + "0" * 64},
+        {"signature": "v2=" + "é" * 64},
+        {"scope": "read"},
+        {"scope": "read write"},
     ],
 )
 def test_changed_request_is_refused(changed: dict[str, Any]) -> None:
-    """§3: the signature covers time, method, path with query, user and body."""
+    """§3: the signature covers time, method, path with query, user, scope and body."""
     with pytest.raises(AuthenticationError) as caught:
         verify_signature([NEW, OLD], **signed(**changed))
     assert caught.value.reason == "bad_signature"
 
 
 def test_signature_has_one_spelling() -> None:
-    """§3: v1=<hex>, 64 lower-case digits."""
+    """§3: v2=<hex>, 64 lower-case digits."""
     right = signed()["signature"]
     for wrong in (right.upper(), f"{right}\n", f" {right}", right[:-1], right[3:]):
         with pytest.raises(AuthenticationError):
             verify_signature([NEW], **signed(signature=wrong))
+
+
+def test_version_1_is_refused() -> None:
+    """§3: v1 was ambiguous where an id has a colon: one made for `x:u1` was taken for `u1`'s."""
+    text = b"v1:1700000000:POST:%s:alice:%s" % (TARGET, hashlib.sha256(BODY).hexdigest().encode())
+    digest = hmac.new(NEW.encode(), text, hashlib.sha256).hexdigest()
+    for version in ("v1", "v2"):
+        with pytest.raises(AuthenticationError) as caught:
+            verify_signature([NEW], **signed(signature=f"{version}={digest}"))
+        assert caught.value.reason == "bad_signature"
+
+
+@pytest.mark.parametrize(
+    "scopes", [["read"], ["write"], ["worker"], ["read", "write", "worker"], ["read", "worker"]]
+)
+def test_signed_scope_is_the_callers(scopes: Any) -> None:
+    """§3: a signed user has the scopes that the header names, and no other."""
+    headers = sign_request(
+        NEW, now_s=NOW, method="POST", raw_target=TARGET, user_id="alice", scopes=scopes, body=BODY
+    )
+    changed = {
+        "signature": headers["X-Seqstream-Signature"],
+        "scope": headers["X-Seqstream-Scope"],
+    }
+    assert verify_signature([NEW], **signed(**changed)).scopes == frozenset(scopes)
+
+
+@pytest.mark.parametrize(
+    "scope",
+    ["", " ", "admin", "read admin", "READ", "read  write", " read", "read,write", "read\twrite",
+     "read\nwrite", "réad"],
+)  # fmt: skip
+def test_signed_scope_that_is_not_known_is_refused(scope: str) -> None:
+    """§3: a scope is out of `read`, `write`, `worker`, separated by one space; empty is none."""
+    of_body = hashlib.sha256(BODY).hexdigest()
+    text = f"v2\n1700000000\nPOST\n{TARGET.decode()}\nalice\n{scope}\n{of_body}"
+    digest = hmac.new(NEW.encode(), text.encode(), hashlib.sha256).hexdigest()
+    with pytest.raises(AuthenticationError) as caught:
+        verify_signature([NEW], **signed(signature=f"v2={digest}", scope=scope))
+    assert caught.value.reason == "bad_scope"
+
+
+# Short texts of what separates fields, now or in version 1, and of what stands in them.
+_PIECES = ["a", ":", "\n", "read"]
+_TEXTS = ["".join(pieces) for n in range(3) for pieces in itertools.product(_PIECES, repeat=n)]
+
+
+def _accepted(signature: str, target: str, user_id: str, scope: str | None, body: bytes) -> bool:
+    try:
+        verify_signature(
+            [NEW], now_s=NOW, method="GET", raw_target=target.encode(), user_id=user_id,
+            timestamp=str(int(NOW)), signature=signature, scope=scope, body=body,
+        )  # fmt: skip
+    except AuthenticationError:
+        return False
+    return True
+
+
+def test_one_signature_is_good_for_one_request() -> None:
+    """§3: no field can hold a line feed, so no two requests are signed by the same bytes.
+
+    Every short target, user, scope and body that holds separators: of those that share a
+    signature, at most one is accepted.
+    """
+    signed_by: dict[str, list[tuple[str, str, str | None, bytes]]] = {}
+    for target, user_id, scope, body in itertools.product(
+        _TEXTS, _TEXTS, [None, *_TEXTS[:6]], [b"", b"a"]
+    ):
+        headers = sign_request(
+            NEW, now_s=NOW, method="GET", raw_target=target.encode(), user_id=user_id,
+            scopes=None if scope is None else [scope],  # type: ignore[list-item]
+            body=body,
+        )  # fmt: skip
+        request = (target, user_id, scope, body)
+        signed_by.setdefault(headers["X-Seqstream-Signature"], []).append(request)
+    for signature, requests in signed_by.items():
+        assert sum(_accepted(signature, *request) for request in requests) <= 1, requests
+
+
+_FIELDS = st.tuples(
+    st.text(":\n/a", max_size=8), st.text(":\n/a", max_size=8),
+    st.none() | st.sampled_from(["read", "write", "read write", "worker", "", "\n"]),
+    st.binary(max_size=2),
+)  # fmt: skip
+
+
+@given(_FIELDS, _FIELDS)
+def test_signature_of_one_request_is_refused_for_another(
+    one: tuple[str, str, str | None, bytes], other: tuple[str, str, str | None, bytes]
+) -> None:
+    """§3: the signature covers every field, wherever one of them begins and ends."""
+    target, user_id, scope, body = one
+    text = "\n".join(
+        ["v2", str(int(NOW)), "GET", target, user_id, scope or "", hashlib.sha256(body).hexdigest()]
+    )
+    signature = f"v2={hmac.new(NEW.encode(), text.encode(), hashlib.sha256).hexdigest()}"
+    assert not _accepted(signature, *other) or one == other
 
 
 @pytest.mark.parametrize("secrets", [[], [FOREIGN]])
@@ -221,6 +335,7 @@ def test_what_is_signed_verifies(user_id: str, target: bytes, body: bytes) -> No
         user_id=user_id,
         timestamp=headers["X-Seqstream-Timestamp"],
         signature=headers["X-Seqstream-Signature"],
+        scope=None,
         body=body,
     )
     assert caller.user_id == user_id
@@ -309,6 +424,7 @@ def test_minting_refuses_what_no_verifier_accepts(changed: dict[str, Any]) -> No
         {"scope": ""},
         {"scope": "admin"},
         {"scope": "read admin"},
+        {"scope": "read  write"},
         {"scope": ["read"]},
         {"projects": "p1"},
         {"projects": ["p/1"]},
@@ -450,20 +566,24 @@ def refusal(*headers: tuple[bytes, bytes], query: bytes = b"", query_token: bool
 
 USER = (b"x-seqstream-user", b"alice")
 TIMESTAMP = (b"x-seqstream-timestamp", b"1700000000")
-SIGNATURE = (b"x-seqstream-signature", b"v1=00")
+SIGNATURE = (b"x-seqstream-signature", b"v2=00")
+SCOPE = (b"x-seqstream-scope", b"read")
 BEARER = (b"authorization", b"Bearer tok")
 COOKIE = (b"cookie", b"a=b; seqstream_token=cook; c=d")
 
 
 def test_signed_headers_are_read() -> None:
-    """§3: X-Seqstream-User, -Timestamp and -Signature."""
-    assert found(USER, TIMESTAMP, SIGNATURE) == SignedCredentials("alice", "1700000000", "v1=00")
+    """§3: X-Seqstream-User, -Timestamp and -Signature, and -Scope where there is one."""
+    credentials = SignedCredentials("alice", "1700000000", "v2=00", None)
+    assert found(USER, TIMESTAMP, SIGNATURE) == credentials
+    credentials = SignedCredentials("alice", "1700000000", "v2=00", "read")
+    assert found(USER, TIMESTAMP, SIGNATURE, SCOPE) == credentials
 
 
 def test_user_id_in_a_header_is_utf8() -> None:
     """§3: a user id may hold any character but control characters and white space."""
     credentials = found((b"x-seqstream-user", "zoë".encode()), TIMESTAMP, SIGNATURE)
-    assert credentials == SignedCredentials("zoë", "1700000000", "v1=00")
+    assert credentials == SignedCredentials("zoë", "1700000000", "v2=00", None)
     latin = (b"x-seqstream-user", "zoë".encode("latin-1"))
     assert refusal(latin, TIMESTAMP, SIGNATURE) == "bad_signature"
 
@@ -502,9 +622,16 @@ def test_half_a_signature_is_no_token(left_out: tuple[bytes, bytes]) -> None:
     """§3: a bad signature is refused, not replaced by the cookie beside it."""
     headers = [header for header in (USER, TIMESTAMP, SIGNATURE) if header != left_out]
     assert refusal(*headers, COOKIE) == "bad_signature"
+    assert refusal(*headers, SCOPE, COOKIE) == "bad_signature"
 
 
-@pytest.mark.parametrize("twice", [USER, TIMESTAMP, SIGNATURE, BEARER, COOKIE])
+@pytest.mark.parametrize("token", [BEARER, COOKIE])
+def test_scope_header_does_not_go_with_a_token(token: tuple[bytes, bytes]) -> None:
+    """§3: it is a part of a signature: what was to be narrowed is not served with all it has."""
+    assert refusal(SCOPE, token) == "bad_signature"
+
+
+@pytest.mark.parametrize("twice", [USER, TIMESTAMP, SIGNATURE, SCOPE, BEARER, COOKIE])
 def test_doubled_header_is_refused(twice: tuple[bytes, bytes]) -> None:
     """A proxy and this service could each take another one for the truth."""
     assert refusal(USER, TIMESTAMP, SIGNATURE, twice, twice) == "ambiguous"

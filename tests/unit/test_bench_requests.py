@@ -49,12 +49,12 @@ def test_a_post_is_filled_in_and_has_its_length() -> None:
 
 
 def test_a_post_is_signed_as_the_protocol_says() -> None:
-    """v1:<timestamp>:<METHOD>:<path>:<user>:<sha256 of the body>, HMAC-SHA256."""
+    """HMAC-SHA256 of the lines of docs/protocol.md §3, without a scope."""
     _, fields, body = _split(PostBuilder(_TEMPLATE, "h:1").build("p1", 3, "hello", 1000))
     digest = hashlib.sha256(body).hexdigest()
-    text = f"v1:1000:POST:/v1/projects/p1/chat/messages:u1:{digest}"
+    text = f"v2\n1000\nPOST\n/v1/projects/p1/chat/messages\nu1\n\n{digest}"
     expected = hmac.new(b"s" * 32, text.encode(), "sha256").hexdigest()
-    assert fields["X-Seqstream-Signature"] == f"v1={expected}"
+    assert fields["X-Seqstream-Signature"] == f"v2={expected}"
     assert (fields["X-Seqstream-User"], fields["X-Seqstream-Timestamp"]) == ("u1", "1000")
 
 
