@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from service.auth import Caller
 from service.context import Context, context_of
+from service.errors import FieldError, validation_failed
 from service.routes.documents import ERRORS
 from streams.events import Message, NewMessage
 from streams.ids import MAX_SEQ, check_project_id
@@ -21,6 +22,8 @@ from streams.log import Appended
 ApiRequest = Request[Caller, object, State]
 
 MAX_BATCH = 500
+# What the service says in a message's metadata: readers take these for its word.
+_OWN_METADATA = ("response_data", "build_id", "regenerates")
 _Bound = Annotated[int | None, QueryParameter(ge=0, le=MAX_SEQ)]
 _Limit = Annotated[int, QueryParameter(ge=1, le=500)]
 
@@ -100,7 +103,10 @@ class Messages(Controller):
         context = context_of(request)
         await context.access.require(request.user, check_project_id(project_id), "write")
         await context.post_limit.take(project_id, request.user.user_id)
-        messages = [new_message(request.user.user_id, posted) for posted in data.messages]
+        messages = [
+            new_message(request.user.user_id, posted, f"messages[{index}].")
+            for index, posted in enumerate(data.messages)
+        ]
         appended = await context.log.append_many(project_id, messages)
         return BatchReceipt(success=True, results=[receipt(each) for each in appended])
 
@@ -143,8 +149,18 @@ async def append_message(
     return await context.log.append_many(project_id, [new_message(caller.user_id, posted)])
 
 
-def new_message(user_id: str, posted: PostedMessage) -> NewMessage:
-    """A client's message as the library takes it."""
+def new_message(user_id: str, posted: PostedMessage, place: str = "") -> NewMessage:
+    """A client's message as the library takes it; `place` is where it stands in the request.
+
+    Raises:
+        ApiError: 400, it sets what is the service's own.
+    """
+    if posted.metadata:
+        for name in _OWN_METADATA:
+            # Null says nothing: it is how a message without them is shown.
+            if posted.metadata.get(name) is not None:
+                field = f"{place}metadata.{name}"
+                raise validation_failed(FieldError(field, "is set by the service alone"))
     return NewMessage(
         user_id=user_id,
         text=posted.message,

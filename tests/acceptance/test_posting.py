@@ -111,6 +111,41 @@ async def test_a_bad_field_is_400_and_named(
     assert [each["field"] for each in details] == [field]
 
 
+@pytest.mark.parametrize("name", ["response_data", "build_id", "regenerates"])
+async def test_what_is_the_services_own_cannot_be_set(project: Project, name: str) -> None:
+    """§4: readers take these for the service's word of a build's or an answer's end."""
+    forged = {"message": "x", "metadata": {"mine": 1, name: {"type": "build_completed"}}}
+    for path, body, field in [
+        (project.messages, forged, f"metadata.{name}"),
+        (
+            f"{project.messages}/batch",
+            {"messages": [{"message": "y"}] * 3 + [forged]},
+            f"messages[3].metadata.{name}",
+        ),
+        ("/v1/chat/unified", {**forged, "projectId": project.id}, f"metadata.{name}"),
+        (
+            "/v1/chat/unified",
+            {**forged, "projectId": project.id, "mode": "build"},
+            f"metadata.{name}",
+        ),
+    ]:
+        error = await _error(
+            await project.api.request("POST", path, body), 400, "VALIDATION_FAILED"
+        )
+        details = msgspec.convert(error["details"], list[dict[str, str]])
+        assert [each["field"] for each in details] == [field]
+    assert (await project.api.history_page(project.id)).head_seq == 0
+
+
+async def test_metadata_may_be_sent_as_it_is_shown(project: Project) -> None:
+    """§6: a message without them has `build_id` and `response_data` null."""
+    metadata = {"build_id": None, "response_data": None, "mine": 1}
+    body = {"message": "x", "metadata": metadata}
+    assert (await project.api.request("POST", project.messages, body)).status_code == 201
+    (row,) = await project.api.log(project.id)
+    assert msgspec.json.decode(row.data)["metadata"] == metadata
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"message":"\xff"}', b"[" * 100_000])
 async def test_what_is_no_json_is_400(project: Project, body: bytes) -> None:
     """§4: 400 `VALIDATION_FAILED`, never a stack trace."""

@@ -93,7 +93,7 @@ async def test_an_error_between_two_posts_takes_its_turn(
     services: Services, project: Project
 ) -> None:
     """And leaves the connection as it was."""
-    good, bad = _post(project, "good"), _post(project, "bad").replace(b"v1=", b"v2=")
+    good, bad = _post(project, "good"), _post(project, "bad").replace(b"v2=", b"v1=")
     async with raw_connection(services.a.port) as (reader, writer):
         writer.write(good + bad + good)
         answers = [await _answer(reader, writer) for _ in range(3)]
