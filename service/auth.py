@@ -37,7 +37,9 @@ Reason = Literal[
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 AUDIENCE: Final = "seqstream"
-COOKIE: Final = "seqstream_token"
+COOKIE: Final = "__Host-seqstream"
+PLAIN_COOKIE: Final = "seqstream_token"
+"""The cookie where a browser keeps no `__Host-` cookie, and of pages that set it themselves."""
 USER_HEADER: Final = "X-Seqstream-User"
 TIMESTAMP_HEADER: Final = "X-Seqstream-Timestamp"
 SIGNATURE_HEADER: Final = "X-Seqstream-Signature"
@@ -97,9 +99,10 @@ class SignedCredentials(msgspec.Struct, frozen=True):
 
 
 class TokenCredentials(msgspec.Struct, frozen=True):
-    """A token, not verified yet."""
+    """A token, not verified yet; `from_cookie`: the browser added it by itself."""
 
     token: str
+    from_cookie: bool = False
 
 
 def read_credentials(
@@ -136,8 +139,10 @@ def read_credentials(
         return TokenCredentials(bearer[1])
     if query_token and (token := _only(_query_tokens(query))) is not None:
         return TokenCredentials(token)
-    if (token := _only(_cookie_tokens(found.get(b"cookie", b"")))) is not None:
-        return TokenCredentials(token)
+    # Any page of a neighbouring host can set the second; the first is the service's own.
+    for cookie in (COOKIE, PLAIN_COOKIE):
+        if (token := _only(_cookie_tokens(found.get(b"cookie", b""), cookie))) is not None:
+            return TokenCredentials(token, from_cookie=True)
     raise AuthenticationError("missing")
 
 
@@ -374,11 +379,11 @@ def _query_tokens(query: bytes) -> list[str]:
     return [value for name, value in pairs if name == "token"]
 
 
-def _cookie_tokens(header: bytes) -> list[str]:
+def _cookie_tokens(header: bytes, cookie: str) -> list[str]:
     tokens = []
     for item in header.decode("latin-1").split(";"):
         name, separator, value = item.partition("=")
-        if separator and name.strip() == COOKIE:
+        if separator and name.strip() == cookie:
             tokens.append(value.strip().strip('"'))
     return tokens
 

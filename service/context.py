@@ -18,8 +18,10 @@ from service.auth import (
     read_credentials,
     verify_signature,
 )
+from service.errors import forbidden
 from service.metrics import Metrics
 from service.open_streams import OpenStreams
+from service.origin import may_use_cookie
 from service.post_limit import PostLimit
 from service.settings import Settings
 from streams.eventlog import EventLog
@@ -38,11 +40,21 @@ class Context(msgspec.Struct, frozen=True):
     tokens: TokenVerifier
 
     def authenticate(self, scope: HTTPScope, body: bytes, *, query_token: bool) -> Caller:
-        """Return who the caller is, or raise `AuthenticationError`: see docs/protocol.md §3."""
+        """Return who the caller is: see docs/protocol.md §3.
+
+        Raises:
+            AuthenticationError: the caller is not known.
+            ApiError: 403, a write by a cookie that another site's page may have sent.
+        """
         query = scope["query_string"]
         credentials = read_credentials(scope["headers"], query, query_token=query_token)
         if not isinstance(credentials, SignedCredentials):
-            return self.tokens.verify(credentials.token)
+            caller = self.tokens.verify(credentials.token)
+            if credentials.from_cookie and not may_use_cookie(
+                scope["method"], scope["headers"], scope["scheme"], self.settings.cors_origins
+            ):
+                raise forbidden("A write with a cookie needs an Origin that may use it")
+            return caller
         target = scope["raw_path"]
         if query:
             target += b"?" + query

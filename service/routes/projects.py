@@ -9,15 +9,16 @@ from typing import Annotated
 
 import msgspec
 from litestar import Controller, Request, Response, delete, get, post, put
-from litestar.datastructures import State
+from litestar.datastructures import Cookie, State
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
 from service.access import require_scope
-from service.auth import Caller, mint_token
+from service.auth import COOKIE, PLAIN_COOKIE, Caller, mint_token
 from service.context import context_of
 from service.errors import FieldError, project_access_denied, project_exists, validation_failed
+from service.origin import is_plain_loopback
 from service.routes.documents import ERRORS
 from streams.errors import ProjectExists
 from streams.events import format_time
@@ -48,8 +49,9 @@ class ProjectView(msgspec.Struct, omit_defaults=True):
 
 
 class TokenRequest(msgspec.Struct):
-    """How long a stream token shall be good for."""
+    """How long a stream token shall be good for, and whether it goes into a cookie."""
 
+    cookie: bool = False
     ttlSeconds: Annotated[int, Meta(ge=1, le=MAX_TTL_S)] = 3600  # noqa: N815
 
 
@@ -60,6 +62,10 @@ class StreamToken(msgspec.Struct):
     expiresAt: str  # noqa: N815
 
 
+_NO_STORE = {"Cache-Control": "no-store"}
+_IN_COOKIE = ResponseSpec(
+    data_container=None, description="The token is in a cookie", generate_examples=False
+)
 _REPEAT = ResponseSpec(
     data_container=ProjectView, description="A repeat by the same owner", generate_examples=False
 )
@@ -126,25 +132,40 @@ class Projects(Controller):
         context.streams.close_user(project_id, user_id)
         await context.access.revoked(project_id, user_id)
 
-    @post("/{project_id:str}/stream-tokens", responses=ERRORS)
+    @post("/{project_id:str}/stream-tokens", responses={**ERRORS, 204: _IN_COOKIE})
     async def mint(
         self,
         request: ApiRequest,
         project_id: FromPath[str],
         data: JSONBody[TokenRequest | None] = None,
-    ) -> StreamToken:
+    ) -> Response[StreamToken]:
         """Mint a token with scope `read` for this project alone, for a browser's EventSource."""
         context = context_of(request)
-        # A token that can only read cannot prolong itself.
-        await context.access.require(request.user, check_project_id(project_id), "write")
-        expires_at_s = int(time.time()) + (data or TokenRequest()).ttlSeconds
+        caller = request.user
+        wanted = data or TokenRequest()
+        # Without `write` it could prolong itself; without `read` it would gain what it has not.
+        await context.access.require(caller, check_project_id(project_id), "write")
+        require_scope(caller, "read")
+        now_s = int(time.time())
+        expires_at_s = now_s + wanted.ttlSeconds
+        if caller.expires_at_s is not None:
+            expires_at_s = min(expires_at_s, int(caller.expires_at_s))
         token = mint_token(
             context.settings.token_secrets[0],
-            user_id=request.user.user_id,
+            user_id=caller.user_id,
             expires_at_s=expires_at_s,
             projects=[project_id],
         )
-        return StreamToken(token, format_time(datetime.fromtimestamp(expires_at_s, UTC)))
+        if wanted.cookie:
+            cookie = _cookie(request, token, max_age_s=max(0, expires_at_s - now_s))
+            return Response(
+                None,  # type: ignore[arg-type]
+                status_code=204,
+                headers=_NO_STORE,
+                cookies=[cookie],
+            )
+        expires_at = format_time(datetime.fromtimestamp(expires_at_s, UTC))
+        return Response(StreamToken(token, expires_at), headers=_NO_STORE)
 
     async def _owned(self, request: ApiRequest, project_id: str) -> Project:
         context = context_of(request)
@@ -153,6 +174,19 @@ class Projects(Controller):
         if project.owner_id != request.user.user_id:
             raise project_access_denied()
         return project
+
+
+def _cookie(request: ApiRequest, token: str, *, max_age_s: int) -> Cookie:
+    plain = is_plain_loopback(request.scope["headers"], request.scope["scheme"])
+    return Cookie(
+        key=PLAIN_COOKIE if plain else COOKIE,
+        value=token,
+        path="/",
+        max_age=max_age_s,
+        secure=not plain,
+        httponly=True,
+        samesite="strict",
+    )
 
 
 def _view(project: Project, members: list[str] | None = None) -> ProjectView:

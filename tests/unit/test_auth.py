@@ -604,7 +604,28 @@ def test_user_id_in_a_header_is_utf8() -> None:
 )
 def test_token_is_found(headers: list[tuple[bytes, bytes]], query: bytes, token: str) -> None:
     """§3: Bearer, cookie, or ?token=; what was put there for this request goes first."""
-    assert found(*headers, query=query, query_token=True) == TokenCredentials(token)
+    credentials = found(*headers, query=query, query_token=True)
+    assert isinstance(credentials, TokenCredentials)
+    assert credentials.token == token
+
+
+HOST_COOKIE = (b"cookie", b"seqstream_token=cook; __Host-seqstream=own; seqstream_token=cook")
+
+
+@pytest.mark.parametrize(
+    "headers, token, from_cookie",
+    [
+        ([BEARER, COOKIE], "tok", False),
+        ([COOKIE], "cook", True),
+        ([HOST_COOKIE], "own", True),
+        ([(b"cookie", b"__host-seqstream=x; seqstream_token=cook")], "cook", True),
+    ],
+)
+def test_a_cookie_is_known_as_one(
+    headers: list[tuple[bytes, bytes]], token: str, from_cookie: bool
+) -> None:
+    """§3: a browser adds it by itself; `__Host-seqstream`, which only we can set, goes first."""
+    assert found(*headers) == TokenCredentials(token, from_cookie)
 
 
 def test_query_token_is_for_the_stream_alone() -> None:
@@ -640,7 +661,8 @@ def test_doubled_header_is_refused(twice: tuple[bytes, bytes]) -> None:
 def test_doubled_token_is_refused() -> None:
     """The same holds for parameters and cookies."""
     assert refusal(query=b"token=a&token=a", query_token=True) == "ambiguous"
-    assert refusal((b"cookie", b"seqstream_token=a; seqstream_token=b")) == "ambiguous"
+    for name in (b"seqstream_token", b"__Host-seqstream"):
+        assert refusal((b"cookie", b"%b=a; %b=b" % (name, name))) == "ambiguous"
 
 
 @pytest.mark.parametrize("scope, allowed", [("read", True), ("write", False), ("worker", False)])
