@@ -28,6 +28,7 @@ Few = Annotated[int, Meta(gt=0, le=1000)]
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "redis+sentinel")
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 MIN_SECRET_CHARACTERS = 32
+MIN_DIFFERENT_CHARACTERS = 8
 
 SERVICE_NEEDS = ("DATABASE_URL", "REDIS_URL", "SEQSTREAM_HMAC_SECRETS", "SEQSTREAM_TOKEN_SECRETS")
 """What `serve` cannot do without."""
@@ -207,13 +208,26 @@ def _url(*schemes: str) -> Callable[[str, str], str]:
 def _secrets(variable: str, raw: str) -> tuple[str, ...]:
     secrets = tuple(item.strip() for item in raw.split(","))
     for place, secret in enumerate(secrets, start=1):
-        if len(secret) < MIN_SECRET_CHARACTERS:
-            raise SettingsError(
-                variable,
-                f"secret {place} of {len(secrets)} is shorter than"
-                f" {MIN_SECRET_CHARACTERS} characters",
-            )
+        problem = _weakness(secret)
+        if problem is None and (earlier := secrets.index(secret) + 1) < place:
+            problem = f"is the same as secret {earlier}"
+        if problem is not None:
+            raise SettingsError(variable, f"secret {place} of {len(secrets)} {problem}")
     return secrets
+
+
+def _weakness(secret: str) -> str | None:
+    """Say why a secret is obviously weak. What looks random may still be no secret."""
+    length = len(secret)
+    if length < MIN_SECRET_CHARACTERS:
+        return f"is shorter than {MIN_SECRET_CHARACTERS} characters"
+    if len(set(secret)) < MIN_DIFFERENT_CHARACTERS:
+        return f"has fewer than {MIN_DIFFERENT_CHARACTERS} different characters"
+    # A longer pattern would be long enough by itself.
+    for period in range(1, min(MIN_SECRET_CHARACTERS, length // 2 + 1)):
+        if secret[period:] == secret[:-period]:
+            return "repeats one pattern"
+    return None
 
 
 def _origins(variable: str, raw: str) -> tuple[str, ...]:
@@ -255,6 +269,14 @@ def _check_together(settings: Settings) -> None:
             variable_of("database_pool_size"),
             f"must be greater than {variable_of('committers')} ({settings.committers})",
         )
+    # Else who may sign tokens could sign requests, for any user.
+    for place, secret in enumerate(settings.token_secrets, start=1):
+        if secret in settings.hmac_secrets:
+            raise SettingsError(
+                variable_of("token_secrets"),
+                f"secret {place} of {len(settings.token_secrets)} is also in"
+                f" {variable_of('hmac_secrets')}",
+            )
     if settings.assistant_url and not settings.assistant_model:
         raise SettingsError(
             variable_of("assistant_model"), f"is needed with {variable_of('assistant_url')}"

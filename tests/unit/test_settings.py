@@ -1,4 +1,4 @@
-"""Settings: PROTOCOL.md §7, with the limits of §6 and the secrets of §3."""
+"""Settings: docs/protocol.md §7, with the limits of §6 and the secrets of §3."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from service.settings import (
 )
 
 HMAC = "hmac-secret-hmac-secret-hmac-secret-1"
-TOKEN = "token-secret-token-secret-token-secret"
+TOKEN = "token-secret-token-secret-token-secret-2"
+OTHER = "another-secret-another-secret-another-3"
 GOOD = {
     "DATABASE_URL": "postgresql://app:pa55word@db:5432/app",
     "REDIS_URL": "redis://:r3dis@cache:6379/0",
@@ -109,7 +110,7 @@ def test_defaults() -> None:
         ("REDIS_URL", "redis+cluster://a:1,b:2", "redis_url", "redis+cluster://a:1,b:2"),
         ("REDIS_URL", "redis+sentinel://a:1,b:2/m/0", "redis_url", "redis+sentinel://a:1,b:2/m/0"),
         ("DATABASE_URL", "postgresql:///app", "database_url", "postgresql:///app"),
-        ("SEQSTREAM_HMAC_SECRETS", f"{HMAC} , {TOKEN}", "hmac_secrets", (HMAC, TOKEN)),
+        ("SEQSTREAM_HMAC_SECRETS", f"{OTHER} , {HMAC}", "hmac_secrets", (OTHER, HMAC)),
     ],
 )
 def test_variable_sets_its_field(variable: str, raw: str, field: str, value: object) -> None:
@@ -226,6 +227,52 @@ def test_short_secret_is_refused_and_not_shown(variable: str, short: str) -> Non
     """§7: secrets shorter than 32 characters are refused."""
     line = refused(**{variable: f"{HMAC},{short}"})
     assert line == f"{variable}: secret 2 of 2 is shorter than 32 characters"
+
+
+@pytest.mark.parametrize("variable", ["SEQSTREAM_HMAC_SECRETS", "SEQSTREAM_TOKEN_SECRETS"])
+@pytest.mark.parametrize(
+    "weak, problem",
+    [
+        ("a" * 64, "has fewer than 8 different characters"),
+        ("0123456" * 8, "has fewer than 8 different characters"),
+        ("abcdefgh" * 4, "repeats one pattern"),
+        ("changeme-" * 5, "repeats one pattern"),
+        ("please-change-me" * 2, "repeats one pattern"),
+        ("abcdefghij" * 3 + "abc", "repeats one pattern"),
+    ],
+)
+def test_weak_secret_is_refused_and_not_shown(variable: str, weak: str, problem: str) -> None:
+    """§7: obviously weak secrets are refused: the line names variable and place alone."""
+    assert refused(**{variable: f"{OTHER},{weak}"}) == f"{variable}: secret 2 of 2 {problem}"
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        # What `openssl rand -hex 32`, `secrets.token_hex(32)` and token_urlsafe(24) make.
+        "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "0cb1ed8d37d3a0e8a1d2c4b9f5e60718",
+        "y6Qm2v0Yl1jS8sWJmHq9g0w6b7cKx_3-",
+        # The pattern is as long as a secret has to be.
+        "9f86d081884c7d659a2feaa0c55ad015" * 2,
+    ],
+)
+def test_made_secret_is_taken(good: str) -> None:
+    """§7: what the documented commands make passes."""
+    assert load(GOOD | {"SEQSTREAM_HMAC_SECRETS": good}).hmac_secrets == (good,)
+
+
+@pytest.mark.parametrize("variable", ["SEQSTREAM_HMAC_SECRETS", "SEQSTREAM_TOKEN_SECRETS"])
+def test_secret_that_stands_twice_is_refused(variable: str) -> None:
+    """§7: a rotation that changes nothing is a mistake."""
+    line = refused(**{variable: f"{OTHER}, {GOOD[variable]} ,{OTHER}"})
+    assert line == f"{variable}: secret 3 of 3 is the same as secret 1"
+
+
+def test_secret_of_both_lists_is_refused() -> None:
+    """§7: who can sign tokens must not come to sign requests for any user."""
+    line = refused(SEQSTREAM_TOKEN_SECRETS=f"{TOKEN},{HMAC}")
+    assert line == ("SEQSTREAM_TOKEN_SECRETS: secret 2 of 2 is also in SEQSTREAM_HMAC_SECRETS")
 
 
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL", "SEQSTREAM_HEARTBEAT_SECONDS"])
