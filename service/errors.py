@@ -135,11 +135,6 @@ def method_not_allowed(allow: str | None = None) -> ApiError:
     )
 
 
-def project_exists() -> ApiError:
-    """409: the project's id is another owner's."""
-    return ApiError(409, "PROJECT_EXISTS", "The project id is taken")
-
-
 def idempotency_mismatch(details: object = None) -> ApiError:
     """409: the client_msg_id was used before, with another content."""
     return ApiError(
@@ -230,7 +225,7 @@ _STREAMS_ERRORS: dict[type[Exception], Callable[[Any], ApiError]] = {
     IdempotencyMismatch: _mismatch,
     # The same as for a stranger: whether a project exists is not told.
     ProjectNotFound: lambda _: project_access_denied(),
-    ProjectExists: lambda _: project_exists(),
+    ProjectExists: lambda _: project_access_denied(),
     Unavailable: lambda error: store_unavailable(error.retry_after_s),
     Closed: lambda _: store_unavailable(),
 }

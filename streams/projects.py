@@ -51,9 +51,9 @@ class Projects:
         row = rows[0]
         return Project(row["id"], row["owner_id"], row["name"], row["last_seq"], row["created_at"])
 
-    async def members(self, project_id: str) -> list[str]:
-        """Return the collaborators (without the owner), in order of id."""
-        rows = await self._database.fetch(statement("project_members"), project_id)
+    async def members(self, project_id: str, *, after: str = "", limit: int = 1000) -> list[str]:
+        """Return the first so many collaborators (without the owner) after an id, in its order."""
+        rows = await self._database.fetch(statement("project_members"), project_id, after, limit)
         return [row["user_id"] for row in rows]
 
     async def which_are_members(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:

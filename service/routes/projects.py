@@ -11,21 +11,22 @@ import msgspec
 from litestar import Controller, Request, Response, delete, get, post, put
 from litestar.datastructures import Cookie, State
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
 from service.access import require_scope
 from service.auth import COOKIE, PLAIN_COOKIE, Caller, mint_token
 from service.context import context_of
-from service.errors import FieldError, project_access_denied, project_exists, validation_failed
+from service.errors import FieldError, project_access_denied, validation_failed
 from service.origin import is_plain_loopback
 from service.routes.documents import ERRORS
-from streams.errors import ProjectExists
 from streams.events import format_time
 from streams.ids import check_project_id, check_user_id
 from streams.projects import Project
 
 MAX_TTL_S = 86_400
+MAX_MEMBERS = 1000
+_After = Annotated[str | None, QueryParameter()]
 
 ApiRequest = Request[Caller, object, State]
 
@@ -38,7 +39,10 @@ class NewProject(msgspec.Struct):
 
 
 class ProjectView(msgspec.Struct, omit_defaults=True):
-    """A project as its members see it; `members` are the collaborators' user ids."""
+    """A project as its members see it; `members` are the collaborators' user ids, in order.
+
+    `membersNext` is there when there are more: the next `members_after`.
+    """
 
     id: str
     name: str
@@ -46,6 +50,7 @@ class ProjectView(msgspec.Struct, omit_defaults=True):
     createdAt: str  # noqa: N815
     headSeq: int  # noqa: N815
     members: list[str] | None = None
+    membersNext: str | None = None  # noqa: N815
 
 
 class TokenRequest(msgspec.Struct):
@@ -62,6 +67,8 @@ class StreamToken(msgspec.Struct):
     expiresAt: str  # noqa: N815
 
 
+# No project has this id: creations have a bucket of their own.
+_NO_PROJECT = ""
 _NO_STORE = {"Cache-Control": "no-store"}
 _IN_COOKIE = ResponseSpec(
     data_container=None, description="The token is in a cookie", generate_examples=False
@@ -81,7 +88,10 @@ class Projects(Controller):
     async def create(
         self, request: ApiRequest, data: JSONBody[NewProject]
     ) -> Response[ProjectView]:
-        """Create a project; the caller owns it. The same id by the same owner again: 200."""
+        """Create a project; the caller owns it. The same id by the same owner again: 200.
+
+        An id of another's project is answered as that project is to a stranger.
+        """
         context = context_of(request)
         caller = request.user
         require_scope(caller, "write")
@@ -90,22 +100,23 @@ class Projects(Controller):
         # A token made for some projects cannot make others.
         if caller.projects is not None and (data.id is None or data.id not in caller.projects):
             raise project_access_denied()
+        # That an id is taken can be found out by trying: not at any rate.
+        await context.post_limit.take(_NO_PROJECT, caller.user_id)
         project_id = data.id or secrets.token_hex(12)
-        try:
-            project, is_new = await context.log.projects.create(
-                project_id, caller.user_id, data.name
-            )
-        except ProjectExists:
-            raise project_exists() from None
+        project, is_new = await context.log.projects.create(project_id, caller.user_id, data.name)
         return Response(_view(project), status_code=201 if is_new else 200)
 
     @get("/{project_id:str}", responses=ERRORS)
-    async def show(self, request: ApiRequest, project_id: FromPath[str]) -> ProjectView:
-        """Return a project with its members."""
+    async def show(
+        self, request: ApiRequest, project_id: FromPath[str], members_after: _After = None
+    ) -> ProjectView:
+        """Return a project with its members, at most 1,000 of them."""
         context = context_of(request)
         await context.access.require(request.user, check_project_id(project_id), "read")
+        after = "" if members_after is None else check_user_id(members_after, "members_after")
         project = await context.log.projects.get(project_id)
-        return _view(project, await context.log.projects.members(project_id))
+        members = await context.log.projects.members(project_id, after=after, limit=MAX_MEMBERS + 1)
+        return _view(project, members)
 
     @put("/{project_id:str}/members/{user_id:str}", status_code=204, responses=ERRORS)
     async def add_member(
@@ -196,5 +207,6 @@ def _view(project: Project, members: list[str] | None = None) -> ProjectView:
         ownerId=project.owner_id,
         createdAt=format_time(project.created_at),
         headSeq=project.head,
-        members=members,
+        members=None if members is None else members[:MAX_MEMBERS],
+        membersNext=members[MAX_MEMBERS - 1] if members and len(members) > MAX_MEMBERS else None,
     )

@@ -25,7 +25,7 @@ async def test_a_project_is_new_once(projects: Projects) -> None:
 
 
 async def test_another_owner_cannot_take_an_id(projects: Projects) -> None:
-    """§4: 409 `PROJECT_EXISTS`."""
+    """§4: an id has one owner."""
     await projects.create("proj-taken", "anna", "x")
     with pytest.raises(ProjectExists):
         await projects.create("proj-taken", "bert", "x")
@@ -71,6 +71,16 @@ async def test_a_collaborator_is_a_member_until_removed(projects: Projects) -> N
     assert await projects.remove_member("proj-collab", "bert")
     assert not await projects.remove_member("proj-collab", "bert")
     assert not await _is_member(projects, "proj-collab", "bert")
+
+
+async def test_members_come_in_pages(projects: Projects) -> None:
+    """§4: in order of user id, byte by byte, after the one that was given."""
+    await projects.create("proj-pages", "anna", "x")
+    for user_id in ("b", "B", "é", "a:b", "a"):
+        await projects.add_member("proj-pages", user_id)
+    assert await projects.members("proj-pages") == ["B", "a", "a:b", "b", "é"]
+    assert await projects.members("proj-pages", after="a", limit=2) == ["a:b", "b"]
+    assert await projects.members("proj-pages", after="é") == []
 
 
 async def test_a_stranger_and_no_project_look_the_same(projects: Projects) -> None:

@@ -27,6 +27,7 @@ from service import errors
 from service.auth import AuthenticationError
 from service.errors import ApiError, FieldError, exception_handlers, to_api_error, with_request_id
 from service.metrics import Metrics
+from streams.errors import ProjectExists
 
 SECRET = "s3cret-value"
 
@@ -65,7 +66,7 @@ RAISED: dict[str, Exception] = {
     "denied": errors.project_access_denied(),
     "forbidden": errors.forbidden("Only the owner may do this"),
     "gone": errors.not_found(),
-    "exists": errors.project_exists(),
+    "exists": ProjectExists("p1"),
     "mismatch": errors.idempotency_mismatch(),
     "large": errors.payload_too_large(65_536, "message"),
     "media": errors.unsupported_media_type(),
@@ -143,7 +144,7 @@ async def client(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
             "The method does not fit this address",
             {"allow": "GET"},
         ),
-        ("exists", 409, "PROJECT_EXISTS", "The project id is taken", {}),
+        ("exists", 403, "UNAUTHORIZED_PROJECT_ACCESS", "Project access denied", {}),
         (
             "mismatch",
             409,
