@@ -58,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: str = ""
     redis_url: str = ""
-    # Newest first: the first one signs, any of them verifies.
+    # The first one signs, any of them verifies.
     hmac_secrets: tuple[str, ...] = ()
     token_secrets: tuple[str, ...] = ()
 
