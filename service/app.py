@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry
 
@@ -114,12 +112,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
         ],
         middleware=[Authentication()],
     )
-    openapi = OpenAPIConfig(
-        title="seqstream",
-        version=version,
-        path="/schema",
-        render_plugins=[SwaggerRenderPlugin()] if settings.docs_page else [],
-    )
+    openapi = page.openapi_config(title="seqstream", version=version, with_page=settings.docs_page)
     pages = [page.demo] if settings.docs_page else []
     app = Litestar(
         [api, health.health, health.live, health.ready, health.metrics, *pages],

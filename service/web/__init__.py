@@ -1,1 +1,1 @@
-"""The demo page: one file without dependencies, read from the package."""
+"""The pages: files without dependencies, read from the package."""

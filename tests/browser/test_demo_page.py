@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from tests.conftest import StartService
 from tests.support.api import Api
 from tests.support.processes import ServiceProcess
 from tests.support.signing import token
-
-_CHROMIUM = shutil.which("chromium")
-# Without these the browser looks for its maker's hosts at every start.
-_QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="Debian's chromium is not installed")
 
 
 @pytest.fixture
@@ -36,15 +21,6 @@ async def service(start_service: StartService) -> ServiceProcess:
         created = await api.request("POST", "/v1/projects", {"id": "demo", "name": "Demo"})
         assert created.status_code == 201
     return process
-
-
-@pytest.fixture(scope="session")
-async def browser() -> AsyncIterator[Browser]:
-    """One browser for all tests; each has its own page and profile."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=_CHROMIUM, args=_QUIET)
-        yield browser
-        await browser.close()
 
 
 @pytest.fixture
