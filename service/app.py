@@ -25,6 +25,7 @@ from service.background import running
 from service.body import MAX_BODY_BYTES
 from service.build_gauges import measure
 from service.context import Context
+from service.creation_limit import CreationLimit
 from service.direct import DirectAppend
 from service.front import Front
 from service.metrics import Metrics
@@ -88,6 +89,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
                 answers=answers,
                 post_limit=PostLimit(log, settings, metrics),
                 tokens=TokenVerifier(settings.token_secrets, time.time),
+                creations=CreationLimit(settings, metrics),
             )
             tasks = {
                 "pulse of the streams": streams.run(),

@@ -18,6 +18,7 @@ from service.auth import (
     read_credentials,
     verify_signature,
 )
+from service.creation_limit import CreationLimit
 from service.errors import forbidden
 from service.metrics import Metrics
 from service.open_streams import OpenStreams
@@ -38,6 +39,7 @@ class Context(msgspec.Struct, frozen=True):
     answers: AnswerDesk
     post_limit: PostLimit
     tokens: TokenVerifier
+    creations: CreationLimit
 
     def authenticate(self, scope: HTTPScope, body: bytes, *, query_token: bool) -> Caller:
         """Return who the caller is: see docs/protocol.md §3.

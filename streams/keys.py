@@ -44,7 +44,7 @@ def wake(shard: int, process_id: str) -> str:
 
 
 def post_bucket(project_id: str, user_id: str) -> str:
-    """Token bucket of a user's posts in a project; of its new projects where the id is empty."""
+    """Token bucket of a user's posts in a project."""
     return f"{_PREFIX}:{{{shard_of(project_id):03d}}}:posts:{project_id}:{user_id}"
 
 

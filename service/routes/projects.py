@@ -67,8 +67,6 @@ class StreamToken(msgspec.Struct):
     expiresAt: str  # noqa: N815
 
 
-# No project has this id: creations have a bucket of their own.
-_NO_PROJECT = ""
 _NO_STORE = {"Cache-Control": "no-store"}
 _IN_COOKIE = ResponseSpec(
     data_container=None, description="The token is in a cookie", generate_examples=False
@@ -101,7 +99,7 @@ class Projects(Controller):
         if caller.projects is not None and (data.id is None or data.id not in caller.projects):
             raise project_access_denied()
         # That an id is taken can be found out by trying: not at any rate.
-        await context.post_limit.take(_NO_PROJECT, caller.user_id)
+        context.creations.take(caller.user_id)
         project_id = data.id or secrets.token_hex(12)
         project, is_new = await context.log.projects.create(project_id, caller.user_id, data.name)
         return Response(_view(project), status_code=201 if is_new else 200)
