@@ -21,6 +21,7 @@ from service.auth import (
 from service.metrics import Metrics
 from service.open_streams import OpenStreams
 from service.post_limit import PostLimit
+from service.reads import ReadSlots
 from service.settings import Settings
 from streams.eventlog import EventLog
 
@@ -35,6 +36,7 @@ class Context(msgspec.Struct, frozen=True):
     streams: OpenStreams
     answers: AnswerDesk
     post_limit: PostLimit
+    reads: ReadSlots
     tokens: TokenVerifier
 
     def authenticate(self, scope: HTTPScope, body: bytes, *, query_token: bool) -> Caller:

@@ -34,6 +34,11 @@ from streams.errors import (
 _log = logging.getLogger(__name__)
 
 JSON: Final = "application/json"
+SECURITY_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""What every answer carries; one that has its own keeps it."""
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _SCOPE_KEY: Final = "seqstream.request_id"
 
@@ -175,6 +180,22 @@ def body_too_late() -> ApiError:
 def ended_too_early() -> ApiError:
     """400: the client went away within its body. Nobody reads the answer."""
     return validation_failed(FieldError("body", "ended too early"))
+
+
+def malformed_request(message: str = "The request is not valid HTTP") -> ApiError:
+    """400: what follows on the connection cannot be told apart from the request; it is closed."""
+    return ApiError(400, "VALIDATION_FAILED", message, extra_headers={"Connection": "close"})
+
+
+def overloaded(retry_after_s: float = 1.0) -> ApiError:
+    """503: the process holds as many bytes of unfinished requests as it may."""
+    return ApiError(
+        503,
+        "STORE_UNAVAILABLE",
+        "The service is receiving too much at once; try again",
+        retry_after_s=retry_after_s,
+        extra_headers={"Connection": "close"},
+    )
 
 
 def unsupported_media_type() -> ApiError:
@@ -330,9 +351,9 @@ def request_id(scope: Scope) -> str:
 
 
 def with_request_id(app: ASGIApp) -> ASGIApp:
-    """Wrap an ASGI application: each answer carries `X-Request-Id`.
+    """Wrap an ASGI application: each answer carries `X-Request-Id` and the `SECURITY_HEADERS`.
 
-    An answer that carries one already is left as it is.
+    What an answer carries already is left as it is.
     """
 
     # Not a coroutine: its frame would live as long as an open stream.
@@ -345,8 +366,9 @@ def with_request_id(app: ASGIApp) -> ASGIApp:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = list(message["headers"])
-                if not any(name.lower() == b"x-request-id" for name, _ in headers):
-                    headers.append((b"x-request-id", identity))
+                own = {name.lower() for name, _ in headers}
+                added = ((b"x-request-id", identity), *SECURITY_HEADERS)
+                headers += [each for each in added if each[0] not in own]
                 message["headers"] = headers
             await send(message)
 

@@ -69,6 +69,7 @@ async def test_a_post_in_any_pieces_is_answered_alike(
     assert response.status == 201
     assert {name.lower() for name, _ in response.headers} == {
         "content-type", "content-length", "date", "x-request-id",
+        "x-content-type-options", "referrer-policy",
     }  # fmt: skip
     assert response.header("x-request-id") == "mine-1"
     assert response.header("content-type") == "application/json"
