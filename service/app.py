@@ -28,10 +28,12 @@ from service.context import Context
 from service.creation_limit import CreationLimit
 from service.direct import DirectAppend
 from service.front import Front
+from service.intake import Intake
 from service.metrics import Metrics
 from service.observer import MetricsObserver
 from service.open_streams import OpenStreams
 from service.post_limit import PostLimit
+from service.reads import ReadSlots
 from service.routes import builds, chat, ephemeral, health, messages, page, projects
 from service.routes.documents import stream_path
 from service.settings import Settings
@@ -42,12 +44,13 @@ class Made(NamedTuple):
     """The application, and what the server uses of it beside that.
 
     `drain` ends its streams and answers before the server shuts down; `direct` serves single
-    appends without the application.
+    appends without the application; `intake` bounds what its connections receive.
     """
 
     app: ASGIApp
     drain: Callable[[], Awaitable[None]]
     direct: DirectAppend
+    intake: Intake
 
 
 def create_app(settings: Settings, *, version: str, fault: str | None = None) -> Made:
@@ -88,6 +91,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
                 streams=streams,
                 answers=answers,
                 post_limit=PostLimit(log, settings, metrics),
+                reads=ReadSlots(settings.max_reads_per_user),
                 tokens=TokenVerifier(settings.token_secrets, time.time),
                 creations=CreationLimit(settings, metrics),
             )
@@ -146,7 +150,8 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
 
     front = Front(app, context, metrics, settings.cors_origins)
     direct = DirectAppend(context, metrics, answers_origins=bool(settings.cors_origins))
-    return Made(errors.with_request_id(front), drain, direct)
+    intake = Intake(limit_bytes=settings.max_pending_bytes, malformed=metrics.http_malformed)
+    return Made(errors.with_request_id(front), drain, direct, intake)
 
 
 def fault_point(fault: str | None) -> Callable[[int], None] | None:

@@ -146,6 +146,20 @@ def read_credentials(
     raise AuthenticationError("missing")
 
 
+def check_before_body(credentials: SignedCredentials, now_s: float) -> None:
+    """Check what does not depend on the body: only then is it worth reading.
+
+    Raises:
+        AuthenticationError: `bad_signature`, `bad_user_id` or `clock_skew`.
+    """
+    if not _TIMESTAMP.fullmatch(credentials.timestamp):
+        raise AuthenticationError("bad_signature")
+    if not is_user_id(credentials.user_id):
+        raise AuthenticationError("bad_user_id")
+    if abs(now_s - int(credentials.timestamp)) > MAX_SKEW_S:
+        raise AuthenticationError("clock_skew")
+
+
 def verify_signature(
     secrets: Sequence[str],
     *,

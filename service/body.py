@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, cast
 
 from litestar.types import HTTPScope, Receive, Scope
 
+from service.deadlines import BODY_TIMEOUT_S
 from service.errors import body_too_late, ended_too_early, payload_too_large
 from service.wire import TRANSPORT_EXTENSION
 
 if TYPE_CHECKING:
     from service.protocol import StreamingProtocol
 
+__all__ = [
+    "BODY_TIMEOUT_S", "MAX_BODY_BYTES", "body_is_here", "is_json", "protocol_of", "read_body",
+]  # fmt: skip
+
 MAX_BODY_BYTES = 1024 * 1024
-BODY_TIMEOUT_S = 20.0
 
 
 async def read_body(
@@ -29,7 +33,7 @@ async def read_body(
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > limit_bytes:
             raise payload_too_large(limit_bytes)
-    if _is_here(scope):
+    if body_is_here(scope):
         # Nearly every request's: a timer for what does not wait would cost as much as reading it.
         return await _read(receive, limit_bytes)
     try:
@@ -53,9 +57,16 @@ async def _read(receive: Receive, limit_bytes: int) -> bytes:
             return body
 
 
-def _is_here(scope: HTTPScope) -> bool:
+def protocol_of(scope: Scope) -> StreamingProtocol | None:
+    """Return the connection that a request came on, when the server is our own."""
     protocol = (scope.get("extensions") or {}).get(TRANSPORT_EXTENSION)
-    return protocol is not None and cast("StreamingProtocol", protocol).has_body_of(scope)
+    return None if protocol is None else cast("StreamingProtocol", protocol)
+
+
+def body_is_here(scope: Scope) -> bool:
+    """Tell whether the whole body has arrived."""
+    protocol = protocol_of(scope)
+    return protocol is not None and protocol.has_body_of(scope)
 
 
 def is_json(scope: Scope) -> bool:

@@ -24,6 +24,7 @@ from service.metrics import Metrics
 from service.open_streams import OpenStreams
 from service.origin import may_use_cookie
 from service.post_limit import PostLimit
+from service.reads import ReadSlots
 from service.settings import Settings
 from streams.eventlog import EventLog
 
@@ -38,6 +39,7 @@ class Context(msgspec.Struct, frozen=True):
     streams: OpenStreams
     answers: AnswerDesk
     post_limit: PostLimit
+    reads: ReadSlots
     tokens: TokenVerifier
     creations: CreationLimit
 

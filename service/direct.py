@@ -28,7 +28,8 @@ from service.routes.messages import PostedMessage, append_message, new_message, 
 from streams.ids import check_project_id
 from streams.log import Appended
 
-_MESSAGES = re.compile(r"/v1/projects/([^/]+)/chat/messages/?")
+# Of the path as it was sent: one with an escape is left to the application.
+_MESSAGES = re.compile(rb"/v1/projects/([A-Za-z0-9_-]+)/chat/messages/?")
 
 _decode = msgspec.json.Decoder(PostedMessage).decode
 _encode = msgspec.json.Encoder().encode
@@ -72,12 +73,12 @@ class DirectAppend:
         """Return the project that a request appends to; none when it is not served here."""
         if scope["method"] != "POST":
             return None
-        match = _MESSAGES.fullmatch(scope["path"])
+        match = _MESSAGES.fullmatch(scope["raw_path"])
         if match is None:
             return None
         if self._answers_origins and any(name == b"origin" for name, _ in scope["headers"]):
             return None
-        return match[1]
+        return match[1].decode("ascii")
 
     def begin(
         self, project_id: str, scope: HTTPScope, body: bytes
@@ -87,9 +88,9 @@ class DirectAppend:
         Whatever this or the future raises, `failed` answers.
         """
         context = self._context()
+        caller = context.authenticate(scope, body, query_token=False)
         if body and not is_json(scope):
             raise unsupported_media_type()
-        caller = context.authenticate(scope, body, query_token=False)
         try:
             posted = _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -177,6 +177,22 @@ def ended_too_early() -> ApiError:
     return validation_failed(FieldError("body", "ended too early"))
 
 
+def malformed_request(message: str = "The request is not valid HTTP") -> ApiError:
+    """400: what follows on the connection cannot be told apart from the request; it is closed."""
+    return ApiError(400, "VALIDATION_FAILED", message, extra_headers={"Connection": "close"})
+
+
+def overloaded(retry_after_s: float = 1.0) -> ApiError:
+    """503: the process holds as many bytes of unfinished requests as it may."""
+    return ApiError(
+        503,
+        "STORE_UNAVAILABLE",
+        "The service is receiving too much at once; try again",
+        retry_after_s=retry_after_s,
+        extra_headers={"Connection": "close"},
+    )
+
+
 def unsupported_media_type() -> ApiError:
     """415: a body that is not JSON."""
     return ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json")

@@ -1,4 +1,4 @@
-"""What stands before the framework's router: the stream.
+"""What stands before the framework's router: the stream, and the refusal of odd paths.
 
 An open stream should keep nothing of a framework's request alive (and Litestar's `@asgi` routes
 cannot have path parameters: KeyError in 2.25). Everything else passes through.
@@ -18,11 +18,12 @@ from service.context import Context
 from service.errors import (
     answer_error,
     method_not_allowed,
+    not_found,
     store_unavailable,
 )
-from service.lingering import lingering
 from service.metrics import Metrics
 from service.routes.stream import Headers, open_stream
+from service.targets import is_canonical
 
 _STREAM = re.compile(r"/v1/projects/([^/]+)/chat/stream/?")
 
@@ -45,14 +46,17 @@ class Front:
     # Not a coroutine: its frame would live as long as an open stream.
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # No path: the server's lifespan events.
-        match = _STREAM.fullmatch(scope.get("path", ""))
+        path = scope.get("path", "")
+        if path and not is_canonical(cast("HTTPScope", scope)["raw_path"]):
+            return answer_error(not_found(), scope, send, self._metrics)
+        match = _STREAM.fullmatch(path)
         if match is None:
             return self._routed(scope, receive, send)
         return self._stream(match[1], cast("HTTPScope", scope), receive, send)
 
     async def _routed(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._app(scope, receive, lingering(receive, send))
+            await self._app(scope, receive, send)
         except asyncio.CancelledError:
             if scope["type"] != ScopeType.HTTP:
                 raise

@@ -156,6 +156,9 @@ class Metrics:
 
         # Refusals.
         self.rate_limited = self._counter("rate_limited_total", "Requests refused by a limit")
+        self.http_malformed = self._counter(
+            "http_malformed_total", "Requests refused before they reached a route"
+        )
         self.auth_failures = self._counter(
             "auth_failures_total", "Callers that were not known", "reason", REASONS
         )

@@ -20,12 +20,14 @@ import uvicorn
 
 from service import __version__
 from service.app import create_app
+from service.background import running
+from service.deadlines import KEEP_ALIVE_S, SWEEP_EVERY_S, sweep
 from service.direct import DirectAppend
+from service.intake import Intake
 from service.protocol import StreamingProtocol
 from service.settings import Settings
 
 FAULT_VARIABLE = "SEQSTREAM_FAULT"
-_KEEP_ALIVE_S = 75
 _SHUTDOWN_TIMEOUT_S = 8
 # How long after the streams' end a request may keep the process waiting: for the rest of its body,
 # until its client takes the answer, and for a store that does not answer.
@@ -43,9 +45,27 @@ class Server(uvicorn.Server):
     would wait for streams that never end.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]], intake: Intake
+    ) -> None:
+        """`intake` is the one that the connections of `config` use."""
         super().__init__(config)
         self._drain = drain
+        self._intake = intake
+
+    async def main_loop(self) -> None:
+        """Serve until told to end, and look after the connections all the while."""
+        async with running({"sweep of the connections": self._sweep()}):
+            await super().main_loop()
+
+    async def _sweep(self) -> None:
+        """Look at all connections each second, for ever."""
+        connections: Any = self.server_state.connections
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            now_s = self._intake.clock()
+            sweep(connections, now_s)
+            self._intake.report(now_s)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then spare what is there from the cycle collector.
@@ -104,14 +124,21 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def config(app: Any, *, host: str, port: int, direct: DirectAppend | None = None) -> uvicorn.Config:
+def config(
+    app: Any,
+    *,
+    host: str,
+    port: int,
+    direct: DirectAppend | None = None,
+    intake: Intake | None = None,
+) -> uvicorn.Config:
     """Return the configuration that the service runs with."""
     return uvicorn.Config(
         app,
         host=host,
         port=port,
         loop="uvloop",
-        http=functools.partial(StreamingProtocol, direct),  # type: ignore[arg-type]
+        http=functools.partial(StreamingProtocol, direct, intake),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         # Said, not guessed: the outermost application is a plain function that returns a coroutine.
@@ -120,7 +147,7 @@ def config(app: Any, *, host: str, port: int, direct: DirectAppend | None = None
         access_log=False,
         server_header=False,
         backlog=4096,
-        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_keep_alive=int(KEEP_ALIVE_S),
         timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
         proxy_headers=False,
     )
@@ -134,6 +161,7 @@ def run(
     `listening` is a socket to serve on instead of host and port.
     """
     made = create_app(settings, version=__version__, fault=os.environ.get(FAULT_VARIABLE))
-    server = Server(config(made.app, host=host, port=port, direct=made.direct), made.drain)
+    served = config(made.app, host=host, port=port, direct=made.direct, intake=made.intake)
+    server = Server(served, made.drain, made.intake)
     server.run(sockets=None if listening is None else [listening])
     return server.started

@@ -75,6 +75,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_streams_per_project: CountOrOff = 5000
     max_streams: CountOrOff = 20_000
     posts_per_second: CountOrOff = 50
+    max_reads_per_user: CountOrOff = 16
+    max_pending_bytes: CountOrOff = 64 * 1024 * 1024
 
     database_pool_size: Few = 8
     committers: Few = 2

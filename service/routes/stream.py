@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from service.auth import Caller
+from service.authentication import authenticate
 from service.body import read_body
 from service.connection import STREAM_HEADERS, Connection, ResetReason, StreamTimes, refusal
 from service.context import Context
@@ -46,8 +47,12 @@ async def open_stream(
     Raises whatever the client must not retry; `service/errors.py` says what it is told.
     """
     # A GET should have no body, but a signature covers it.
-    body = await read_body(scope, receive, limit_bytes=_MAX_BODY_BYTES)
-    caller = context.authenticate(scope, body, query_token=True)
+    caller, _ = await authenticate(
+        context,
+        scope,
+        lambda: read_body(scope, receive, limit_bytes=_MAX_BODY_BYTES),
+        query_token=True,
+    )
     check_project_id(project_id)
     try:
         await context.access.require(caller, project_id, "read")

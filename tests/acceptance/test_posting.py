@@ -277,6 +277,7 @@ async def test_a_body_above_1_mib_is_413(services: Services, project: Project) -
     async with raw_connection(services.a.port) as (reader, writer):
         writer.write(
             f"POST {project.messages} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"Authorization: Bearer {token('owner', scope='write')}\r\n"
             f"Content-Length: {1024 * 1024 + 1}\r\n\r\n".encode()
         )
         response = RawResponse(reader, writer)
@@ -300,6 +301,7 @@ async def test_a_huge_body_is_refused_before_it_is_read(
     async with raw_connection(services.a.port) as (reader, writer):
         writer.write(
             f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"Authorization: Bearer {token('owner', scope='read write')}\r\n"
             f"Content-Length: 100000000\r\n\r\n".encode()
             + b'{"message":"'
         )
@@ -318,6 +320,7 @@ async def test_a_chunked_body_is_refused_when_it_grows_too_large(
     async with raw_connection(services.a.port) as (reader, writer):
         writer.write(
             f"POST {project.messages} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"Authorization: Bearer {token('owner', scope='write')}\r\n"
             f"Transfer-Encoding: chunked\r\n\r\n".encode()
         )
         for _ in range(17):

@@ -20,7 +20,7 @@ from tests.support.api import Api
 from tests.support.completions import DONE, Completions, chunk
 from tests.support.processes import ROOT, ServiceProcess, service_environment
 from tests.support.raw_stream import RawResponse, raw_connection, raw_request
-from tests.support.signing import signed_headers
+from tests.support.signing import signed_headers, token
 from tests.support.sse_client import SseClient
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
@@ -111,6 +111,7 @@ async def test_a_body_that_never_ends_does_not_hold_up_the_end(
     project = await new_project(ending)
     head = (
         f"POST /v1/projects/{project.id}/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Authorization: Bearer {token('owner', scope='write')}\r\n"
         "Content-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
     )
     async with raw_connection(ending.port) as (reader, writer):

@@ -95,10 +95,13 @@ class RawResponse:
 
 @contextlib.asynccontextmanager
 async def raw_connection(
-    port: int, *, receive_buffer_bytes: int | None = None
+    port: int, *, receive_buffer_bytes: int | None = None, segment_bytes: int | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A TCP connection to a loopback port, cut off at the end."""
     sock = socket.socket()
+    if segment_bytes is not None:
+        # Loopback's own are so large that the system would take megabytes from the other side.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
     if receive_buffer_bytes is not None:
         # Else the system's buffers would read on for a client that does not.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
