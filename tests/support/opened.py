@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
 
 from prometheus_client import CollectorRegistry
@@ -33,6 +33,7 @@ class Room:
         coalesce_s: float = 0.0,
         coalesce_most_s: float = 0.0,
         write_takes_s: float = 0.0,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.project = project
         self.tail = tail
@@ -46,7 +47,7 @@ class Room:
             Replays(),
             coalesce_s,
             coalesce_most_s,
-            lambda: next(looks) * write_takes_s,
+            clock or (lambda: next(looks) * write_takes_s),
         )
         self.tasks: list[asyncio.Task[str]] = []
 
@@ -103,6 +104,7 @@ async def room(
     coalesce_most_s: float = 0.0,
     write_takes_s: float = 0.0,
     max_entries: int = 1024,
+    clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[Room]:
     """A project with so many messages, of which memory has those above `below` (none: none)."""
     project = Project()
@@ -115,6 +117,7 @@ async def room(
         coalesce_s=coalesce_s,
         coalesce_most_s=coalesce_most_s,
         write_takes_s=write_takes_s,
+        clock=clock,
     )
     opened.deliver()
     try:
