@@ -63,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     heartbeat_s: Seconds = 15.0
     slow_client_s: Seconds = 30.0
+    open_timeout_s: Seconds = 2.0
     retry_ms: Annotated[int, Meta(gt=0, le=_DAY_S * 1000)] = 2000  # a client reads digits alone
     # Between two writes to a project's connections: at least, and at most when they are many.
     coalesce_ms: MillisecondsOrOff = 5.0

@@ -79,7 +79,7 @@ class Room:
         connection = Connection(
             wire, self.broadcast, reader, self.metrics, StreamTimes(2000, slow_client_s),
             connection_id="id", project_id="p", user_id="u", cursor=cursor, reset=reset,
-            expires_at_s=None, headers=[], builds=builds,
+            expires_at_s=None, member_since=0.0, headers=[], builds=builds,
         )  # fmt: skip
         await connection.prepare()
         task = asyncio.create_task(connection.run())
