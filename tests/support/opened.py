@@ -13,6 +13,7 @@ from service.broadcast import Broadcast
 from service.connection import Connection, ResetReason, StreamTimes
 from service.metrics import Metrics
 from service.outgoing import Replays
+from service.wire import Wire
 from streams.ids import EntryId
 from streams.replay import Reader
 from streams.tail import Tail, offer_all
@@ -64,6 +65,23 @@ class Room:
         assert offer_all(self.tail, new) == []
         self.tail.notify()
 
+    def connection(
+        self,
+        wire: Wire,
+        *,
+        cursor: int | None = None,
+        reset: ResetReason | None = None,
+        slow_client_s: float = 30.0,
+        builds: Sequence[tuple[str, int, bytes]] = (),
+    ) -> Connection:
+        """Make a stream on this wire, which does not run yet."""
+        reader = Reader(self.tail, self.tiers, self.tail.last_seq if cursor is None else cursor)
+        return Connection(
+            wire, self.broadcast, reader, self.metrics, StreamTimes(2000, slow_client_s),
+            connection_id="id", project_id="p", user_id="u", cursor=cursor, reset=reset,
+            expires_at_s=None, member_since=0.0, headers=[], builds=builds,
+        )  # fmt: skip
+
     async def connect(
         self,
         *,
@@ -75,12 +93,9 @@ class Room:
     ) -> tuple[Connection, RecordingWire, asyncio.Task[str]]:
         """Open a stream; the task is its life and its result the reason of its end."""
         wire = wire or RecordingWire()
-        reader = Reader(self.tail, self.tiers, self.tail.last_seq if cursor is None else cursor)
-        connection = Connection(
-            wire, self.broadcast, reader, self.metrics, StreamTimes(2000, slow_client_s),
-            connection_id="id", project_id="p", user_id="u", cursor=cursor, reset=reset,
-            expires_at_s=None, member_since=0.0, headers=[], builds=builds,
-        )  # fmt: skip
+        connection = self.connection(
+            wire, cursor=cursor, reset=reset, slow_client_s=slow_client_s, builds=builds
+        )
         await connection.prepare()
         task = asyncio.create_task(connection.run())
         self.tasks.append(task)
