@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 MAX_REPLAY = 200
 # Clients of a process that goes away come back spread over this long.
-_RETRY_SPREAD_MS = 3000
+RETRY_SPREAD_MS = 3000
 
 # How long a client whose socket is full may take to make room for `stream.closing`.
 _GOODBYE_GRACE_S = 1.0
@@ -380,7 +380,7 @@ class Connection:
         reconnect = reason not in ("token_expired", "access_revoked")
         delay_ms = self._times.retry_ms
         if reason == "shutdown":
-            delay_ms = random.randint(200, _RETRY_SPREAD_MS)
+            delay_ms = random.randint(200, RETRY_SPREAD_MS)
         data = _encode({"reason": reason, "reconnect": reconnect})
         outgoing = Outgoing([sse.retry(delay_ms), sse.event_frame("stream.closing", data)])
         self.wire.write(outgoing.chunk)

@@ -11,7 +11,7 @@ import msgspec
 
 from service.access import ACCESS_REVOKED, AccessControl
 from service.broadcast import Broadcast
-from service.connection import Connection
+from service.connection import RETRY_SPREAD_MS, Connection
 from service.limits import StreamSlots
 from service.metrics import Metrics
 from service.outgoing import Outgoing, Replays
@@ -113,6 +113,8 @@ class OpenStreams:
     async def drain(self) -> None:
         """Refuse new streams and end the open ones, within a few seconds."""
         self.draining = True
+        # Before the streams end: that their users leave is not to be told.
+        self._log.presence.hand_over(RETRY_SPREAD_MS / 1000)
         for connection in self.all():
             connection.close("shutdown")
         try:

@@ -70,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     coalesce_most_ms: MillisecondsOrOff = 100.0
     max_stream_age_s: SecondsOrOff = 0.0
     heads_poll_ms: Milliseconds = 500.0
+    presence_grace_s: SecondsOrOff = 10.0
 
     max_streams_per_user: CountOrOff = 10
     max_streams_per_project: CountOrOff = 5000
