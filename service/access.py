@@ -34,6 +34,8 @@ _STALE_S = 60.0
 _REMEMBERED = 50_000
 _PAIRS_AT_ONCE = 1000
 _GATHER_S = 0.005
+# How long Postgres may take to confirm again who was a member within the last minute.
+_PATIENCE_S = 0.5
 
 _Key = tuple[str, str]
 
@@ -47,7 +49,7 @@ class AccessControl:
     def __init__(self, log: EventLog, clock: Callable[[], float] = time.monotonic) -> None:
         """Take a clock of seconds."""
         self._log = log
-        self._clock = clock
+        self.clock = clock
         # Since when the notices of the projects arrive that are read here.
         self._told_since: dict[str, float] = {}
         self._confirmed: OrderedDict[_Key, float] = OrderedDict()
@@ -89,23 +91,37 @@ class AccessControl:
             answer = self._waiting[key] = asyncio.get_running_loop().create_future()
             if self._asking is None:
                 self._asking = asyncio.create_task(self._ask(), name="ask membership")
+        was_member = self.clock() - self._confirmed.get(key, float("-inf")) <= _STALE_S
         try:
-            return await asyncio.shield(answer)
-        except LogUnavailable:
-            if self._clock() - self._confirmed.get(key, float("-inf")) <= _STALE_S:
+            async with asyncio.timeout(_PATIENCE_S if was_member else None):
+                return await asyncio.shield(answer)
+        except (LogUnavailable, TimeoutError) as error:
+            # Looked up once more: a removal may have been told meanwhile.
+            if self.clock() - self._confirmed.get(key, float("-inf")) <= _STALE_S:
                 return True
-            raise
+            raise LogUnavailable("the membership could not be confirmed") from error
 
     def _is_known(self, key: _Key) -> bool:
         at = self._confirmed.get(key)
         if at is None:
             return False
-        age_s = self._clock() - at
-        return age_s <= FRESH_S or (
-            age_s <= FRESH_WHERE_TOLD_S
-            and at >= self._told_since.get(key[0], float("inf"))
-            and self._log.health.redis_up
-        )
+        age_s = self.clock() - at
+        return age_s <= FRESH_S or (age_s <= FRESH_WHERE_TOLD_S and at >= self.told_since(key[0]))
+
+    def confirmed_at(self, project_id: str, user_id: str) -> float:
+        """Return the clock's time when the user was last known to be a member; -inf: not known."""
+        return self._confirmed.get((project_id, user_id), float("-inf"))
+
+    def told_since(self, project_id: str) -> float:
+        """Return since when this process is told of the project's removals; inf: it is not."""
+        if not self._log.health.redis_up:
+            return float("inf")
+        return self._told_since.get(project_id, float("inf"))
+
+    def was_revoked_since(self, project_id: str, user_id: str, at: float) -> bool:
+        """Tell whether a removal was told after what was confirmed at the clock's time `at`."""
+        revoked_at = self._revoked.get((project_id, user_id))
+        return revoked_at is not None and revoked_at >= at
 
     async def _ask(self) -> None:
         """Ask for all that wait, one question at a time: what comes meanwhile goes together."""
@@ -120,7 +136,7 @@ class AccessControl:
             self._asking = None
 
     async def _ask_for(self, answers: dict[_Key, asyncio.Future[bool]]) -> None:
-        asked_at = self._clock()
+        asked_at = self.clock()
         try:
             members = await self._log.projects.which_are_members(list(answers))
             for pair, answer in answers.items():
@@ -150,7 +166,7 @@ class AccessControl:
 
     def _forget(self, key: _Key) -> None:
         self._confirmed.pop(key, None)
-        _remember(self._revoked, key, self._clock())
+        _remember(self._revoked, key, self.clock())
 
     async def revoked(self, project_id: str, user_id: str) -> None:
         """Forget a member here, and tell the other processes."""
@@ -162,14 +178,14 @@ class AccessControl:
             _log.warning("removal not announced", extra={"project_id": project_id})
 
     def _listen(self, tail: Tail) -> None:
-        self._told_since[tail.project_id] = self._clock() + _TOLD_AFTER_S
+        self._told_since[tail.project_id] = self.clock() + _TOLD_AFTER_S
 
     def _unlisten(self, tail: Tail) -> None:
         self._told_since.pop(tail.project_id, None)
 
     def _listen_again(self) -> None:
         """Notices were lost while Redis was away."""
-        since_s = self._clock() + _TOLD_AFTER_S
+        since_s = self.clock() + _TOLD_AFTER_S
         self._told_since = dict.fromkeys(self._told_since, since_s)
 
     def _noticed(self, project_id: str, event: str, data: bytes) -> None:

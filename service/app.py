@@ -71,6 +71,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
                 database_pool_size=settings.database_pool_size,
                 committers=settings.committers,
                 heads_poll_s=settings.heads_poll_ms / 1000,
+                presence_grace_s=settings.presence_grace_s,
                 before_publish=fault_point(fault),
             ),
             observer=MetricsObserver(metrics),

@@ -63,8 +63,10 @@ class Broadcast:
         # The cursor of who stands at _index: what is below it may have left memory.
         self._seq = tail.last_seq
         self._generation = tail.generation
-        self._changed_at = 0.0
-        self._written_at = 0.0
+        # When the oldest entry came that is not written yet; none when all are.
+        self._changed_at: float | None = None
+        # Never as yet: the monotonic clock may stand anywhere, near 0 just after a boot too.
+        self._written_at = float("-inf")
         self._scheduled: asyncio.Handle | None = None
         tail.listen(self._changed, self._signalled)
 
@@ -109,17 +111,18 @@ class Broadcast:
         tail = self.tail
         if not self._live:
             self._stand_at_end()
-        elif (
+            return
+        if self._changed_at is None:
+            self._changed_at = self._clock()
+        if (
             tail.end_index - self._index > _MAX_UNWRITTEN
             or (tail.appended_bytes - self._bytes) * 2 > tail.max_bytes
             or tail.generation != self._generation
         ):
             self._flush()
         elif self._scheduled is None:
-            now = self._loop.time()
-            self._changed_at = self._clock()
             due = self._written_at + self.pause_s
-            if due <= now:
+            if due <= self._loop.time():
                 # The rest of what arrived in this turn of the loop goes along.
                 self._scheduled = self._loop.call_soon(self._flush)
             else:
@@ -136,17 +139,19 @@ class Broadcast:
         if not self._live or self._index == tail.end_index:
             self._stand_at_end()
             return
+        changed_at = self._changed_at
         written = self._write(tail.frames(self._index))
         self._stand_at_end()
         self._written_at = self._loop.time()
-        if written:
-            self._metrics.publish_to_sse_write_ms.observe((self._clock() - self._changed_at) * 1000)
+        if written and changed_at is not None:
+            self._metrics.publish_to_sse_write_ms.observe((self._clock() - changed_at) * 1000)
 
     def _stand_at_end(self) -> None:
         self._index = self.tail.end_index
         self._bytes = self.tail.appended_bytes
         self._seq = self.tail.last_seq
         self._generation = self.tail.generation
+        self._changed_at = None
 
     def _write(self, frames: Sequence[bytes]) -> int:
         outgoing = Outgoing(frames)

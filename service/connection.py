@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -31,9 +31,10 @@ _log = logging.getLogger(__name__)
 
 MAX_REPLAY = 200
 # Clients of a process that goes away come back spread over this long.
-_RETRY_SPREAD_MS = 3000
+RETRY_SPREAD_MS = 3000
 
-_ENDING_POLL_S = 0.05
+# How long a client whose socket is full may take to make room for `stream.closing`.
+_GOODBYE_GRACE_S = 1.0
 
 CloseReason = Literal["shutdown", "token_expired", "access_revoked", "slow_client", "max_age"]
 ResetReason = Literal["invalid_cursor", "cursor_ahead"]
@@ -49,7 +50,12 @@ class StreamTimes(msgspec.Struct, frozen=True):
 
 
 class Connection:
-    """The stream of one client. `run` is its whole life, in the request's task."""
+    """The stream of one client. `run` is its whole life, in the request's task.
+
+    From `close` on nothing is written but `stream.closing` (docs/protocol.md §2, G9): `close`
+    takes the connection out of its group and interrupts its task whatever that waits for, and
+    `_send` refuses. What the client has not taken a second later is dropped.
+    """
 
     __slots__ = (
         "_broadcast",
@@ -61,6 +67,7 @@ class Connection:
         "_metrics",
         "_replay_end",
         "_reset",
+        "_task",
         "_times",
         "_waiter",
         "_was_restored",
@@ -90,6 +97,7 @@ class Connection:
         cursor: int | None,
         reset: ResetReason | None,
         expires_at_s: float | None,
+        member_since: float,
         headers: list[tuple[bytes, bytes]],
         builds: Sequence[tuple[str, int, bytes]] = (),
     ) -> None:
@@ -100,18 +108,22 @@ class Connection:
         self.user_id = user_id
         self.cursor = cursor
         self.expires_at_s = expires_at_s
-        # When the membership was last confirmed, monotonic.
-        self.member_since = time.monotonic()
-        self.opened_at = self.written_at = asyncio.get_running_loop().time()
+        # When the membership was last confirmed: a time of `AccessControl`'s clock.
+        self.member_since = member_since
+        self.opened_at = asyncio.get_running_loop().time()
+        # Nothing was written as yet: no heartbeat may come before the response's head.
+        self.written_at = math.inf
         self._broadcast = broadcast
         # The unfinished builds (revision and frame) that the replay has not shown as yet.
         self._builds = {build_id: (revision, frame) for build_id, revision, frame in builds}
-        self._headers = headers
+        # Until the response has begun.
+        self._headers: list[tuple[bytes, bytes]] | None = headers
         self._metrics = metrics
         self._times = times
         self._reset = reset
         self._was_restored = False
         self._closing: CloseReason | None = None
+        self._task: asyncio.Task[object] | None = None
         self._waiter: asyncio.Future[None] | None = None
         # Where the replay ends and live begins: the tail's end as it is now, before any read.
         tail = broadcast.tail
@@ -141,39 +153,64 @@ class Connection:
     async def run(self) -> str:
         """Serve the stream until it ends; return why."""
         self.wire.on_change(self.wake)
+        task = self._task = asyncio.current_task()
+        assert task is not None
         try:
-            await self.wire.start([*STREAM_HEADERS, *self._headers])
-            self._open()
-            if self.cursor is not None:
-                await self._replay()
-            if self._builds:
-                await self._write_when_taken([frame for _, frame in self._builds.values()])
-                self._builds = {}
-            self._event("stream.live", {"projectId": self.project_id, "headSeq": self._tail_head})
-            await self._follow()
-            if self.wire.lost:
+            try:
+                await self._serve()
+            except asyncio.CancelledError:
+                # By `close`, unless the request was cancelled as well.
+                if self._closing is None or task.uncancel() > 0:
+                    raise
+            except (_Closing, _Gone):
+                pass
+            except _Slow:
+                self._closing = self._closing or "slow_client"
+            self._task = None
+            if self._closing is None:
                 return "client"
-            assert self._closing is not None
-            self._say_goodbye(self._closing)
+            await self._say_goodbye(self._closing)
             return self._closing
-        except _Slow:
-            self._say_goodbye("slow_client")
-            return "slow_client"
-        except _Gone:
-            return "client"
         finally:
+            self._task = None
             self._broadcast.leave(self)
             await self.wire.finish()
 
+    async def _serve(self) -> None:
+        """Write the stream, for ever: it ends by an exception."""
+        assert self._headers is not None
+        try:
+            # The client may not have taken the answer to what it asked before.
+            async with asyncio.timeout(self._times.slow_client_s):
+                await self.wire.start([*STREAM_HEADERS, *self._headers])
+        except TimeoutError:
+            raise _Slow from None
+        self._headers = None
+        self._open()
+        if self.cursor is not None:
+            await self._replay()
+        if self._builds:
+            await self._write_when_taken([frame for _, frame in self._builds.values()])
+            self._builds = {}
+        self._event("stream.live", {"projectId": self.project_id, "headSeq": self._tail_head})
+        await self._follow()
+
     def close(self, reason: CloseReason) -> None:
-        """End the stream soon, with `stream.closing`. The first reason counts."""
-        if self._closing is None:
-            self._closing = reason
-            self.wake()
+        """End the stream with `stream.closing`, and nothing else from now on.
+
+        The first reason counts.
+        """
+        if self._closing is not None:
+            return
+        self._closing = reason
+        self._broadcast.leave(self)
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
 
     @property
     def is_closing(self) -> bool:
-        """Whether the stream is about to end."""
+        """Whether `close` was called: nothing but `stream.closing` is written any more."""
         return self._closing is not None
 
     def wake(self) -> None:
@@ -237,7 +274,7 @@ class Connection:
                 self._note_shown(piece.frames)
             left -= piece.messages
             sent += piece.messages
-            if self.is_closing or (left <= 0 and self._truncated):
+            if left <= 0 and self._truncated:
                 break
             if not self._truncated and self._at_live():
                 break
@@ -245,7 +282,7 @@ class Connection:
         source = self.reader.source
         self._metrics.replays.labels(source).inc()
         self._metrics.replayed_messages.labels(source).inc(sent)
-        if self._truncated and not self.is_closing and not self._was_restored:
+        if self._truncated and not self._was_restored:
             assert self.cursor is not None
             last = self.cursor + sent
             self._event(
@@ -281,13 +318,11 @@ class Connection:
                 return Piece([], error.head, None, 0)
             except LogUnavailable as error:
                 await self._sleep(error.retry_after_s)
-                if self.is_closing:
-                    return Piece([], self.reader.seq, None, 0)
 
     # Live.
 
     async def _follow(self) -> None:
-        while not self.is_closing:
+        while True:
             await self._until_taken()
             try:
                 piece = await self.reader.read()
@@ -303,7 +338,7 @@ class Connection:
             elif self.reader.at_end:
                 self._broadcast.join(self)
                 # Woken for another reason it is still written to by the group: it must not read.
-                while self._broadcast.is_live(self) and not (self.is_closing or self.wire.lost):
+                while self._broadcast.is_live(self) and not self.wire.lost:
                     await self._until_woken()
             else:
                 self._broadcast.wait(self)
@@ -319,6 +354,8 @@ class Connection:
 
     def is_due(self, now: float, heartbeat_s: float) -> bool:
         """Tell whether a heartbeat is due; leave the group when the client is blocked."""
+        if self._closing is not None:
+            return False
         if self.wire.blocked:
             if self._broadcast.is_live(self):
                 self._broadcast.leave(self)
@@ -331,22 +368,23 @@ class Connection:
         self._send(heartbeat)
         self.written_at = now
 
-    def _say_goodbye(self, reason: CloseReason) -> None:
-        if self.wire.blocked:
+    async def _say_goodbye(self, reason: CloseReason) -> None:
+        """Write `stream.closing`, if the client makes room for it in time."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (0 if reason == "slow_client" else _GOODBYE_GRACE_S)
+        while self.wire.blocked and not self.wire.lost and loop.time() < until:
+            await asyncio.wait([self._until_woken()], timeout=until - loop.time())
+        if self._headers is not None or self.wire.blocked or self.wire.lost:
             return
         # The client would be refused for good after these two: it should get a new token first.
         reconnect = reason not in ("token_expired", "access_revoked")
         delay_ms = self._times.retry_ms
         if reason == "shutdown":
-            delay_ms = random.randint(200, _RETRY_SPREAD_MS)
-        self._write(
-            [
-                sse.retry(delay_ms),
-                sse.event_frame(
-                    "stream.closing", _encode({"reason": reason, "reconnect": reconnect})
-                ),
-            ]
-        )
+            delay_ms = random.randint(200, RETRY_SPREAD_MS)
+        data = _encode({"reason": reason, "reconnect": reconnect})
+        outgoing = Outgoing([sse.retry(delay_ms), sse.event_frame("stream.closing", data)])
+        self.wire.write(outgoing.chunk)
+        self._metrics.delivered(outgoing, 1)
 
     # Writing.
 
@@ -357,6 +395,8 @@ class Connection:
         self._send(Outgoing(frames))
 
     def _send(self, outgoing: Outgoing) -> None:
+        if self._closing is not None:
+            raise _Closing
         self.wire.write(outgoing.chunk)
         self.written_at = asyncio.get_running_loop().time()
         self._metrics.delivered(outgoing, 1)
@@ -376,8 +416,6 @@ class Connection:
         backlog = self.wire.backlog_bytes
         deadline = loop.time() + self._times.slow_client_s
         while self.wire.blocked:
-            if self._closing == "shutdown":
-                raise _Gone
             await self._sleep(min(1.0, self._times.slow_client_s / 4))
             if self.wire.lost:
                 raise _Gone
@@ -390,7 +428,7 @@ class Connection:
     def _until_woken(self) -> asyncio.Future[None]:
         # Not a coroutine: nearly all connections are here, and each frame is memory.
         self._waiter = asyncio.get_running_loop().create_future()
-        if self.is_closing or self.wire.lost:
+        if self.wire.lost:
             self._waiter.set_result(None)
         return self._waiter
 
@@ -399,11 +437,12 @@ class Connection:
         waiter = self._until_woken()
         if not waiter.done():
             await asyncio.wait([waiter], timeout=seconds)
-        elif not self.wire.lost:
-            # About to end, and waiting for the socket to take what was written.
-            await asyncio.sleep(_ENDING_POLL_S)
         if self.wire.lost:
             raise _Gone
+
+
+class _Closing(Exception):
+    """The stream is closing: nothing more may be written."""
 
 
 class _Gone(Exception):

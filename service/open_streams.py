@@ -1,4 +1,4 @@
-"""All open streams of this process: their groups, their limits, heartbeats, checks and draining."""
+"""All open streams of this process: their groups, their limits, heartbeats and draining."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import msgspec
 
 from service.access import ACCESS_REVOKED, AccessControl
 from service.broadcast import Broadcast
-from service.connection import CloseReason, Connection
+from service.connection import RETRY_SPREAD_MS, Connection
 from service.limits import StreamSlots
 from service.metrics import Metrics
 from service.outgoing import Outgoing, Replays
+from service.rechecks import Rechecks
 from service.settings import Settings
 from streams import sse
-from streams.errors import StreamsError
 from streams.eventlog import EventLog
 from streams.events import format_now
 from streams.tail import Tail
@@ -25,9 +25,6 @@ from streams.tail import Tail
 _log = logging.getLogger(__name__)
 
 _DRAIN_S = 5.0
-# PROTOCOL.md §3: rechecked at least every 30 s, even if the notice of a removal is lost.
-_RECHECK_EVERY_S = 5.0
-_RECHECK_AFTER_S = 20.0
 
 
 class OpenStreams:
@@ -43,13 +40,14 @@ class OpenStreams:
         )
         self.draining = False
         self._log = log
-        self._access = access
+        self.access = access
         self._metrics = metrics
         self._settings = settings
         self._groups: dict[str, _Group] = {}
         self._none_open = asyncio.Event()
         self._none_open.set()
         self._replays = Replays()
+        self._rechecks = Rechecks(log, access, self.all)
         log.tails.on_notice(self._noticed)
 
     def enter(self, tail: Tail) -> Broadcast:
@@ -88,6 +86,11 @@ class OpenStreams:
         try:
             if self.draining:
                 connection.close("shutdown")
+            # Told of between the check and now: `close_user` did not find this stream.
+            elif self.access.was_revoked_since(
+                connection.project_id, connection.user_id, connection.member_since
+            ):
+                connection.close("access_revoked")
             reason = await connection.run()
         except Exception:  # noqa: BLE001 - logged whole, and counted as an error
             # The response has begun: all that is left is to end it, and to say so here.
@@ -110,6 +113,8 @@ class OpenStreams:
     async def drain(self) -> None:
         """Refuse new streams and end the open ones, within a few seconds."""
         self.draining = True
+        # Before the streams end: that their users leave is not to be told.
+        self._log.presence.hand_over(RETRY_SPREAD_MS / 1000)
         for connection in self.all():
             connection.close("shutdown")
         try:
@@ -122,14 +127,16 @@ class OpenStreams:
 
     async def run(self) -> None:
         """Look after the connections for ever."""
+        async with asyncio.TaskGroup() as group:
+            # Each by itself: a Postgres that hangs must not hold up the end of a token.
+            group.create_task(self._pulse(), name="pulse")
+            group.create_task(self._rechecks.run(), name="rechecks")
+
+    async def _pulse(self) -> None:
         tick_s = min(1.0, self._settings.heartbeat_s / 4)
-        checked_at = time.monotonic()
         while True:
             await asyncio.sleep(tick_s)
             self._tick()
-            if time.monotonic() - checked_at >= _RECHECK_EVERY_S:
-                checked_at = time.monotonic()
-                await self._recheck_members()
 
     def _tick(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -148,42 +155,15 @@ class OpenStreams:
                     heartbeat = heartbeat or _heartbeat(group.broadcast.tail.last_seq, timestamp)
                     connection.beat(now, heartbeat)
 
-    async def _recheck_members(self) -> None:
-        oldest = time.monotonic() - _RECHECK_AFTER_S
-        due: dict[tuple[str, str], list[Connection]] = {}
-        for connection in self.all():
-            if connection.member_since < oldest:
-                due.setdefault((connection.project_id, connection.user_id), []).append(connection)
-        pairs = list(due)
-        for start in range(0, len(pairs), 1000):
-            chunk = pairs[start : start + 1000]
-            asked_at = time.monotonic()
-            try:
-                members = await self._log.projects.which_are_members(chunk)
-            except StreamsError:
-                # Postgres is away: the streams stay open.
-                return
-            for pair in chunk:
-                if pair in members:
-                    self._access.confirm(*pair, asked_at)
-                    for connection in due[pair]:
-                        connection.member_since = asked_at
-                else:
-                    self._close(due[pair], "access_revoked")
-
     def _noticed(self, project_id: str, event: str, data: bytes) -> None:
         if event == ACCESS_REVOKED:
             self.close_user(project_id, data.decode())
 
     def close_user(self, project_id: str, user_id: str) -> None:
         """End the streams of a user who is no longer a member."""
-        self._close(
-            [c for c in self.of_project(project_id) if c.user_id == user_id], "access_revoked"
-        )
-
-    def _close(self, connections: Iterable[Connection], reason: CloseReason) -> None:
-        for connection in connections:
-            connection.close(reason)
+        for connection in self.of_project(project_id):
+            if connection.user_id == user_id:
+                connection.close("access_revoked")
 
 
 def _heartbeat(head_seq: int, timestamp: str) -> Outgoing:

@@ -64,12 +64,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     heartbeat_s: Seconds = 15.0
     slow_client_s: Seconds = 30.0
+    open_timeout_s: Seconds = 2.0
     retry_ms: Annotated[int, Meta(gt=0, le=_DAY_S * 1000)] = 2000  # a client reads digits alone
     # Between two writes to a project's connections: at least, and at most when they are many.
     coalesce_ms: MillisecondsOrOff = 5.0
     coalesce_most_ms: MillisecondsOrOff = 100.0
     max_stream_age_s: SecondsOrOff = 0.0
     heads_poll_ms: Milliseconds = 500.0
+    presence_grace_s: SecondsOrOff = 10.0
 
     max_streams_per_user: CountOrOff = 10
     max_streams_per_project: CountOrOff = 5000

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 TRANSPORT_EXTENSION = "seqstream.transport"
 
-_SEND_TIMEOUT_S = 5.0
+# With the rest of a stream's end within the 5 s that an end of access may take.
+_SEND_TIMEOUT_S = 2.0
 _SEND_BUFFER_BYTES = 128 * 1024
 _MAX_PENDING_BYTES = 64 * 1024
 
@@ -86,13 +87,14 @@ def wire_for(scope: Scope, receive: Receive, send: Send, *, dead_after_s: float)
 class TransportWire:
     """Writes to the transport of a `StreamingProtocol`."""
 
-    __slots__ = ("_dead_after_s", "_protocol", "_send", "_transport")
+    __slots__ = ("_dead_after_s", "_protocol", "_send", "_started", "_transport")
 
     def __init__(self, protocol: StreamingProtocol, send: Send, dead_after_s: float) -> None:
         self._dead_after_s = dead_after_s
         self._protocol = protocol
         self._transport = protocol.transport
         self._send = send
+        self._started = False
 
     @property
     def lost(self) -> bool:
@@ -112,6 +114,7 @@ class TransportWire:
     async def start(self, headers: list[tuple[bytes, bytes]]) -> None:
         # Through the server, so that its own headers and its idea of the response stay right.
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        self._started = True
         # From here on any byte that the socket does not take at once counts as blocked.
         self._transport.set_write_buffer_limits(high=0)
         _bound_kernel(self._transport, self._dead_after_s)
@@ -132,7 +135,7 @@ class TransportWire:
         self._protocol.on_change = None
         if self.lost:
             return
-        if self.blocked:
+        if self.blocked or not self._started:
             # It took nothing for long: the end would wait behind what it does not read.
             self._transport.abort()
             return
@@ -214,7 +217,8 @@ class AsgiWire:
         self._wake.set()
         if self._tasks:
             pump, watch = self._tasks
-            await asyncio.wait([pump], timeout=_SEND_TIMEOUT_S)
+            if not self.blocked:
+                await asyncio.wait([pump], timeout=_SEND_TIMEOUT_S)
             for task in (pump, watch):
                 task.cancel()
             await asyncio.gather(pump, watch, return_exceptions=True)

@@ -177,7 +177,7 @@ class _Committer:
         self._commits = 0
         # Appends in the last commit, when it ended, and who waits for as many again.
         self._last_size = 0
-        self._last_end_s = 0.0
+        self._last_end_s = float("-inf")
         self._gathered: asyncio.Event | None = None
         self._loop = asyncio.get_running_loop()
 

@@ -8,6 +8,7 @@ published again. A stream that opens is told of the unfinished builds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 
@@ -34,6 +35,8 @@ _LOOK_BACK_S = 15.0
 _TIMEOUT_S = 2.0
 _SNAPSHOT_TIMEOUT_S = 1.0
 _SNAPSHOT_FRESH_S = 1.0
+# How long a stream that opens waits for it: then what was known before has to do.
+_PATIENCE_S = 0.5
 # A status that was published just before a tail was made may be one that it was made too late for.
 _SLACK_S = 1.0
 _MAX_SEEN = 1000
@@ -152,8 +155,10 @@ class BuildWatch:
             if self._reading is None:
                 # Its own task: a stream that is closed meanwhile must not end it for the others.
                 self._reading = asyncio.create_task(self._read(), name="read unfinished builds")
-            while tail.project_id in self._wanted and self._reading is not None:
-                await asyncio.shield(self._reading)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE_S):
+                    while tail.project_id in self._wanted and self._reading is not None:
+                        await asyncio.shield(self._reading)
         return followed.unfinished()
 
     async def _read(self) -> None:

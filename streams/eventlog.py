@@ -65,6 +65,8 @@ class EventLogConfig(msgspec.Struct, frozen=True, kw_only=True):
     tail_linger_s: float = 60.0
     presence_alive_s: float = 15.0
     """The users of a process that died are forgotten after this long and a third of it."""
+    presence_grace_s: float = 10.0
+    """A user who has no stream for so long is offline."""
     before_publish: Callable[[int], None] | None = None
     """A fault point: called with the number of commits, between a commit and its publishing."""
 
@@ -129,7 +131,11 @@ class EventLog:
         self.builds = Builds(rows, self.statuses, BuildNews(client), self.health, self.committed)
         self.typing = Typing(client, self.tails, self.health)
         self.presence = Presence(
-            client, self.process_id, self.health, alive_s=config.presence_alive_s
+            client,
+            self.process_id,
+            self.health,
+            alive_s=config.presence_alive_s,
+            grace_s=config.presence_grace_s,
         )
         self.answers = Answers(database, self.log, self.committed)
         self.build_watch = BuildWatch(self.tails, rows, self.statuses, self.health)

@@ -70,6 +70,8 @@ class HeadsPoll:
         """Poll once: fill what is behind."""
         tails = self._tails.all()
         if not tails:
+            # Else the gauge would keep what the last reader's tail lacked when it left.
+            self._observer.lagging(0)
             return
         before = {tail.project_id: tail.last_seq for tail in tails}
         try:

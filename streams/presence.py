@@ -1,13 +1,14 @@
 """Presence: who has a stream open in a project, in any process. In Redis alone.
 
 Each process writes its own users and renews one sign of life per shard, not one per user; the
-users of a process whose sign has run out are gone. A change is told by the script that makes it,
-so once, whoever notices.
+users of a process whose sign has run out are gone. The script that makes a change also announces
+it, so it is announced once, whoever notices.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 
@@ -21,9 +22,9 @@ from streams.lua import script
 from streams.redis_client import Argument, RedisClient
 
 ALIVE_S = 15.0
+GRACE_S = 10.0
 _TICK_S = 0.25
-# A user who reconnects is not gone.
-_GRACE_S = 2.5
+_CLOSE_TIMEOUT_S = 1.0
 # A crowd that arrives at once is told of bit by bit, and beyond a size not at all: each change
 # goes to everyone who is there.
 _CHANGES_PER_TICK = 25
@@ -58,14 +59,22 @@ class _Room:
 class Presence:
     """Counts the streams of users; `opened` and `closed` return at once.
 
-    A process that gives no sign of life for `alive_s` is dead, and a third of it later noticed.
+    A user is offline when it had no stream for `grace_s`: who reconnects is not gone. A process
+    that gives no sign of life for `alive_s` is dead, and a third of it later noticed.
     """
 
     def __init__(
-        self, client: RedisClient, process_id: str, health: Health, *, alive_s: float = ALIVE_S
+        self,
+        client: RedisClient,
+        process_id: str,
+        health: Health,
+        *,
+        alive_s: float = ALIVE_S,
+        grace_s: float = GRACE_S,
     ) -> None:
         self._client = client
         self._alive_s = alive_s
+        self._grace_s = grace_s
         self._process_id = process_id
         self._health = health
         self._rooms: dict[str, _Room] = {}
@@ -76,6 +85,8 @@ class Presence:
         self._dead: dict[int, set[bytes]] = {}
         self._renewed_at = float("-inf")
         self._resynced_at = time.monotonic()
+        # How long this process's users are believed in after its end, once it is ending.
+        self._handing_over_s: float | None = None
         health.on_redis_return(self._redis_returned)
 
     def opened(self, project_id: str, user_id: str) -> None:
@@ -101,7 +112,7 @@ class Presence:
         if room.open[user_id] == 0:
             del room.open[user_id]
             if user_id in room.told:
-                room.due[user_id] = time.monotonic() + _GRACE_S
+                room.due[user_id] = time.monotonic() + self._grace_s
                 self._waiting.add(project_id)
             else:
                 room.due.pop(user_id, None)
@@ -126,25 +137,33 @@ class Presence:
         """Tell Redis of what changes, for ever."""
         while True:
             await asyncio.sleep(_TICK_S)
-            if self._health.redis_up:
+            if self._health.redis_up and self._handing_over_s is None:
                 try:
                     await self._tick()
                 except WindowUnavailable:
                     # Everything that was not told is still due.
                     self._health.saw_redis(False)
 
+    def hand_over(self, within_s: float) -> None:
+        """This process is ending: its users have `within_s` and the grace to be back elsewhere.
+
+        From now on it tells nothing of them. Those who do not return are announced offline by
+        another process, when the last sign of life (`close`) has run out.
+        """
+        self._handing_over_s = within_s + self._grace_s
+
     async def close(self) -> None:
-        """Give the sign of life back: the users are gone unless they are elsewhere."""
-        now_ms = int(time.time() * 1000)
-        if self._health.redis_up:
-            try:
-                async with asyncio.timeout(1):
-                    for shard in self._dead:
-                        # Run out, not gone: so the others notice.
-                        await self._client.call("HSET", keys.alive(shard), self._process_id, now_ms)
-            except (WindowUnavailable, TimeoutError):
-                # It runs out by itself.
-                return
+        """Give the last sign of life, after `run` has ended."""
+        lasts_s = self._grace_s if self._handing_over_s is None else self._handing_over_s
+        calls: list[tuple[str, list[Argument]]] = [
+            (keys.alive(shard), [self._process_id, max(1, int(lasts_s * 1000))])
+            for shard in self._dead
+        ]
+        if calls and self._health.redis_up:
+            # Else it runs out by itself.
+            with contextlib.suppress(WindowUnavailable, TimeoutError):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await self._client.run_all(script("alive"), calls)
 
     async def _tick(self) -> None:
         now = time.monotonic()
@@ -189,7 +208,7 @@ class Presence:
             if (user in room.open) == (sign[0] == "+"):
                 room.due.pop(user, None)
             else:
-                room.due[user] = 0.0 if user in room.open else now + _GRACE_S
+                room.due[user] = 0.0 if user in room.open else now + self._grace_s
         if not room.due:
             self._waiting.discard(project_id)
         self._drop_if_empty(project_id, room)

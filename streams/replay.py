@@ -50,6 +50,28 @@ class Tiers:
         self._health = health
         self._extending: dict[str, asyncio.Task[bool]] = {}
         self._pages: dict[tuple[str, int, int], asyncio.Task[list[tuple[int, bytes]]]] = {}
+        self._heads: dict[str, asyncio.Task[int]] = {}
+
+    async def head(self, project_id: str) -> int:
+        """Return the head of a project as the log has it: all who ask share the answer.
+
+        It may be the answer to a question that was under way: what was committed since is only
+        in the next one.
+
+        Raises `LogUnavailable`, `ProjectNotFound`.
+        """
+        task = self._heads.get(project_id)
+        if task is None:
+            task = asyncio.create_task(self._log.head(project_id), name="read head")
+            self._heads[project_id] = task
+            task.add_done_callback(lambda done: self._head_read(project_id, done))
+        return await asyncio.shield(task)
+
+    def _head_read(self, project_id: str, task: asyncio.Task[int]) -> None:
+        self._heads.pop(project_id, None)
+        if not task.cancelled():
+            # Whoever asked has it, or waits no longer.
+            task.exception()
 
     async def extend(self, tail: Tail, cursor: int) -> bool:
         """Try to make memory cover `cursor` from the window; tell whether it does now."""
@@ -121,7 +143,7 @@ class Tiers:
 
     async def close(self) -> None:
         """End the reads under way."""
-        await end([*self._extending.values(), *self._pages.values()])
+        await end([*self._extending.values(), *self._pages.values(), *self._heads.values()])
 
 
 class Reader:

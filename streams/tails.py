@@ -32,6 +32,8 @@ _PAGE = 500
 _MAX_PENDING = 2000
 _MIN_BYTES = 64 * 1024
 _FEW_SIGNALS = 4
+# How long the log may take to say where a project stands that Redis knows.
+_PATIENCE_S = 0.5
 
 OnNotice = Callable[[str, str, bytes], None]
 """Called with project, event and data of each signal, whether or not the project has a tail."""
@@ -81,6 +83,8 @@ class Tails:
         self._shared_by = 0
         self._making: dict[str, asyncio.Task[Tail]] = {}
         self._filling: dict[str, asyncio.Task[None]] = {}
+        # Questions for heads, also those that nobody waits for any more.
+        self._asking: set[asyncio.Task[int]] = set()
         self._pending: dict[str, list[Entry]] = {}
         self._notices: list[OnNotice] = []
         self._signals: dict[str, list[bytes]] = {}
@@ -172,7 +176,7 @@ class Tails:
             redis_answers = False
             self._health.saw_redis(False)
         try:
-            head = await self._log.head(project_id)
+            head = await self._head(project_id, None if last is None else _PATIENCE_S)
         except LogUnavailable:
             self._health.saw_postgres(False)
             if last is None:
@@ -197,6 +201,21 @@ class Tails:
             made(tail)
         self.lanes.add(tail)
         return tail
+
+    async def _head(self, project_id: str, patience_s: float | None) -> int:
+        # In a task that is left alone: to cancel a question of a Postgres that hangs takes long.
+        asking = asyncio.create_task(self._log.head(project_id), name="read head")
+        self._asking.add(asking)
+        asking.add_done_callback(self._asked)
+        await asyncio.wait([asking], timeout=patience_s)
+        if not asking.done():
+            raise LogUnavailable("no answer from Postgres in time")
+        return asking.result()
+
+    def _asked(self, asking: asyncio.Task[int]) -> None:
+        self._asking.discard(asking)
+        if not asking.cancelled():
+            asking.exception()
 
     # Filling.
 
@@ -273,4 +292,4 @@ class Tails:
 
     async def close(self) -> None:
         """End the tasks that make and fill tails."""
-        await end([*self._making.values(), *self._filling.values()])
+        await end([*self._making.values(), *self._filling.values(), *self._asking])

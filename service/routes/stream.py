@@ -6,6 +6,7 @@ because EventSource gives up for ever on any status but 200.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from urllib.parse import parse_qsl
 
@@ -23,7 +24,7 @@ from service.errors import (
     to_api_error,
 )
 from service.wire import wire_for
-from streams.errors import LogUnavailable, ProjectNotFound, Unavailable
+from streams.errors import LogRestored, LogUnavailable, ProjectNotFound, Unavailable
 from streams.ids import InvalidCursor, check_project_id, parse_cursor
 from streams.tail import Tail
 
@@ -32,6 +33,8 @@ Headers = list[tuple[bytes, bytes]]
 _MAX_BODY_BYTES = 64 * 1024
 _DRAINING_RETRY_S = 1.0
 _LIMIT_RETRY_S = 5.0
+# How long the log may take to say whether a cursor is ahead of it.
+_PATIENCE_S = 0.25
 
 
 async def open_stream(
@@ -54,66 +57,94 @@ async def open_stream(
         query_token=True,
     )
     check_project_id(project_id)
+    opening = _Opening(context, project_id, caller)
+    refused: ApiError | None = None
     try:
-        await context.access.require(caller, project_id, "read")
+        connection = await opening.connect_in_time(scope, receive, send, headers)
+        await context.streams.serve(connection)
+    except (Unavailable, LogRestored, ProjectNotFound, ApiError) as error:
+        refused = store_unavailable() if isinstance(error, LogRestored) else to_api_error(error)
+    finally:
+        opening.release()
+    if refused is not None:
+        await _refuse(context, scope, send, refused, headers)
+
+
+class _Opening:
+    """What a stream takes hold of when it opens, in order, to be let go of once, at its end."""
+
+    __slots__ = ("_caller", "_context", "_has_slot", "_is_in_group", "_project_id", "_tail")
+
+    def __init__(self, context: Context, project_id: str, caller: Caller) -> None:
+        self._context = context
+        self._project_id = project_id
+        self._caller = caller
+        self._has_slot = False
+        self._tail: Tail | None = None
+        self._is_in_group = False
+
+    async def connect_in_time(
+        self, scope: HTTPScope, receive: Receive, send: Send, headers: Headers
+    ) -> Connection:
+        """Return a connection that has read the first of what it missed.
+
+        Raises whatever refuses the stream; `LogUnavailable` when the servers take too long.
+        """
+        try:
+            # All that is waited for are tasks that others share, and that go on.
+            async with asyncio.timeout(self._context.settings.open_timeout_s):
+                return await self._connect(scope, receive, send, headers)
+        except TimeoutError:
+            raise LogUnavailable("the stream could not be opened in time") from None
+
+    async def _connect(
+        self, scope: HTTPScope, receive: Receive, send: Send, headers: Headers
+    ) -> Connection:
+        context, project_id, user_id = self._context, self._project_id, self._caller.user_id
+        await context.access.require(self._caller, project_id, "read")
+        member_since = context.access.confirmed_at(project_id, user_id)
         if context.streams.draining:
             raise store_unavailable(_DRAINING_RETRY_S)
-        refused = context.streams.slots.acquire(project_id, caller.user_id)
+        refused = context.streams.slots.acquire(project_id, user_id)
         if refused is not None:
             context.metrics.rate_limited.inc()
             raise rate_limited(_LIMIT_RETRY_S, f"Too many open streams (limit of the {refused})")
-    except (Unavailable, ApiError) as error:
-        await _refuse(context, scope, send, to_api_error(error), headers)
-        return
-    try:
-        await _serve(context, caller, project_id, scope, receive, send, headers)
-    finally:
-        context.streams.slots.release(project_id, caller.user_id)
-
-
-async def _serve(
-    context: Context,
-    caller: Caller,
-    project_id: str,
-    scope: HTTPScope,
-    receive: Receive,
-    send: Send,
-    headers: Headers,
-) -> None:
-    try:
-        tail = await context.log.tails.acquire(project_id)
-    except (Unavailable, ProjectNotFound) as error:
-        await _refuse(context, scope, send, to_api_error(error), headers)
-        return
-    broadcast = context.streams.enter(tail)
-    try:
+        self._has_slot = True
+        self._tail = tail = await context.log.tails.acquire(project_id)
+        broadcast = context.streams.enter(tail)
+        self._is_in_group = True
         cursor, reset = await _cursor(context, tail, scope)
         # Before the connection attaches: what changes from here on, the replay or live will show.
         builds = await context.log.build_watch.unfinished(tail)
+        settings = context.settings
         connection = Connection(
-            wire_for(scope, receive, send, dead_after_s=context.settings.slow_client_s),
+            wire_for(scope, receive, send, dead_after_s=settings.slow_client_s),
             broadcast,
             context.log.reader(tail, tail.last_seq if cursor is None else cursor),
             context.metrics,
-            StreamTimes(int(context.settings.retry_ms), context.settings.slow_client_s),
+            StreamTimes(int(settings.retry_ms), settings.slow_client_s),
             connection_id=uuid.uuid4().hex,
             project_id=project_id,
-            user_id=caller.user_id,
+            user_id=user_id,
             cursor=cursor,
             reset=reset,
-            expires_at_s=caller.expires_at_s,
+            expires_at_s=self._caller.expires_at_s,
+            member_since=member_since,
             headers=headers,
             builds=builds,
         )
-        try:
-            await connection.prepare()
-        except Unavailable as error:
-            await _refuse(context, scope, send, to_api_error(error), headers)
-            return
-        await context.streams.serve(connection)
-    finally:
-        context.streams.leave(tail)
-        context.log.tails.release(tail)
+        await connection.prepare()
+        return connection
+
+    def release(self) -> None:
+        """Let go of everything, in the reverse order."""
+        context = self._context
+        if self._tail is not None:
+            if self._is_in_group:
+                context.streams.leave(self._tail)
+            context.log.tails.release(self._tail)
+        if self._has_slot:
+            context.streams.slots.release(self._project_id, self._caller.user_id)
 
 
 async def _cursor(
@@ -128,13 +159,17 @@ async def _cursor(
     except InvalidCursor:
         return None, "invalid_cursor"
     if cursor > tail.last_seq:
-        # Perhaps this process is late; the log knows.
-        try:
-            head = await context.log.head(tail.project_id)
-        except LogUnavailable:
-            return cursor, None
-        if cursor > head:
-            return None, "cursor_ahead"
+        # Perhaps this process is late; the log knows. The first answer may be to a question that
+        # was asked before the cursor's message was committed.
+        for _ in range(2):
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    head = await context.log.tiers.head(tail.project_id)
+            except (LogUnavailable, TimeoutError):
+                return cursor, None
+            if cursor <= head:
+                return cursor, None
+        return None, "cursor_ahead"
     return cursor, None
 
 

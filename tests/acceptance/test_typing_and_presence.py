@@ -186,6 +186,45 @@ async def test_the_users_of_a_killed_process_are_forgotten(
             assert await _online(api) == ["alice"]
 
 
+async def test_a_deploy_announces_nobody_who_comes_back(services: Services, tmp_path: Path) -> None:
+    """§10: offline comes above the spread of reconnects: only who does not return, and once."""
+    stays = services.a
+    environment = stays.environment | {"SEQSTREAM_PRESENCE_GRACE_SECONDS": "4"}
+    async with (
+        ServiceProcess("goes", tmp_path, environment) as goes,
+        _room(stays) as api,
+        contextlib.AsyncExitStack() as clients,
+    ):
+        users = [f"user-{number}" for number in range(25)]
+        for user in users:
+            await api.add_member(_project(), user)
+
+        async def connect(user: str, *services: ServiceProcess) -> SseClient:
+            urls = [service.url for service in services]
+            client = SseClient(f"client of {user}", urls, _project(), token(user), from_seq=None)
+            return await clients.enter_async_context(client)
+
+        watching = await connect("alice", stays)
+        moving = [await connect(user, goes, stays) for user in users]
+        leaver = await connect("bob", goes)
+        for client in (watching, *moving, leaver):
+            await client.wait_live()
+        everybody = [*users, "bob"]
+        await watching.wait_until(
+            lambda c: all(_present(c, user) == ["online"] for user in everybody), timeout_s=30
+        )
+        before = len(watching.events("presence.changed"))
+        assert await goes.terminate() == 0
+        await leaver.close()
+        for client in moving:
+            await client.wait_until(lambda c: len(c.ends) == 1 and c.live, timeout_s=30)
+        await watching.wait_until(lambda c: "offline" in _present(c, "bob"), timeout_s=30)
+        await _settled(stays, watching)
+        after = watching.events("presence.changed")[before:]
+        assert [msgspec.json.decode(event.data)["userId"] for event in after] == ["bob"]
+        assert sorted(await _online(api)) == sorted(["alice", *users])
+
+
 async def test_without_redis_typing_is_taken_and_nothing_happens(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -334,3 +334,18 @@ async def _all_following(log: EventLog, projects: list[str]) -> AsyncIterator[No
         for project in projects:
             await stack.enter_async_context(following(log, project))
         yield
+
+
+async def test_without_readers_nothing_lags(open_log: OpenLog) -> None:
+    """§9, `tail_lag_seqs`: the lag of a tail goes with it, it does not stay in the gauge."""
+
+    class Seen(Observer):
+        lags: list[int] = []  # noqa: RUF012 - one instance
+
+        def lagging(self, seqs: int) -> None:
+            self.lags.append(seqs)
+
+    observer = Seen()
+    await open_log(QUICK, observer=observer)
+    await wait_until(lambda: observer.lags != [], what="a poll that says so")
+    assert set(observer.lags) == {0}

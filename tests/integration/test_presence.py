@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
 
-from streams import presence
-from streams.eventlog import EventLog
+from streams.eventlog import EventLog, EventLogConfig
 from tests.integration.conftest import OpenLog
 from tests.support.follower import following
 from tests.support.waiting import wait_until
@@ -40,13 +38,10 @@ class _Ear:
         )
 
 
-async def test_a_user_who_reconnects_is_not_told_offline(
-    open_log: OpenLog, project: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_user_who_reconnects_is_not_told_offline(open_log: OpenLog, project: str) -> None:
     """docs/builds.md: offline comes some time after the last stream ended, if none began since."""
     # However slow this machine is, the reconnect is in time.
-    monkeypatch.setattr(presence, "_GRACE_S", 1000.0)
-    log, other = await open_log(), await open_log()
+    log, other = await open_log(EventLogConfig(presence_grace_s=1000)), await open_log()
     ear = _Ear(other)
     async with following(other, project):
         await wait_until(lambda: other.tails.lanes.stuck() == [], what="the lane")
@@ -65,11 +60,10 @@ async def test_a_user_who_reconnects_is_not_told_offline(
 
 
 async def test_a_user_who_reconnects_does_not_go_offline_later(
-    open_log: OpenLog, project: str, monkeypatch: pytest.MonkeyPatch
+    open_log: OpenLog, project: str
 ) -> None:
     """What was due when the user was away is forgotten when they are back."""
-    monkeypatch.setattr(presence, "_GRACE_S", 0.0)
-    log, other = await open_log(), await open_log()
+    log, other = await open_log(EventLogConfig(presence_grace_s=0)), await open_log()
     ear = _Ear(other)
     async with following(other, project):
         await wait_until(lambda: other.tails.lanes.stuck() == [], what="the lane")

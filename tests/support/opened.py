@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
 
 from prometheus_client import CollectorRegistry
@@ -13,6 +13,7 @@ from service.broadcast import Broadcast
 from service.connection import Connection, ResetReason, StreamTimes
 from service.metrics import Metrics
 from service.outgoing import Replays
+from service.wire import Wire
 from streams.ids import EntryId
 from streams.replay import Reader
 from streams.tail import Tail, offer_all
@@ -33,6 +34,7 @@ class Room:
         coalesce_s: float = 0.0,
         coalesce_most_s: float = 0.0,
         write_takes_s: float = 0.0,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.project = project
         self.tail = tail
@@ -46,7 +48,7 @@ class Room:
             Replays(),
             coalesce_s,
             coalesce_most_s,
-            lambda: next(looks) * write_takes_s,
+            clock or (lambda: next(looks) * write_takes_s),
         )
         self.tasks: list[asyncio.Task[str]] = []
 
@@ -63,6 +65,23 @@ class Room:
         assert offer_all(self.tail, new) == []
         self.tail.notify()
 
+    def connection(
+        self,
+        wire: Wire,
+        *,
+        cursor: int | None = None,
+        reset: ResetReason | None = None,
+        slow_client_s: float = 30.0,
+        builds: Sequence[tuple[str, int, bytes]] = (),
+    ) -> Connection:
+        """Make a stream on this wire, which does not run yet."""
+        reader = Reader(self.tail, self.tiers, self.tail.last_seq if cursor is None else cursor)
+        return Connection(
+            wire, self.broadcast, reader, self.metrics, StreamTimes(2000, slow_client_s),
+            connection_id="id", project_id="p", user_id="u", cursor=cursor, reset=reset,
+            expires_at_s=None, member_since=0.0, headers=[], builds=builds,
+        )  # fmt: skip
+
     async def connect(
         self,
         *,
@@ -74,12 +93,9 @@ class Room:
     ) -> tuple[Connection, RecordingWire, asyncio.Task[str]]:
         """Open a stream; the task is its life and its result the reason of its end."""
         wire = wire or RecordingWire()
-        reader = Reader(self.tail, self.tiers, self.tail.last_seq if cursor is None else cursor)
-        connection = Connection(
-            wire, self.broadcast, reader, self.metrics, StreamTimes(2000, slow_client_s),
-            connection_id="id", project_id="p", user_id="u", cursor=cursor, reset=reset,
-            expires_at_s=None, headers=[], builds=builds,
-        )  # fmt: skip
+        connection = self.connection(
+            wire, cursor=cursor, reset=reset, slow_client_s=slow_client_s, builds=builds
+        )
         await connection.prepare()
         task = asyncio.create_task(connection.run())
         self.tasks.append(task)
@@ -103,6 +119,7 @@ async def room(
     coalesce_most_s: float = 0.0,
     write_takes_s: float = 0.0,
     max_entries: int = 1024,
+    clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[Room]:
     """A project with so many messages, of which memory has those above `below` (none: none)."""
     project = Project()
@@ -115,6 +132,7 @@ async def room(
         coalesce_s=coalesce_s,
         coalesce_most_s=coalesce_most_s,
         write_takes_s=write_takes_s,
+        clock=clock,
     )
     opened.deliver()
     try:

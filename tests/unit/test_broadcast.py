@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+
 import pytest
 
 from streams.ids import EntryId
 from streams.tail import offer_all
 from tests.support.entries import message_entry
-from tests.support.opened import room
+from tests.support.opened import Room, room
 from tests.support.waiting import wait_until
 
 
@@ -78,6 +81,79 @@ async def test_the_pause_grows_with_what_a_write_takes(takes_s: float, pause_s: 
         project.arrive()
         await wait_until(lambda: wire.seqs("message.new") == [1], what="the first at once")
         assert project.broadcast.pause_s == pytest.approx(pause_s)
+
+
+class _Clock:
+    """A clock that moves when told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def _written_ms(project: Room) -> tuple[float, float]:
+    """How many writes were measured, and their times in all."""
+    text = project.metrics.render()[0].decode()
+    found = dict(re.findall(r"^publish_to_sse_write_ms_(count|sum) (\S+)$", text, re.M))
+    return float(found["count"]), float(found["sum"])
+
+
+async def test_what_is_written_at_once_is_measured_from_its_own_arrival() -> None:
+    """§9: from an entry's arrival; the write before it may be an hour ago."""
+    clock = _Clock()
+    async with room(clock=clock) as project:
+        _, wire, _ = await project.connect_live()
+        project.arrive()
+        await wait_until(lambda: wire.seqs("message.new") == [1], what="the first")
+        clock.now_s += 2414
+        # So little memory that an entry is written as it arrives.
+        project.tail.max_bytes = 1
+        project.arrive()
+        assert wire.seqs("message.new") == [1, 2]
+        assert _written_ms(project) == (2, 0)
+
+
+async def test_a_write_is_measured_from_its_oldest_entry() -> None:
+    """§9: whatever makes the write happen: here a signal, and a connection that joins."""
+    clock = _Clock()
+    async with room(coalesce_s=3600.0, clock=clock) as project:
+        _, wire, _ = await project.connect_live()
+        project.arrive()
+        await wait_until(lambda: wire.seqs("message.new") == [1], what="the first at once")
+        for write in ("signal", "join"):
+            count, total_ms = _written_ms(project)
+            for _ in range(2):
+                project.arrive()
+                clock.now_s += 1
+            if write == "signal":
+                project.tail.signal(b"event: typing.start\ndata: {}\n\n")
+            else:
+                await project.connect_live()
+            assert _written_ms(project) == (count + 1, total_ms + 2000)
+
+
+async def test_the_first_write_waits_for_nothing_however_long_the_machine_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Just after a boot the monotonic clock is near 0: no time stands for "never"."""
+    async with room(coalesce_s=3600.0) as project:
+        monkeypatch.setattr(project.broadcast, "_loop", _JustBooted(asyncio.get_running_loop()))
+        _, wire, _ = await project.connect_live()
+        project.arrive()
+        await wait_until(lambda: wire.seqs("message.new") == [1], what="the message")
+
+
+class _JustBooted:
+    """A loop whose clock began a moment ago."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.call_soon = loop.call_soon
+        self.call_at = loop.call_at
+
+    def time(self) -> float:
+        return 1.0
 
 
 async def test_without_coalescing_a_crowd_waits_for_nothing_either() -> None:

@@ -3,78 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import pytest
-from uvicorn.server import ServerState
 
-from service.protocol import StreamingProtocol
-from service.server import config
 from service.wire import AsgiWire, Chunk, TransportWire, Wire, wire_for
 from tests.support.waiting import wait_until
-
-HEADERS = [(b"content-type", b"text/event-stream")]
-REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+from tests.support.wire_server import REQUEST, client, serving
 
 
 def test_a_chunk_is_framed_for_http() -> None:
     """RFC 9112 §7.1: size in hexadecimal, CRLF, data, CRLF."""
     assert Chunk(b"x" * 26).framed == b"1a\r\n" + b"x" * 26 + b"\r\n"
-
-
-Handle = Callable[[Wire], Awaitable[None]]
-
-
-@contextlib.asynccontextmanager
-async def _serving(handle: Handle, *, kind: type[Wire]) -> AsyncIterator[int]:
-    """A real server on a loopback port whose every request is `handle`d as an open stream."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if kind is AsgiWire:
-            scope["extensions"] = {}
-        await receive()
-        wire = wire_for(scope, receive, send, dead_after_s=30)
-        assert isinstance(wire, kind)
-        await wire.start(HEADERS)
-        await handle(wire)
-
-    settings = config(app, host="127.0.0.1", port=0)
-    settings.load()
-    state = ServerState()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: StreamingProtocol(config=settings, server_state=state, app_state={}),
-        "127.0.0.1",
-        0,
-    )
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for connection in list(state.connections):
-            cast("StreamingProtocol", connection).transport.abort()
-        for task in list(state.tasks):
-            task.cancel()
-        await asyncio.gather(*state.tasks, return_exceptions=True)
-
-
-@contextlib.asynccontextmanager
-async def _client(
-    port: int, *, receive_buffer_bytes: int | None = None
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    sock = socket.socket()
-    if receive_buffer_bytes is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-    sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-    reader, writer = await asyncio.open_connection(sock=sock, limit=4096)
-    writer.write(REQUEST)
-    try:
-        yield reader, writer
-    finally:
-        writer.transport.abort()
 
 
 both = pytest.mark.parametrize("kind", [TransportWire, AsgiWire])
@@ -89,7 +29,7 @@ async def test_what_is_written_arrives_as_one_http_response(kind: type[Wire]) ->
         wire.write(Chunk(b"id: 2\n\n"))
         await wire.finish()
 
-    async with _serving(handle, kind=kind) as port, _client(port) as (reader, _):
+    async with serving(handle, kind=kind) as port, client(port) as (reader, _):
         head = await reader.readuntil(b"\r\n\r\n")
         body = await reader.readuntil(b"\r\n0\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -110,7 +50,7 @@ async def test_the_connection_serves_the_next_request_after_a_stream(kind: type[
         wire.write(Chunk(b"id: 1\n\n"))
         await wire.finish()
 
-    async with _serving(handle, kind=kind) as port, _client(port) as (reader, writer):
+    async with serving(handle, kind=kind) as port, client(port) as (reader, writer):
         await reader.readuntil(b"0\r\n\r\n")
         writer.write(REQUEST)
         assert (await reader.readuntil(b"0\r\n\r\n")).startswith(b"HTTP/1.1 200")
@@ -129,8 +69,8 @@ async def test_a_client_that_goes_away_is_noticed_without_a_write(kind: type[Wir
         assert not wire.offer(Chunk(b"x"))
         await wire.finish()
 
-    async with _serving(handle, kind=kind) as port:
-        async with _client(port):
+    async with serving(handle, kind=kind) as port:
+        async with client(port):
             await wait_until(lambda: bool(wires), what="the stream")
             assert not wires[0].lost
         await wait_until(lambda: bool(told), what="the notice")
@@ -149,8 +89,8 @@ async def test_a_client_that_takes_no_bytes_is_blocked(kind: type[Wire]) -> None
         wires.append(wire)
         await done.wait()
 
-    async with _serving(handle, kind=kind) as port:
-        async with _client(port, receive_buffer_bytes=4096) as (reader, _):
+    async with serving(handle, kind=kind) as port:
+        async with client(port, receive_buffer_bytes=4096) as (reader, _):
             await wait_until(lambda: bool(wires), what="the stream")
             wire = wires[0]
             written = 0
