@@ -43,12 +43,14 @@ class Made(NamedTuple):
     """The application, and what the server uses of it beside that.
 
     `drain` ends its streams and answers before the server shuts down; `direct` serves single
-    appends without the application.
+    appends without the application. `ended` has the tasks that ended by themselves, and with them
+    the service.
     """
 
     app: ASGIApp
     drain: Callable[[], Awaitable[None]]
     direct: DirectAppend
+    ended: list[str]
 
 
 def create_app(settings: Settings, *, version: str, fault: str | None = None) -> Made:
@@ -59,6 +61,8 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
     metrics = Metrics(
         CollectorRegistry(), multiprocess_dir=os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     )
+
+    ended: list[str] = []
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -92,11 +96,12 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
                 tokens=TokenVerifier(settings.token_secrets, time.time),
             )
             tasks = {
+                "parts of the event log": log.failed(),
                 "pulse of the streams": streams.run(),
                 "leases of the answers": answers.run(),
                 "gauges of the builds": measure(log.builds, metrics),
             }
-            async with running(tasks):
+            async with running(tasks, ended.append):
                 try:
                     yield
                 finally:
@@ -151,7 +156,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
 
     front = Front(app, context, metrics, settings.cors_origins)
     direct = DirectAppend(context, metrics, answers_origins=bool(settings.cors_origins))
-    return Made(errors.with_request_id(front), drain, direct)
+    return Made(errors.with_request_id(front), drain, direct, ended)
 
 
 def fault_point(fault: str | None) -> Callable[[int], None] | None:

@@ -129,11 +129,13 @@ def config(app: Any, *, host: str, port: int, direct: DirectAppend | None = None
 def run(
     settings: Settings, *, host: str, port: int, listening: socket.socket | None = None
 ) -> bool:
-    """Serve in this process until SIGTERM or SIGINT; tell whether it ever started.
+    """Serve in this process until SIGTERM or SIGINT; tell whether all was as it should be.
+
+    Else it never started, or one of its tasks ended by itself: a supervisor starts another.
 
     `listening` is a socket to serve on instead of host and port.
     """
     made = create_app(settings, version=__version__, fault=os.environ.get(FAULT_VARIABLE))
     server = Server(config(made.app, host=host, port=port, direct=made.direct), made.drain)
     server.run(sockets=None if listening is None else [listening])
-    return server.started
+    return server.started and not made.ended

@@ -35,6 +35,7 @@ from streams.ids import EntryId
 from streams.log import Appended, Log, Page
 from streams.observer import Observer
 from streams.postgres import Database
+from streams.postgres_probe import PostgresProbe
 from streams.presence import Presence
 from streams.projects import Projects
 from streams.publisher import Publisher
@@ -123,6 +124,7 @@ class EventLog:
             interval_s=config.heads_poll_s,
         )
         self._probe = RedisProbe(self.window, self.health, config.heads_poll_s)
+        self.postgres = PostgresProbe(database, self.health)
         self.transient = TransientWriter(self.window, self.log)
         rows = BuildRows(database, self.log)
         self.statuses = Statuses(self.transient, rows, self.health)
@@ -135,6 +137,7 @@ class EventLog:
         self.build_watch = BuildWatch(self.tails, rows, self.statuses, self.health)
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: str | None = None
+        self._has_failed = asyncio.Event()
         self._closed = False
 
     @classmethod
@@ -167,6 +170,7 @@ class EventLog:
             ("lanes", self.tails.lanes.run()),
             ("heads poll", self._poll.run()),
             ("redis probe", self._probe.run()),
+            ("postgres probe", self.postgres.run()),
             ("build statuses", self.statuses.run()),
             ("build watch", self.build_watch.run()),
             ("typing", self.typing.run()),
@@ -181,6 +185,7 @@ class EventLog:
         # The parts run for ever: an end is a bug, and silence would be the outage.
         if not self._closed and not task.cancelled():
             self._failed = task.get_name()
+            self._has_failed.set()
             _log.critical(
                 "a part of the event log ended",
                 extra={"part": task.get_name()},
@@ -191,6 +196,15 @@ class EventLog:
     def failed_part(self) -> str | None:
         """The part that ended though it should not have: this process must be restarted."""
         return self._failed
+
+    async def failed(self) -> None:
+        """Return when a part has ended though it should not have."""
+        await self._has_failed.wait()
+
+    @property
+    def redis_problem(self) -> str | None:
+        """Why Redis does not serve this process, as last seen; none when it does."""
+        return None if self.health.redis_up else "does not answer"
 
     async def close(self) -> None:
         """Finish the appends under way and their publishing, then close the connections."""
@@ -337,18 +351,19 @@ class EventLog:
         return await self.database.migrate()
 
     async def check(self) -> dict[str, str | None]:
-        """Ask both servers: name → none when it answers, else why not."""
+        """Ask both servers now: name → none when it answers, else why not.
+
+        For whoever asks once. `postgres` and `redis_problem` have what is known without asking.
+        """
         found: dict[str, str | None] = {"postgres": None, "redis": None}
         try:
             await self.database.fetch("SELECT 1")
         except StreamsError as error:
             found["postgres"] = str(error)
-        self.health.saw_postgres(found["postgres"] is None)
         try:
             await self.window.ping()
         except StreamsError as error:
             found["redis"] = str(error)
-        self.health.saw_redis(found["redis"] is None)
         return found
 
 
