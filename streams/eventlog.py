@@ -62,6 +62,8 @@ class EventLogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A message whose publishing failed is delivered about this long after its commit."""
     redis_timeout_s: float = 1.0
     database_timeout_s: float = 10.0
+    append_timeout_s: float = 5.0
+    """Who waits for an append is told after so long that the outcome is unknown."""
     tail_memory_bytes: int = 256 * 1024 * 1024
     tail_linger_s: float = 60.0
     presence_alive_s: float = 15.0
@@ -109,9 +111,9 @@ class EventLog:
         self._appender = Appender(
             self.log,
             self.publisher.submit,
-            self.health,
             observer,
             committers=config.committers,
+            timeout_s=config.append_timeout_s,
             before_publish=config.before_publish,
         )
         self._poll = HeadsPoll(
@@ -243,17 +245,20 @@ class EventLog:
         """Append one message and return it as committed; see `append_many`."""
         return (await self._appender.append(project_id, (message,)))[0].message
 
-    async def append_many(self, project_id: str, messages: Sequence[NewMessage]) -> list[Appended]:
+    async def append_many(
+        self, project_id: str, messages: Sequence[NewMessage], *, deadline_s: float | None = None
+    ) -> list[Appended]:
         """Append messages in order, all or none; return when they are committed.
 
         They reach the project's readers, in this and other processes, soon after. The commit goes
         on when the caller is cancelled. With a `client_msg_id` a repeat gives the first result.
+        `deadline_s` is a time of the loop's clock; without it `append_timeout_s` counts from now.
 
         Raises:
             InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound: nothing written.
             Unavailable: the outcome is unknown; repeat with the same client_msg_id.
         """
-        return await self._appender.append(project_id, messages)
+        return await self._appender.append(project_id, messages, deadline_s=deadline_s)
 
     def append_soon(self, project_id: str, message: NewMessage) -> asyncio.Future[list[Appended]]:
         """Begin to append one message, without a task: see `append_many`, which this is of one.
