@@ -33,6 +33,7 @@ from service.metrics import Metrics
 from service.observer import MetricsObserver
 from service.open_streams import OpenStreams
 from service.post_limit import PostLimit
+from service.posting import Posting
 from service.routes import builds, chat, ephemeral, health, messages, page, projects
 from service.routes.documents import stream_path
 from service.settings import Settings
@@ -73,6 +74,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
                 database_pool_size=settings.database_pool_size,
                 committers=settings.committers,
                 heads_poll_s=settings.heads_poll_ms / 1000,
+                append_timeout_s=settings.post_timeout_s,
                 before_publish=fault_point(fault),
             ),
             observer=MetricsObserver(metrics),
@@ -92,7 +94,9 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
                 access=access,
                 streams=streams,
                 answers=answers,
-                post_limit=PostLimit(log, settings, metrics),
+                posting=Posting(
+                    access, PostLimit(log, settings, metrics), timeout_s=settings.post_timeout_s
+                ),
                 tokens=TokenVerifier(settings.token_secrets, time.time),
             )
             tasks = {

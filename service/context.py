@@ -20,7 +20,7 @@ from service.auth import (
 )
 from service.metrics import Metrics
 from service.open_streams import OpenStreams
-from service.post_limit import PostLimit
+from service.posting import Posting
 from service.settings import Settings
 from streams.eventlog import EventLog
 
@@ -34,7 +34,7 @@ class Context(msgspec.Struct, frozen=True):
     access: AccessControl
     streams: OpenStreams
     answers: AnswerDesk
-    post_limit: PostLimit
+    posting: Posting
     tokens: TokenVerifier
 
     def authenticate(self, scope: HTTPScope, body: bytes, *, query_token: bool) -> Caller:

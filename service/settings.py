@@ -74,6 +74,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_streams_per_project: CountOrOff = 5000
     max_streams: CountOrOff = 20_000
     posts_per_second: CountOrOff = 50
+    # From a post's request being there until it is told that the store did not answer.
+    post_timeout_s: Seconds = 5.0
 
     database_pool_size: Few = 8
     committers: Few = 2
