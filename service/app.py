@@ -57,7 +57,7 @@ class Made(NamedTuple):
 def create_app(settings: Settings, *, version: str, fault: str | None = None) -> Made:
     """Make the application. It connects when it starts.
 
-    `fault` is a fault point for tests, such as `kill-before-publish:3`.
+    `fault` is a fault point for tests, such as `kill-before-publish:3` (commits).
     """
     metrics = Metrics(
         CollectorRegistry(), multiprocess_dir=os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -168,14 +168,17 @@ def fault_point(fault: str | None) -> Callable[[int], None] | None:
     if fault is None:
         return None
     name, _, number = fault.partition(":")
-    if name != "kill-before-publish" or not number.isdigit():
-        raise ValueError("SEQSTREAM_FAULT: only kill-before-publish:<n> is known")
+    if name not in ("kill-before-publish", "fail-before-publish") or not number.isdigit():
+        raise ValueError("SEQSTREAM_FAULT: only kill-before-publish:<n>, fail-before-publish:<n>")
 
-    def die(commits: int) -> None:
-        if commits >= int(number):
-            os.kill(os.getpid(), signal.SIGKILL)
+    def happen(commits: int) -> None:
+        if commits < int(number):
+            return
+        if name == "fail-before-publish":
+            raise RuntimeError("a committer was chosen to end")
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    return die
+    return happen
 
 
 def _cors(settings: Settings) -> CORSConfig | None:

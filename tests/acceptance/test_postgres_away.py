@@ -18,6 +18,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from service.embedded import PostgresServer
+from tests.conftest import StartService
 from tests.support.api import Api
 from tests.support.processes import (
     ServiceProcess,
@@ -243,6 +244,18 @@ async def test_a_postgres_that_hangs_is_told_and_posts_get_their_503(
         texts = [row["content"]["text"] for row in rows]
         assert [text for text in texts if text != "x"].count("during") == 2
         assert {"before", "after"} <= set(texts)
+
+
+async def test_a_committer_that_ends_ends_the_process(
+    start_service: StartService,
+) -> None:
+    """§4: what waits for it is 503 at once; the status asks a supervisor for another process."""
+    process = await start_service({"SEQSTREAM_FAULT": "fail-before-publish:1", **_LIMITS})
+    async with Api(process.url, "owner") as api:
+        await api.create_project("p")
+        assert await _status(api, "/v1/projects/p/chat/messages") == 503
+    assert await process.wait_end() == 3
+    assert "a part of the event log ended" in process.log_path.read_text()
 
 
 def _during(client_msg_id: str) -> dict[str, str]:
