@@ -33,6 +33,7 @@ from service.metrics import Metrics
 from service.observer import MetricsObserver
 from service.open_streams import OpenStreams
 from service.post_limit import PostLimit
+from service.posting import Posting
 from service.reads import ReadSlots
 from service.routes import builds, chat, ephemeral, health, messages, page, projects
 from service.routes.documents import stream_path
@@ -44,23 +45,27 @@ class Made(NamedTuple):
     """The application, and what the server uses of it beside that.
 
     `drain` ends its streams and answers before the server shuts down; `direct` serves single
-    appends without the application; `intake` bounds what its connections receive.
+    appends without the application; `intake` bounds what its connections receive. `ended` has the
+    tasks that ended by themselves, and with them the service.
     """
 
     app: ASGIApp
     drain: Callable[[], Awaitable[None]]
     direct: DirectAppend
     intake: Intake
+    ended: list[str]
 
 
 def create_app(settings: Settings, *, version: str, fault: str | None = None) -> Made:
     """Make the application. It connects when it starts.
 
-    `fault` is a fault point for tests, such as `kill-before-publish:3`.
+    `fault` is a fault point for tests, such as `kill-before-publish:3` (commits).
     """
     metrics = Metrics(
         CollectorRegistry(), multiprocess_dir=os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     )
+
+    ended: list[str] = []
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -72,6 +77,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
                 committers=settings.committers,
                 heads_poll_s=settings.heads_poll_ms / 1000,
                 presence_grace_s=settings.presence_grace_s,
+                append_timeout_s=settings.post_timeout_s,
                 before_publish=fault_point(fault),
             ),
             observer=MetricsObserver(metrics),
@@ -91,17 +97,20 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
                 access=access,
                 streams=streams,
                 answers=answers,
-                post_limit=PostLimit(log, settings, metrics),
+                posting=Posting(
+                    access, PostLimit(log, settings, metrics), timeout_s=settings.post_timeout_s
+                ),
                 reads=ReadSlots(settings.max_reads_per_user),
                 tokens=TokenVerifier(settings.token_secrets, time.time),
                 creations=CreationLimit(settings, metrics),
             )
             tasks = {
+                "parts of the event log": log.failed(),
                 "pulse of the streams": streams.run(),
                 "leases of the answers": answers.run(),
                 "gauges of the builds": measure(log.builds, metrics),
             }
-            async with running(tasks):
+            async with running(tasks, ended.append):
                 try:
                     yield
                 finally:
@@ -152,7 +161,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
     front = Front(app, context, metrics, settings.cors_origins)
     direct = DirectAppend(context, metrics, answers_origins=bool(settings.cors_origins))
     intake = Intake(limit_bytes=settings.max_pending_bytes, malformed=metrics.http_malformed)
-    return Made(errors.with_request_id(front), drain, direct, intake)
+    return Made(errors.with_request_id(front), drain, direct, intake, ended)
 
 
 def fault_point(fault: str | None) -> Callable[[int], None] | None:
@@ -160,14 +169,17 @@ def fault_point(fault: str | None) -> Callable[[int], None] | None:
     if fault is None:
         return None
     name, _, number = fault.partition(":")
-    if name != "kill-before-publish" or not number.isdigit():
-        raise ValueError("SEQSTREAM_FAULT: only kill-before-publish:<n> is known")
+    if name not in ("kill-before-publish", "fail-before-publish") or not number.isdigit():
+        raise ValueError("SEQSTREAM_FAULT: only kill-before-publish:<n>, fail-before-publish:<n>")
 
-    def die(commits: int) -> None:
-        if commits >= int(number):
-            os.kill(os.getpid(), signal.SIGKILL)
+    def happen(commits: int) -> None:
+        if commits < int(number):
+            return
+        if name == "fail-before-publish":
+            raise RuntimeError("a committer was chosen to end")
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    return die
+    return happen
 
 
 def _cors(settings: Settings) -> CORSConfig | None:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 from streams.ending import end
@@ -19,24 +19,30 @@ _log = logging.getLogger(__name__)
 
 
 @contextlib.asynccontextmanager
-async def running(tasks: Mapping[str, Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Run the named tasks for the length of an `async with`."""
+async def running(
+    tasks: Mapping[str, Coroutine[Any, Any, None]], ended: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Run the named tasks for the length of an `async with`.
+
+    `ended` is called with the name of one that ends by itself, before the process is told to end.
+    """
+
+    def noticed(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            _log.critical(
+                "a task of the service ended",
+                extra={"task": task.get_name()},
+                exc_info=task.exception(),
+            )
+            ended(task.get_name())
+            os.kill(os.getpid(), signal.SIGTERM)
+
     started = []
     for name, work in tasks.items():
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(_noticed)
+        task.add_done_callback(noticed)
         started.append(task)
     try:
         yield
     finally:
         await end(started)
-
-
-def _noticed(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        _log.critical(
-            "a task of the service ended",
-            extra={"task": task.get_name()},
-            exc_info=task.exception(),
-        )
-        os.kill(os.getpid(), signal.SIGTERM)

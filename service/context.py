@@ -23,7 +23,7 @@ from service.errors import forbidden
 from service.metrics import Metrics
 from service.open_streams import OpenStreams
 from service.origin import may_use_cookie
-from service.post_limit import PostLimit
+from service.posting import Posting
 from service.reads import ReadSlots
 from service.settings import Settings
 from streams.eventlog import EventLog
@@ -38,7 +38,7 @@ class Context(msgspec.Struct, frozen=True):
     access: AccessControl
     streams: OpenStreams
     answers: AnswerDesk
-    post_limit: PostLimit
+    posting: Posting
     reads: ReadSlots
     tokens: TokenVerifier
     creations: CreationLimit

@@ -96,7 +96,7 @@ class DirectAppend:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise invalid_body(error) from None
         check_project_id(project_id)
-        if context.post_limit.is_off and context.access.admits(caller, project_id, "write"):
+        if context.posting.is_free(caller, project_id):
             return context.log.append_soon(project_id, new_message(caller.user_id, posted))
         return asyncio.create_task(
             append_message(context, caller, project_id, posted), name="append"

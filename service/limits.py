@@ -41,6 +41,11 @@ class TokenBucket:
             return 0.0
         return (1 - self._tokens) / self._rate_per_s
 
+    def give_back(self) -> None:
+        """Give a token back that was taken for nothing; never above the burst."""
+        if self._rate_per_s > 0:
+            self._tokens = min(self._burst, self._tokens + 1)
+
     def is_full(self) -> bool:
         """Tell whether it is as good as new: whoever keeps many may forget this one."""
         self._fill()

@@ -6,8 +6,11 @@ Kept in Redis. While Redis is away each process counts for itself: a post never 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
+
+import msgspec
 
 from service.errors import rate_limited
 from service.limits import TokenBucket
@@ -19,6 +22,14 @@ from streams.eventlog import EventLog
 
 _TIMEOUT_S = 0.25
 _LOCAL_BUCKETS = 10_000
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A post that was counted; `own` is the bucket of this process, none: the one in Redis."""
+
+    project_id: str
+    user_id: str
+    own: TokenBucket | None
 
 
 class PostLimit:
@@ -36,16 +47,32 @@ class PostLimit:
         """Whether there is no limit: then `take` does nothing."""
         return self._rate == 0
 
-    async def take(self, project_id: str, user_id: str) -> None:
-        """Count one post, or raise 429."""
+    async def take(self, project_id: str, user_id: str) -> Token | None:
+        """Count one post, or raise 429. None when there is no limit."""
         if self.is_off:
-            return
+            return None
+        own: TokenBucket | None = None
         wait_s = await self._shared(project_id, user_id)
         if wait_s is None:
-            wait_s = self._own(project_id, user_id)
+            own = self._own(project_id, user_id)
+            wait_s = own.take()
         if wait_s > 0:
             self._metrics.rate_limited.inc()
             raise rate_limited(wait_s, "Too many posts; slow down")
+        return Token(project_id, user_id, own)
+
+    async def give_back(self, token: Token) -> None:
+        """Count a post no more: it was refused for a reason that is not its sender's."""
+        if token.own is not None:
+            token.own.give_back()
+            return
+        with contextlib.suppress(WindowUnavailable, TimeoutError):
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._log.buckets.give_back(
+                    keys.post_bucket(token.project_id, token.user_id),
+                    rate_per_s=self._rate,
+                    burst=self._burst,
+                )
 
     async def _shared(self, project_id: str, user_id: str) -> float | None:
         if not self._log.health.redis_up:
@@ -58,11 +85,11 @@ class PostLimit:
         except (WindowUnavailable, TimeoutError):
             return None
 
-    def _own(self, project_id: str, user_id: str) -> float:
+    def _own(self, project_id: str, user_id: str) -> TokenBucket:
         key = (project_id, user_id)
         bucket = self._local.get(key)
         if bucket is None:
             bucket = self._local[key] = TokenBucket(self._rate, self._burst, time.monotonic)
             if len(self._local) > _LOCAL_BUCKETS:
                 self._local.popitem(last=False)
-        return bucket.take()
+        return bucket

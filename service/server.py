@@ -46,16 +46,21 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]], intake: Intake
+        self,
+        config: uvicorn.Config,
+        drain: Callable[[], Awaitable[None]],
+        intake: Intake,
+        ended: Callable[[str], None],
     ) -> None:
-        """`intake` is the one that the connections of `config` use."""
+        """`intake` is the one that the connections of `config` use; for `ended` see `running`."""
         super().__init__(config)
         self._drain = drain
         self._intake = intake
+        self._ended = ended
 
     async def main_loop(self) -> None:
         """Serve until told to end, and look after the connections all the while."""
-        async with running({"sweep of the connections": self._sweep()}):
+        async with running({"sweep of the connections": self._sweep()}, self._ended):
             await super().main_loop()
 
     async def _sweep(self) -> None:
@@ -156,12 +161,14 @@ def config(
 def run(
     settings: Settings, *, host: str, port: int, listening: socket.socket | None = None
 ) -> bool:
-    """Serve in this process until SIGTERM or SIGINT; tell whether it ever started.
+    """Serve in this process until SIGTERM or SIGINT; tell whether all was as it should be.
+
+    Else it never started, or one of its tasks ended by itself: a supervisor starts another.
 
     `listening` is a socket to serve on instead of host and port.
     """
     made = create_app(settings, version=__version__, fault=os.environ.get(FAULT_VARIABLE))
     served = config(made.app, host=host, port=port, direct=made.direct, intake=made.intake)
-    server = Server(served, made.drain, made.intake)
+    server = Server(served, made.drain, made.intake, made.ended.append)
     server.run(sockets=None if listening is None else [listening])
-    return server.started
+    return server.started and not made.ended

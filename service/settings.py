@@ -79,6 +79,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     posts_per_second: CountOrOff = 50
     max_reads_per_user: CountOrOff = 16
     max_pending_bytes: CountOrOff = 64 * 1024 * 1024
+    # From a post's request being there until it is told that the store did not answer.
+    post_timeout_s: Seconds = 5.0
 
     database_pool_size: Few = 8
     committers: Few = 2

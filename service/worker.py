@@ -46,6 +46,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._stopping = False
         self._swept_at = float("-inf")
+        self._claims_fail = False
 
     def stop(self) -> None:
         """Take no more builds; `run` returns soon."""
@@ -85,8 +86,11 @@ class Worker:
                 self._swept_at = time.monotonic()
                 await self._builds.fail_abandoned()
         except StreamsError as error:
-            _log.warning("builds not claimed", extra={"error": str(error)})
+            if not self._claims_fail:
+                _log.warning("builds not claimed", extra={"error": str(error)})
+            self._claims_fail = True
             return False
+        self._claims_fail = False
         for build in builds:
             run = BuildRun(build, self._builds, self._runner, self._times)
             task = asyncio.create_task(run.run(), name=f"build {build.id}")

@@ -20,3 +20,11 @@ class Buckets:
         """
         wait_ms = await self._client.run(script("take_token"), key, str(rate_per_s), burst)
         return int(wait_ms) / 1000
+
+    async def give_back(self, key: str, *, rate_per_s: float, burst: int) -> None:
+        """Give a token back that was taken for nothing; the bucket never holds more than `burst`.
+
+        Raises:
+            WindowUnavailable: Redis does not answer.
+        """
+        await self._client.run(script("give_token"), key, str(rate_per_s), burst)

@@ -8,7 +8,8 @@
     ├── IdempotencyMismatch       the client_msg_id was used before, with another content
     ├── LogRestored               the log lacks what a reader was given: it was restored
     ├── Unavailable               it may work later; `retry_after_s` says when to try
-    │   ├── LogUnavailable        Postgres does not answer; the outcome of a write is unknown
+    │   ├── LogUnavailable        Postgres does not serve this; a write's outcome is unknown
+    │   │   └── Contended         another transaction was in the way; nothing was written
     │   ├── WindowUnavailable     Redis does not answer
     │   └── Overloaded            a bounded queue of this process is full
     └── Closed                    the object was closed
@@ -89,7 +90,11 @@ class Unavailable(StreamsError):
 
 
 class LogUnavailable(Unavailable):
-    """Postgres does not answer. Whether a write under way was committed is unknown."""
+    """Postgres or its schema does not serve this now. Whether a write was committed is unknown."""
+
+
+class Contended(LogUnavailable):
+    """Another transaction was in the way (a locked row, a deadlock). Nothing was written."""
 
 
 class WindowUnavailable(Unavailable):

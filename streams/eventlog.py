@@ -35,6 +35,7 @@ from streams.ids import EntryId
 from streams.log import Appended, Log, Page
 from streams.observer import Observer
 from streams.postgres import Database
+from streams.postgres_probe import PostgresProbe
 from streams.presence import Presence
 from streams.projects import Projects
 from streams.publisher import Publisher
@@ -61,6 +62,8 @@ class EventLogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A message whose publishing failed is delivered about this long after its commit."""
     redis_timeout_s: float = 1.0
     database_timeout_s: float = 10.0
+    append_timeout_s: float = 5.0
+    """Who waits for an append is told after so long that the outcome is unknown."""
     tail_memory_bytes: int = 256 * 1024 * 1024
     tail_linger_s: float = 60.0
     presence_alive_s: float = 15.0
@@ -110,9 +113,9 @@ class EventLog:
         self._appender = Appender(
             self.log,
             self.publisher.submit,
-            self.health,
             observer,
             committers=config.committers,
+            timeout_s=config.append_timeout_s,
             before_publish=config.before_publish,
         )
         self._poll = HeadsPoll(
@@ -125,6 +128,7 @@ class EventLog:
             interval_s=config.heads_poll_s,
         )
         self._probe = RedisProbe(self.window, self.health, config.heads_poll_s)
+        self.postgres = PostgresProbe(database, self.health)
         self.transient = TransientWriter(self.window, self.log)
         rows = BuildRows(database, self.log)
         self.statuses = Statuses(self.transient, rows, self.health)
@@ -141,6 +145,7 @@ class EventLog:
         self.build_watch = BuildWatch(self.tails, rows, self.statuses, self.health)
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: str | None = None
+        self._has_failed = asyncio.Event()
         self._closed = False
 
     @classmethod
@@ -173,6 +178,7 @@ class EventLog:
             ("lanes", self.tails.lanes.run()),
             ("heads poll", self._poll.run()),
             ("redis probe", self._probe.run()),
+            ("postgres probe", self.postgres.run()),
             ("build statuses", self.statuses.run()),
             ("build watch", self.build_watch.run()),
             ("typing", self.typing.run()),
@@ -187,6 +193,7 @@ class EventLog:
         # The parts run for ever: an end is a bug, and silence would be the outage.
         if not self._closed and not task.cancelled():
             self._failed = task.get_name()
+            self._has_failed.set()
             _log.critical(
                 "a part of the event log ended",
                 extra={"part": task.get_name()},
@@ -197,6 +204,15 @@ class EventLog:
     def failed_part(self) -> str | None:
         """The part that ended though it should not have: this process must be restarted."""
         return self._failed
+
+    async def failed(self) -> None:
+        """Return when a part has ended though it should not have."""
+        await self._has_failed.wait()
+
+    @property
+    def redis_problem(self) -> str | None:
+        """Why Redis does not serve this process, as last seen; none when it does."""
+        return None if self.health.redis_up else "does not answer"
 
     async def close(self) -> None:
         """Finish the appends under way and their publishing, then close the connections."""
@@ -235,17 +251,20 @@ class EventLog:
         """Append one message and return it as committed; see `append_many`."""
         return (await self._appender.append(project_id, (message,)))[0].message
 
-    async def append_many(self, project_id: str, messages: Sequence[NewMessage]) -> list[Appended]:
+    async def append_many(
+        self, project_id: str, messages: Sequence[NewMessage], *, deadline_s: float | None = None
+    ) -> list[Appended]:
         """Append messages in order, all or none; return when they are committed.
 
         They reach the project's readers, in this and other processes, soon after. The commit goes
         on when the caller is cancelled. With a `client_msg_id` a repeat gives the first result.
+        `deadline_s` is a time of the loop's clock; without it `append_timeout_s` counts from now.
 
         Raises:
             InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound: nothing written.
             Unavailable: the outcome is unknown; repeat with the same client_msg_id.
         """
-        return await self._appender.append(project_id, messages)
+        return await self._appender.append(project_id, messages, deadline_s=deadline_s)
 
     def append_soon(self, project_id: str, message: NewMessage) -> asyncio.Future[list[Appended]]:
         """Begin to append one message, without a task: see `append_many`, which this is of one.
@@ -343,18 +362,19 @@ class EventLog:
         return await self.database.migrate()
 
     async def check(self) -> dict[str, str | None]:
-        """Ask both servers: name → none when it answers, else why not."""
+        """Ask both servers now: name → none when it answers, else why not.
+
+        For whoever asks once. `postgres` and `redis_problem` have what is known without asking.
+        """
         found: dict[str, str | None] = {"postgres": None, "redis": None}
         try:
             await self.database.fetch("SELECT 1")
         except StreamsError as error:
             found["postgres"] = str(error)
-        self.health.saw_postgres(found["postgres"] is None)
         try:
             await self.window.ping()
         except StreamsError as error:
             found["redis"] = str(error)
-        self.health.saw_redis(found["redis"] is None)
         return found
 
 

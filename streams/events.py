@@ -98,6 +98,11 @@ class PreparedMessage(msgspec.Struct, frozen=True):
     metadata: bytes | None
     digest: bytes | None
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its text and metadata."""
+        return len(self.source.text.encode()) + len(self.metadata or b"")
+
     def committed(self, project_id: str, seq: int, message_id: str, timestamp: str) -> Message:
         """The message as the log has it."""
         source = self.source

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 
-from streams.errors import LogUnavailable, WindowUnavailable
+from streams.errors import StreamsError, WindowUnavailable
 from streams.health import Health
 from streams.ids import EntryId
 from streams.log import Log
@@ -77,10 +77,9 @@ class HeadsPoll:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 heads = await self._log.heads_unlike(list(before), list(before.values()))
-        except (LogUnavailable, TimeoutError):
-            self._health.saw_postgres(False)
+        except (StreamsError, TimeoutError):
+            # Whether that is an outage, and the one log line about it, is the probe's matter.
             return
-        self._health.saw_postgres(True)
         behind: list[tuple[Tail, int]] = []
         for project_id, head in heads.items():
             tail = self._tails.get(project_id)

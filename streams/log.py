@@ -56,6 +56,7 @@ class Log:
         transaction to append within, else the append commits by itself.
 
         Raises:
+            Contended: another session holds one of the projects; nothing is written.
             LogUnavailable: Postgres does not answer; the outcome is unknown.
         """
         items = [
@@ -108,6 +109,11 @@ class Log:
             start += len(unit.messages)
             results.append(refusal or appended)
         return results
+
+    async def locked(self, project_ids: Sequence[str]) -> set[str]:
+        """Return those of the projects whose row another session holds locked."""
+        rows = await self._database.fetch(statement("projects_locked"), list(project_ids))
+        return {row["id"] for row in rows}
 
     async def head(self, project_id: str) -> int:
         """Return the head of a project. Raises `ProjectNotFound`, `LogUnavailable`."""

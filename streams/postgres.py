@@ -16,13 +16,26 @@ from typing import Any, Protocol
 import asyncpg
 
 from streams import sql
-from streams.errors import LogUnavailable, StreamsError
+from streams.errors import Contended, LogUnavailable, StreamsError
 
 _log = logging.getLogger(__name__)
 
-# SQLSTATE classes and codes that pass with time: connection trouble, resources, an operator at
-# work, a standby that is read-only, serialization and deadlock.
-_PASSING_CLASSES = ("08", "53", "57", "58", "25006", "40")
+# SQLSTATE classes that the data of one statement causes. Everything else is the matter of the
+# server, its schema or its roles: it concerns every statement, and passes when it is put right.
+_DATA_CLASSES = (
+    "21",  # cardinality violation
+    "22",  # data exception
+    "23",  # integrity constraint violation
+    "44",  # WITH CHECK OPTION violation
+    "54",  # program limit exceeded: a value too large for an index
+    "P0",  # raised by a function or a trigger
+)
+# Another transaction was in the way: serialization, deadlock, a lock not to be had in time.
+_CONTENTION = ("40001", "40P01", "55P03")
+
+# How long the end of a failed call waits for the server to hear that it is to stop. One that hangs
+# hears nothing: asyncpg's own cancel would wait as long as the call may take.
+_CANCEL_S = 0.25
 
 # Connections that are kept out of the pool between two calls: as many as commit and read at once.
 _MOST_KEPT = 4
@@ -59,9 +72,9 @@ class Database:
     Calls wait at most `timeout_s` for a connection and again for the answer.
     """
 
-    def __init__(self, pool: asyncpg.Pool, timeout_s: float) -> None:
+    def __init__(self, url: str, pool: asyncpg.Pool, timeout_s: float) -> None:
+        self._url = url
         self._pool = pool
-        self._timeout_s = timeout_s
         self._lent = _Lent(pool, timeout_s)
 
     @classmethod
@@ -81,7 +94,11 @@ class Database:
                     "timezone": "UTC",
                 },
             )
-        return cls(pool, timeout_s)
+        return cls(url, pool, timeout_s)
+
+    async def another(self, *, size: int, timeout_s: float) -> Database:
+        """Prepare a pool of its own to the same database."""
+        return await Database.open(self._url, size=size, timeout_s=timeout_s)
 
     async def close(self) -> None:
         """Close the connections, waiting a moment for those in use."""
@@ -114,8 +131,20 @@ class Database:
     async def transaction(self) -> AsyncIterator[Session]:
         """One transaction on one connection: committed at the end, rolled back on an error."""
         with _translated():
-            async with self._lent.connection() as connection, connection.transaction():
-                yield connection
+            async with self._lent.connection() as connection:
+                transaction = connection.transaction()
+                await transaction.start()
+                try:
+                    yield connection
+                except (TimeoutError, asyncio.CancelledError):
+                    # The server may hang: asked to roll back, it would be waited for again. It
+                    # rolls back by itself when the connection ends.
+                    connection.terminate()
+                    raise
+                except BaseException:
+                    await transaction.rollback()
+                    raise
+                await transaction.commit()
 
     async def migrate(self) -> list[str]:
         """Bring the schema up to date and return the names of what was applied.
@@ -131,14 +160,21 @@ class Database:
                 "CREATE TABLE IF NOT EXISTS schema_migrations"
                 " (number int PRIMARY KEY, name text NOT NULL, at timestamptz DEFAULT now())"
             )
+            # Whether code that does not know the migration must not run with it.
+            await session.execute(
+                "ALTER TABLE schema_migrations"
+                " ADD COLUMN IF NOT EXISTS breaking boolean NOT NULL DEFAULT false"
+            )
             rows = await session.fetch("SELECT number FROM schema_migrations")
             done = {row["number"] for row in rows}
             for number, name, text in sql.migrations():
                 if number not in done:
                     await session.execute(text)
                     await session.execute(
-                        "INSERT INTO schema_migrations (number, name) VALUES ($1, $2)", number, name
-                    )
+                        "INSERT INTO schema_migrations (number, name, breaking)"
+                        " VALUES ($1, $2, $3)",
+                        number, name, sql.is_breaking(text),
+                    )  # fmt: skip
                     applied.append(name)
         return applied
 
@@ -191,7 +227,11 @@ class _Lent:
             self._waiting -= 1
 
     async def give_back(self, connection: Any, *, failed: bool) -> None:
-        if failed or self._waiting or self._closed or len(self._free) >= _MOST_KEPT:
+        if failed:
+            # The pool ends a connection whose statement cannot be stopped in time.
+            with contextlib.suppress(TimeoutError):
+                await self._pool.release(connection, timeout=_CANCEL_S)
+        elif self._waiting or self._closed or len(self._free) >= _MOST_KEPT:
             await self._pool.release(connection)
         else:
             self._free.append((connection, time.monotonic()))
@@ -240,9 +280,15 @@ def _translated() -> Iterator[None]:
     except StreamsError:
         raise
     except asyncpg.PostgresError as error:
-        state = error.sqlstate or ""
-        if state.startswith(_PASSING_CLASSES):
-            raise LogUnavailable(f"Postgres: {type(error).__name__}") from error
-        raise StreamsError(f"Postgres refused a statement: {type(error).__name__}") from error
+        raise _error_of(error) from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
         raise LogUnavailable(f"Postgres: {type(error).__name__}") from error
+
+
+def _error_of(error: asyncpg.PostgresError) -> StreamsError:
+    state, name = error.sqlstate or "", type(error).__name__
+    if state.startswith(_DATA_CLASSES):
+        return StreamsError(f"Postgres refused a statement: {name}")
+    if state in _CONTENTION:
+        return Contended(f"Postgres: {name}")
+    return LogUnavailable(f"Postgres: {name}")

@@ -14,9 +14,12 @@ from msgspec import Meta
 from service.auth import Caller
 from service.context import Context, context_of
 from service.errors import forbidden
+from service.posting import until
 from service.routes.documents import ERRORS
 from service.routes.messages import PostedMessage, new_message
-from streams.events import BuildState, Message, NewMessage
+from streams.answers import Begun
+from streams.build_rows import Asked
+from streams.events import BuildState, Message
 from streams.log import Appended
 
 ApiRequest = Request[Caller, object, State]
@@ -66,21 +69,21 @@ async def unified(request: ApiRequest, data: JSONBody[UnifiedMessage]) -> Respon
     """Commit and broadcast the user's message; answer it, or queue a build."""
     context = context_of(request)
     caller = request.user
-    await context.access.require(caller, data.projectId, "write")
-    if data.userId is not None and data.userId != caller.user_id:
-        raise forbidden("userId is not the caller")
-    await context.post_limit.take(data.projectId, caller.user_id)
     mode: Literal["plan", "build"] = "build" if data.buildImmediately else data.mode
-    message = msgspec.structs.replace(new_message(caller.user_id, data), mode=mode)
-    if mode == "build":
-        made = await _build(context, data.projectId, message)
-    else:
-        made = await _plan(context, data.projectId, message, stream=data.stream)
+    async with context.posting.admitted(caller, data.projectId) as deadline_s, until(deadline_s):
+        if data.userId is not None and data.userId != caller.user_id:
+            raise forbidden("userId is not the caller")
+        message = msgspec.structs.replace(new_message(caller.user_id, data), mode=mode)
+        if mode == "build":
+            made = _asked(await context.log.builds.ask(data.projectId, message))
+        else:
+            begun = await context.answers.start(data.projectId, message, stream=data.stream)
+    if mode == "plan":
+        made = await _answered(context, begun, stream=data.stream)
     return Response(made, status_code=200 if made.duplicate else 201)
 
 
-async def _build(context: Context, project_id: str, message: NewMessage) -> UnifiedReceipt:
-    asked = await context.log.builds.ask(project_id, message)
+def _asked(asked: Asked) -> UnifiedReceipt:
     receipt = _receipt(asked.appended, queued=True)
     receipt.buildId = asked.build.id
     receipt.versionId = asked.build.version_id
@@ -89,10 +92,7 @@ async def _build(context: Context, project_id: str, message: NewMessage) -> Unif
     return receipt
 
 
-async def _plan(
-    context: Context, project_id: str, message: NewMessage, *, stream: bool
-) -> UnifiedReceipt:
-    begun = await context.answers.start(project_id, message, stream=stream)
+async def _answered(context: Context, begun: Begun, *, stream: bool) -> UnifiedReceipt:
     receipt = _receipt(begun.appended, queued=stream)
     receipt.assistantMessageId = begun.answer.id
     if not stream:

@@ -11,7 +11,7 @@ from service.context import context_of
 
 
 class Health(msgspec.Struct):
-    """`degraded`: Redis is away, and everything durable still works."""
+    """`degraded`: Redis is away or the schema is newer, and everything durable still works."""
 
     status: Literal["healthy", "degraded", "unhealthy"]
     checks: dict[str, str]
@@ -19,23 +19,31 @@ class Health(msgspec.Struct):
 
 @get("/health", tags=["operation"])
 async def health(request: Request[Any, Any, Any]) -> Response[Health]:
-    """Ask the servers and the process's own parts."""
+    """Tell what is known of the servers and the process's own parts; nobody is asked."""
     context = context_of(request)
-    found = await context.log.check()
-    checks = {name: problem or "ok" for name, problem in found.items()}
-    checks["process"] = "ok"
-    if context.log.failed_part is not None:
-        checks["process"] = f"{context.log.failed_part} ended"
+    log = context.log
+    schema = log.postgres.schema
+    stuck = log.tails.lanes.stuck()
+    process: str | None = None
+    if log.failed_part is not None:
+        process = f"{log.failed_part} ended"
     if context.streams.draining:
-        checks["process"] = "draining"
-    stuck = context.log.tails.lanes.stuck()
-    checks["lanes"] = "ok" if not stuck else f"{len(stuck)} not reading"
+        process = "draining"
+    lanes = f"{len(stuck)} not reading" if stuck else None
     status: Literal["healthy", "degraded", "unhealthy"] = "healthy"
-    if found["redis"] is not None or stuck:
+    if log.redis_problem or lanes or schema.note:
         status = "degraded"
-    if found["postgres"] is not None or checks["process"] != "ok":
+    if log.postgres.problem or schema.problem or process:
         status = "unhealthy"
-    return Response(Health(status, checks), status_code=503 if status == "unhealthy" else 200)
+    checks = {
+        "postgres": log.postgres.problem,
+        "schema": schema.problem or schema.note,
+        "redis": log.redis_problem,
+        "process": process,
+        "lanes": lanes,
+    }
+    told = {name: problem or "ok" for name, problem in checks.items()}
+    return Response(Health(status, told), status_code=503 if status == "unhealthy" else 200)
 
 
 @get("/health/live", tags=["operation"])

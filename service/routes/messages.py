@@ -101,13 +101,14 @@ class Messages(Controller):
     ) -> BatchReceipt:
         """Append many messages in order, in one transaction."""
         context = context_of(request)
-        await context.access.require(request.user, check_project_id(project_id), "write")
-        await context.post_limit.take(project_id, request.user.user_id)
-        messages = [
-            new_message(request.user.user_id, posted, f"messages[{index}].")
-            for index, posted in enumerate(data.messages)
-        ]
-        appended = await context.log.append_many(project_id, messages)
+        async with context.posting.admitted(
+            request.user, check_project_id(project_id)
+        ) as deadline_s:
+            messages = [
+                new_message(request.user.user_id, posted, f"messages[{index}].")
+                for index, posted in enumerate(data.messages)
+            ]
+            appended = await context.log.append_many(project_id, messages, deadline_s=deadline_s)
         return BatchReceipt(success=True, results=[receipt(each) for each in appended])
 
     @get("/", responses=ERRORS)
@@ -144,9 +145,10 @@ async def append_message(
     context: Context, caller: Caller, project_id: str, posted: PostedMessage
 ) -> list[Appended]:
     """Append a client's message, if it may; return it when it is committed, as a batch of one."""
-    await context.access.require(caller, check_project_id(project_id), "write")
-    await context.post_limit.take(project_id, caller.user_id)
-    return await context.log.append_many(project_id, [new_message(caller.user_id, posted)])
+    async with context.posting.admitted(caller, check_project_id(project_id)) as deadline_s:
+        return await context.log.append_many(
+            project_id, [new_message(caller.user_id, posted)], deadline_s=deadline_s
+        )
 
 
 def new_message(user_id: str, posted: PostedMessage, place: str = "") -> NewMessage:

@@ -20,3 +20,11 @@ def migrations() -> list[tuple[int, str, str]]:
             number, _, _ = item.name.partition("_")
             found.append((int(number), item.name, item.read_text(encoding="utf-8")))
     return sorted(found)
+
+
+def is_breaking(text: str) -> bool:
+    """Tell whether code that does not know this migration must not run with it.
+
+    A migration says so by beginning with `-- breaking`.
+    """
+    return text.startswith("-- breaking")

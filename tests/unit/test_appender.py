@@ -12,10 +12,12 @@ from typing import cast
 
 import pytest
 
-from streams import appender as appender_module
-from streams.appender import MAX_BATCH, Appender
+from streams import committer as committer_module
+from streams.append_batch import MAX_BATCH
+from streams.appender import MAX_HELD_BYTES, Appender
 from streams.errors import (
     Closed,
+    Contended,
     IdempotencyMismatch,
     InvalidInput,
     LogUnavailable,
@@ -23,8 +25,7 @@ from streams.errors import (
     ProjectNotFound,
     StreamsError,
 )
-from streams.events import NewMessage
-from streams.health import Health
+from streams.events import MAX_TEXT_BYTES, NewMessage
 from streams.log import Appended, Log, Unit
 from streams.observer import Observer
 from streams.postgres import Database, Session
@@ -40,6 +41,8 @@ class _RecordingLog(Log):
         self.gate = asyncio.Event()
         self.failures: list[StreamsError] = []
         self.refused: dict[str, StreamsError] = {}
+        self.bug: Exception | None = None
+        self.held_by_others: set[str] = set()
         self.counted: dict[str, int] = {}
         self._known: dict[tuple[str, str, str], Appended] = {}
 
@@ -49,8 +52,12 @@ class _RecordingLog(Log):
         assert session is None
         self.batches.append(list(units))
         await self.gate.wait()
+        if self.bug is not None:
+            raise self.bug
         if self.failures:
             raise self.failures.pop(0)
+        if any(unit.project_id in self.held_by_others for unit in units):
+            raise Contended("locked")
         if any(m.source.text == "unfit" for unit in units for m in unit.messages):
             raise StreamsError("refused")
         seen: set[tuple[str, str, str]] = set()
@@ -75,6 +82,9 @@ class _RecordingLog(Log):
                 self._known[key] = appended[-1]
             results.append(appended)
         return results
+
+    async def locked(self, project_ids: Sequence[str]) -> set[str]:
+        return self.held_by_others & set(project_ids)
 
     def texts(self) -> list[list[str]]:
         """The texts of each commit."""
@@ -109,7 +119,6 @@ async def _appending(*, committers: int = 1) -> AsyncIterator[_World]:
     appender = Appender(
         log,
         lambda project, first, data: published.append((project, first, len(data))),
-        Health(Observer()),
         Observer(),
         committers=committers,
     )
@@ -158,7 +167,7 @@ async def test_after_a_commit_of_two_the_next_waits_for_two(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Callers that wait for their answers come back together: fewer, larger commits."""
-    monkeypatch.setattr(appender_module, "GATHER_S", 3600.0)
+    monkeypatch.setattr(committer_module, "GATHER_S", 3600.0)
     async with _appending() as world:
         await _commit_of_two(world)
         alone = world.begin("d")
@@ -172,11 +181,11 @@ async def test_one_that_stays_alone_waits_no_longer_than_the_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Who does not come back delays the others by milliseconds, once."""
-    monkeypatch.setattr(appender_module, "GATHER_S", 0.05)
+    monkeypatch.setattr(committer_module, "GATHER_S", 0.05)
     async with _appending() as world:
         await _commit_of_two(world)
         await world.begin("d")
-        monkeypatch.setattr(appender_module, "GATHER_S", 3600.0)
+        monkeypatch.setattr(committer_module, "GATHER_S", 3600.0)
         await world.begin("e")
         assert world.log.texts() == [["a"], ["b", "c"], ["d"], ["e"]]
 
@@ -303,6 +312,101 @@ async def test_all_callers_of_a_failed_commit_are_told() -> None:
         world.log.gate.set()
         with pytest.raises(LogUnavailable):
             await first
+
+
+async def test_an_append_whose_time_is_over_is_told_though_its_commit_hangs() -> None:
+    """§4: one deadline for a post; the commit under way goes on, and what waited is not sent."""
+    async with _appending() as world:
+        now_s = asyncio.get_running_loop().time()
+        message = NewMessage(user_id="u", text="a")
+        committing = world.appender.submit("p", message, deadline_s=now_s + 0.05)
+        await world.commit_under_way()
+        waiting = world.appender.submit("p", message, deadline_s=now_s)
+        for late in (waiting, committing):
+            with pytest.raises(LogUnavailable):
+                await late
+        draining = asyncio.create_task(world.appender.drained())
+        await asyncio.sleep(0)
+        assert not draining.done()
+        world.log.gate.set()
+        await draining
+        assert world.log.texts() == [["a"]]
+        assert world.published == [("p", 1, 1)]
+
+
+async def test_when_a_committer_ends_nobody_waits_for_it() -> None:
+    """§4: 503 at once, for what waits and for what comes later; the process is then restarted."""
+    async with _appending() as world:
+        world.log.bug = RuntimeError("a bug")
+        first = world.begin("a")
+        await world.commit_under_way()
+        second = world.begin("b")
+        await asyncio.sleep(0)
+        world.log.gate.set()
+        for waiting in (first, second):
+            with pytest.raises(LogUnavailable):
+                await waiting
+        with pytest.raises(LogUnavailable):
+            await world.begin("c")
+        await world.appender.drained()
+
+
+async def test_what_is_held_is_bounded_in_bytes() -> None:
+    """Every buffer is bounded: texts and metadata, of what waits and of what is being committed."""
+    async with _appending() as world:
+        text = "x" * MAX_TEXT_BYTES
+        full = MAX_HELD_BYTES // MAX_TEXT_BYTES // 256
+        held = [world.begin(text, count=256) for _ in range(full)]
+        await world.commit_under_way()
+        with pytest.raises(Overloaded):
+            await world.begin("one too many")
+        world.log.gate.set()
+        await asyncio.gather(*held)
+        await world.begin("room again")
+
+
+async def test_a_locked_project_does_not_keep_its_neighbours() -> None:
+    """§4: they are committed without it; it waits by itself, in order, until it is free."""
+    async with _appending() as world:
+        world.log.held_by_others = {"locked"}
+        blocker = world.begin("blocker", project="other")
+        await world.commit_under_way()
+        first = world.begin("1", project="locked", client_msg_id="c")
+        neighbour = world.begin("n", project="free")
+        await asyncio.sleep(0)
+        world.log.gate.set()
+        await asyncio.gather(blocker, neighbour)
+        later = [
+            world.begin(text, project="locked", client_msg_id=name)
+            for text, name in (("1", "c"), ("2", "d"))
+        ]
+        await world.begin("n", project="free")
+        assert not first.done()
+        world.log.held_by_others = set()
+        (one,) = await first
+        (again,), (two,) = await asyncio.gather(*later)
+        assert (one.message.seq, again.duplicate, again.message) == (1, True, one.message)
+        assert two.message.seq == 2
+        assert [batch for batch in world.published if batch[0] == "locked"] == [
+            ("locked", 1, 1),
+            ("locked", 2, 1),
+        ]
+
+
+async def test_a_project_that_stays_locked_fails_at_its_deadline() -> None:
+    """§4: 503, and the project is served again as soon as it is free."""
+    async with _appending() as world:
+        world.log.held_by_others = {"p"}
+        world.log.gate.set()
+        now_s = asyncio.get_running_loop().time()
+        waiting = world.appender.submit(
+            "p", NewMessage(user_id="u", text="a"), deadline_s=now_s + 0.02
+        )
+        with pytest.raises(LogUnavailable):
+            await waiting
+        world.log.held_by_others = set()
+        await world.begin("b")
+        assert world.log.counted == {"p": 1}
 
 
 async def test_committed_messages_are_published_in_order_and_repeats_are_not() -> None:

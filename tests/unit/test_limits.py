@@ -43,6 +43,19 @@ def test_refusal_costs_nothing() -> None:
     assert bucket.take() == 0
 
 
+def test_a_token_given_back_is_there_again_and_never_above_the_burst() -> None:
+    """§6: a post refused with 503 costs nothing, and brings nothing."""
+    bucket = TokenBucket(1, 2, Clock())
+    bucket.take()
+    bucket.take()
+    bucket.give_back()
+    assert bucket.take() == 0
+    for _ in range(5):
+        bucket.give_back()
+    assert [bucket.take() for _ in range(2)] == [0.0, 0.0]
+    assert bucket.take() > 0
+
+
 def test_rate_zero_is_no_limit() -> None:
     """§6: 0 turns a limit off."""
     bucket = TokenBucket(0, 0, Clock())

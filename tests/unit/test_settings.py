@@ -139,6 +139,7 @@ def test_missing_variable_is_named(variable: str, empty: str | None) -> None:
         "SEQSTREAM_HEADS_POLL_MS",
         "SEQSTREAM_DATABASE_POOL_SIZE",
         "SEQSTREAM_COMMITTERS",
+        "SEQSTREAM_POST_TIMEOUT_SECONDS",
         "SEQSTREAM_BUILD_LEASE_SECONDS",
         "SEQSTREAM_BUILD_TIMEOUT_SECONDS",
         "SEQSTREAM_WORKER_CONCURRENCY",

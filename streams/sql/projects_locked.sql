@@ -1,0 +1,1 @@
+SELECT id FROM seqstream_locked($1) AS id
