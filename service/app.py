@@ -36,6 +36,7 @@ from service.post_limit import PostLimit
 from service.routes import builds, chat, ephemeral, health, messages, page, projects
 from service.routes.documents import stream_path
 from service.settings import Settings
+from streams.build_rows import BuildBounds
 from streams.eventlog import EventLog, EventLogConfig
 
 
@@ -69,6 +70,10 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
                 database_pool_size=settings.database_pool_size,
                 committers=settings.committers,
                 heads_poll_s=settings.heads_poll_ms / 1000,
+                build_bounds=BuildBounds(
+                    per_project=settings.max_builds_per_project,
+                    per_user=settings.max_builds_per_user,
+                ),
                 before_publish=fault_point(fault),
             ),
             observer=MetricsObserver(metrics),

@@ -74,6 +74,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_streams_per_project: CountOrOff = 5000
     max_streams: CountOrOff = 20_000
     posts_per_second: CountOrOff = 50
+    # Unfinished builds: in a project, and of a user over all projects.
+    max_builds_per_project: CountOrOff = 1000
+    max_builds_per_user: CountOrOff = 1000
 
     database_pool_size: Few = 8
     committers: Few = 2

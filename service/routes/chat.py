@@ -13,13 +13,16 @@ from msgspec import Meta
 
 from service.auth import Caller
 from service.context import Context, context_of
-from service.errors import forbidden
+from service.errors import forbidden, rate_limited
 from service.routes.documents import ERRORS
 from service.routes.messages import PostedMessage, new_message
+from streams.build_rows import TooManyBuilds
 from streams.events import BuildState, Message, NewMessage
 from streams.log import Appended
 
 ApiRequest = Request[Caller, object, State]
+
+_BUILDS_RETRY_S = 10.0
 
 
 class UnifiedMessage(PostedMessage, kw_only=True):
@@ -80,7 +83,12 @@ async def unified(request: ApiRequest, data: JSONBody[UnifiedMessage]) -> Respon
 
 
 async def _build(context: Context, project_id: str, message: NewMessage) -> UnifiedReceipt:
-    asked = await context.log.builds.ask(project_id, message)
+    try:
+        asked = await context.log.builds.ask(project_id, message)
+    except TooManyBuilds as error:
+        context.metrics.rate_limited.inc()
+        # Room comes when a build ends, and nobody knows when that is.
+        raise rate_limited(_BUILDS_RETRY_S, f"{str(error).capitalize()}; wait for some") from None
     receipt = _receipt(asked.appended, queued=True)
     receipt.buildId = asked.build.id
     receipt.versionId = asked.build.version_id
