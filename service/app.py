@@ -38,6 +38,7 @@ from service.reads import ReadSlots
 from service.routes import builds, chat, ephemeral, health, messages, page, projects
 from service.routes.documents import stream_path
 from service.settings import Settings
+from streams.build_rows import BuildBounds
 from streams.eventlog import EventLog, EventLogConfig
 
 
@@ -78,6 +79,10 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
                 heads_poll_s=settings.heads_poll_ms / 1000,
                 presence_grace_s=settings.presence_grace_s,
                 append_timeout_s=settings.post_timeout_s,
+                build_bounds=BuildBounds(
+                    per_project=settings.max_builds_per_project,
+                    per_user=settings.max_builds_per_user,
+                ),
                 before_publish=fault_point(fault),
             ),
             observer=MetricsObserver(metrics),

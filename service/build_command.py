@@ -1,28 +1,27 @@
-"""Running one build: the operator's command as a process group, or the built-in example.
+"""Running one build: the operator's command, or the built-in example.
 
-The request goes in as JSON, one JSON object a line comes out (PROTOCOL.md §8). Everything that is
-read is bounded. Leases and statuses are not known here (`build_run.py`).
+The request goes in as JSON, one JSON object a line comes out (docs/protocol.md §8). Everything
+that is read is bounded. Processes are started and ended by `keepers.py`; leases and statuses are
+not known here (`build_run.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
-import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
+from service.build_stderr import StderrLog
+from service.keepers import Ended, Keepers, KeptCommand
 from streams.build import Build, clean
 
 MAX_LINE_BYTES = 48 * 1024
 _READ_BYTES = 64 * 1024
 _LAST_WORDS_S = 1.0
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -67,68 +66,64 @@ class Example:
 
 
 class Command:
-    """A command, run without a shell, in a process group of its own.
+    """A command, run without a shell under a keeper of its own.
 
-    The service's own settings are not in its environment: they hold secrets. Its standard error
-    is this process's.
+    `environ` is all of its environment, with the build's and the project's id. Its standard error
+    goes into this process's log.
     """
 
-    def __init__(self, words: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(self, words: Sequence[str], environ: Mapping[str, str], keepers: Keepers) -> None:
         self._words = words
-        self._environ = {
-            name: value
-            for name, value in environ.items()
-            if not name.startswith("SEQSTREAM_") and name not in ("DATABASE_URL", "REDIS_URL")
-        }
+        self._environ = environ
+        self._keepers = keepers
 
     async def run(self, build: Build, say: OnProgress) -> Outcome:
-        """Run the command; it is killed with its whole group when this is cancelled."""
-        environ = self._environ | {"BUILD_ID": build.id, "PROJECT_ID": build.project_id}
+        """Run the command; all its processes are killed when it ends or this is cancelled."""
+        environ = {**self._environ, "BUILD_ID": build.id, "PROJECT_ID": build.project_id}
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._words,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env=environ,
-                start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            )
+            command = await self._keepers.start(self._words, environ)
         except OSError as error:
-            return Outcome(False, f"the build command could not be started: {error.strerror}")
+            return _not_started(error.strerror or "")
         try:
-            return await self._attend(process, build, say)
+            return await self._attend(command, build, say)
         finally:
-            # Also after a normal end: what it left running in the background goes too.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            command.stop()
+            await asyncio.shield(command.ended)
 
-    async def _attend(
-        self, process: asyncio.subprocess.Process, build: Build, say: OnProgress
-    ) -> Outcome:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        listener = _Listener(process.stdout, say)
+    async def _attend(self, command: KeptCommand, build: Build, say: OnProgress) -> Outcome:
+        listener = _Listener(command.stdout, say)
+        errors = StderrLog({"project_id": build.project_id, "build_id": build.id})
         tasks = [
-            asyncio.create_task(_feed(process.stdin, request(build))),
+            asyncio.create_task(_feed(command.stdin, request(build))),
             asyncio.create_task(listener.listen()),
+            asyncio.create_task(errors.follow(lines(command.stderr))),
         ]
         try:
-            status = await process.wait()
-            # What it left running in the background may hold its output open for ever.
-            await asyncio.wait([tasks[1]], timeout=_LAST_WORDS_S)
+            ended = await asyncio.shield(command.ended)
+            await asyncio.wait(tasks[1:], timeout=_LAST_WORDS_S)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        last = listener.last
-        if status == 0:
-            return Outcome(True, last.said.message, last.result)
-        how = f"status {status}" if status > 0 else f"signal {-status}"
-        message = f"the build command ended with {how}"
-        if last.said.message:
-            message += f": {last.said.message}"
-        return Outcome(False, message, last.result)
+        return _outcome(ended, listener.last)
+
+
+def _not_started(why: str) -> Outcome:
+    return Outcome(False, f"the build command could not be started: {why}")
+
+
+def _outcome(ended: Ended, last: _Line) -> Outcome:
+    if ended.error is not None:
+        return _not_started(os.strerror(ended.error))
+    if ended.status == 0:
+        return Outcome(True, last.said.message, last.result)
+    if ended.status is None:
+        how = "the keeper of the build command was killed"
+    elif ended.status > 0:
+        how = f"the build command ended with status {ended.status}"
+    else:
+        how = f"the build command ended with signal {-ended.status}"
+    return Outcome(False, f"{how}: {last.said.message}" if last.said.message else how, last.result)
 
 
 def request(build: Build) -> bytes:
@@ -223,12 +218,3 @@ async def _feed(stdin: asyncio.StreamWriter, data: bytes) -> None:
     stdin.close()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         await stdin.wait_closed()
-
-
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _die_with_parent() -> None:
-    # A worker that is killed cannot kill its builds, and another worker will run them again.
-    if _libc is not None:
-        _libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)

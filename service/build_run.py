@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
 
 from service.build_command import Outcome, Progress, Runner
 from streams.build import Build
-from streams.build_rows import MAX_RESULT_BYTES, LeaseLost
+from streams.build_rows import MAX_RESULT_BYTES, Ending, LeaseLost
 from streams.builds import Builds
 from streams.errors import StreamsError, Unavailable
 
@@ -113,21 +114,22 @@ class BuildRun:
             if self._stop == "lease lost":
                 raise LeaseLost("the lease ran out or is another's")
             if self._stop == "shutdown":
-                await self._builds.release(self.build)
+                await self._until_available(lambda: self._builds.release(self.build))
                 return
             outcome = Outcome(False, self._stop)
         result = outcome.result
         if result is not None and len(result) > MAX_RESULT_BYTES:
             outcome = Outcome(False, f"the result is larger than {MAX_RESULT_BYTES} bytes")
             result = None
+        status: Ending = "completed" if outcome.succeeded else "failed"
+        await self._until_available(
+            lambda: self._builds.finish(self.build, status, message=outcome.message, result=result)
+        )
+
+    async def _until_available(self, step: Callable[[], Awaitable[object]]) -> None:
         while True:
             try:
-                await self._builds.finish(
-                    self.build,
-                    "completed" if outcome.succeeded else "failed",
-                    message=outcome.message,
-                    result=result,
-                )
+                await step()
             except Unavailable:
                 # Nobody else can take the build either while Postgres is away.
                 await asyncio.sleep(_RETRY_S)

@@ -15,11 +15,12 @@ from typing import Any, ParamSpec, TypeVar, cast, get_args
 import click
 from rich.console import Console
 
-from service import __version__, logs
+from service import __version__, logs, private_environ
 from service.auth import Scope, mint_token
 from service.settings import (
     MIGRATE_NEEDS,
     SERVICE_NEEDS,
+    SERVICE_SECRETS,
     WORKER_NEEDS,
     Settings,
     SettingsError,
@@ -39,6 +40,7 @@ R = TypeVar("R")
 
 def _settings(needs: Sequence[str]) -> Settings:
     try:
+        private_environ.take()
         settings = load(os.environ, needs=needs)
     except SettingsError as error:
         # One line that names the variable, and nothing started.
@@ -126,13 +128,22 @@ def migrate() -> None:
 
 @main.command()
 @click.option("--concurrency", type=click.IntRange(1, 1000), help="builds at once")
+@click.option("--grace", type=click.FloatRange(0, 86_400), help="seconds for what runs at SIGTERM")
 @_plain_errors
-def worker(concurrency: int | None) -> None:
+def worker(concurrency: int | None, grace: float | None) -> None:
     """Carry out builds until interrupted."""
+    # First: builds run below this process, as its user.
+    private_environ.hide(without=SERVICE_SECRETS)
     settings = _settings(WORKER_NEEDS)
     from service import worker as working
 
-    asyncio.run(working.run(settings, concurrency=concurrency or settings.worker_concurrency))
+    asyncio.run(
+        working.run(
+            settings,
+            concurrency=concurrency or settings.worker_concurrency,
+            grace_s=settings.worker_grace_s if grace is None else grace,
+        )
+    )
 
 
 @main.command()

@@ -23,6 +23,7 @@ SecondsOrOff = Annotated[float, Meta(ge=0, le=365 * _DAY_S)]
 Milliseconds = Annotated[float, Meta(gt=0, le=_DAY_S * 1000)]
 MillisecondsOrOff = Annotated[float, Meta(ge=0, le=_DAY_S * 1000)]
 CountOrOff = Annotated[int, Meta(ge=0, le=10**9)]
+BytesOrOff = Annotated[int, Meta(ge=0, le=2**62)]
 Few = Annotated[int, Meta(gt=0, le=1000)]
 
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "redis+sentinel")
@@ -34,6 +35,10 @@ SERVICE_NEEDS = ("DATABASE_URL", "REDIS_URL", "SEQSTREAM_HMAC_SECRETS", "SEQSTRE
 """What `serve` cannot do without."""
 WORKER_NEEDS = ("DATABASE_URL", "REDIS_URL")
 """What `worker`, `tail` and `doctor` cannot do without: they verify no caller."""
+SIGNING_SECRETS = ("SEQSTREAM_HMAC_SECRETS", "SEQSTREAM_TOKEN_SECRETS")
+"""Not read, nor held by the settings, where they are not needed."""
+SERVICE_SECRETS = (*SIGNING_SECRETS, "SEQSTREAM_ASSISTANT_KEY")
+"""What a worker never takes."""
 MIGRATE_NEEDS = ("DATABASE_URL",)
 """What `migrate` cannot do without."""
 
@@ -81,6 +86,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_pending_bytes: CountOrOff = 64 * 1024 * 1024
     # From a post's request being there until it is told that the store did not answer.
     post_timeout_s: Seconds = 5.0
+    # Unfinished builds: in a project, and of a user over all projects.
+    max_builds_per_project: CountOrOff = 1000
+    max_builds_per_user: CountOrOff = 1000
 
     database_pool_size: Few = 8
     committers: Few = 2
@@ -92,9 +100,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # The words of the command, split as a shell would; empty: the built-in example build.
     build_command: tuple[str, ...] = ()
+    # Names of more variables that the command gets from the worker's environment.
+    build_env: tuple[str, ...] = ()
+    build_memory_bytes: BytesOrOff = 0
+    build_file_bytes: BytesOrOff = 0
+    build_processes: CountOrOff = 0
+    build_open_files: CountOrOff = 0
+    # Whether programs such as sudo may give a build rights that its worker lacks.
+    build_new_privileges: bool = False
     build_lease_s: Seconds = 30.0
     build_timeout_s: Seconds = 3600.0
     worker_concurrency: Few = 2
+    worker_grace_s: SecondsOrOff = 4.0
 
     # None: the built-in assistant, which needs no network.
     assistant_url: str | None = None
@@ -146,7 +163,8 @@ def load(environ: Mapping[str, str], *, needs: Sequence[str] = SERVICE_NEEDS) ->
     for field in msgspec.structs.fields(Settings):
         variable = variable_of(field.name)
         raw = environ.get(variable, "").strip()
-        if raw:
+        # Only those that sign and verify are trusted with what signs.
+        if raw and (variable not in SIGNING_SECRETS or variable in needs):
             values[field.name] = _parse(variable, raw, field.name, field.type)
     settings = Settings(**values)  # type: ignore[arg-type]  # _parse checked each by its type
     _check_together(settings)
@@ -257,6 +275,17 @@ def _command(variable: str, raw: str) -> tuple[str, ...]:
     return words
 
 
+def _environment_names(variable: str, raw: str) -> tuple[str, ...]:
+    names = tuple(item.strip() for item in raw.split(",") if item.strip())
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise SettingsError(variable, "must list names of environment variables")
+        # PGPASSWORD and its like stand in for parts of DATABASE_URL.
+        if name.startswith(("SEQSTREAM_", "PG")) or name in ("DATABASE_URL", "REDIS_URL"):
+            raise SettingsError(variable, f"must not name {name}: it may hold a secret of ours")
+    return names
+
+
 _PARSERS: Mapping[str, Callable[[str, str], object]] = {
     "database_url": _url(*POSTGRES_SCHEMES),
     "redis_url": _url(*REDIS_SCHEMES),
@@ -265,6 +294,7 @@ _PARSERS: Mapping[str, Callable[[str, str], object]] = {
     "token_secrets": _secrets,
     "cors_origins": _origins,
     "build_command": _command,
+    "build_env": _environment_names,
 }
 
 

@@ -12,12 +12,16 @@ import os
 import random
 import signal
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Mapping
 
 from service.build_command import Command, Example, Runner
+from service.build_keeper import adopt_orphans
 from service.build_run import BuildRun, BuildTimes
+from service.keepers import BuildLimits, Keepers
+from service.private_environ import of_a_build
 from service.settings import Settings
 from streams.build_news import News
 from streams.errors import StreamsError
@@ -27,7 +31,6 @@ _log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 1.0
 _SWEEP_EVERY_S = 2.0
-_GRACE_S = 4.0
 _STOP_TIMEOUT_S = 3.0
 
 
@@ -35,13 +38,20 @@ class Worker:
     """Carries out builds until it is stopped."""
 
     def __init__(
-        self, log: EventLog, runner: Runner, times: BuildTimes, *, concurrency: int
+        self,
+        log: EventLog,
+        runner: Runner,
+        times: BuildTimes,
+        *,
+        concurrency: int,
+        grace_s: float = 4.0,
     ) -> None:
         self.worker_id = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._builds = log.builds
         self._runner = runner
         self._times = times
         self._concurrency = concurrency
+        self._grace_s = grace_s
         self._runs: dict[asyncio.Task[None], BuildRun] = {}
         self._wake = asyncio.Event()
         self._stopping = False
@@ -54,7 +64,7 @@ class Worker:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until `stop`; then running builds get a few seconds, and are given back."""
+        """Work until `stop`; then running builds get their grace, and are given back."""
         hearing = asyncio.create_task(self._builds.hear(self._heard), name="build news")
         try:
             while not self._stopping:
@@ -115,7 +125,7 @@ class Worker:
 
     async def _give_back(self) -> None:
         if self._runs:
-            await asyncio.wait(list(self._runs), timeout=_GRACE_S)
+            await asyncio.wait(list(self._runs), timeout=self._grace_s)
         for run in self._runs.values():
             run.stop("shutdown")
         if self._runs:
@@ -125,20 +135,35 @@ class Worker:
             await asyncio.gather(*left, return_exceptions=True)
 
 
-def runner_of(settings: Settings, environ: Mapping[str, str]) -> Runner:
+def _runner_of(settings: Settings, environ: Mapping[str, str], keepers: Keepers) -> Runner:
     """Return what carries out builds: the operator's command, else the built-in example."""
-    return Command(settings.build_command, environ) if settings.build_command else Example()
+    if not settings.build_command:
+        return Example()
+    return Command(settings.build_command, of_a_build(environ, settings.build_env), keepers)
 
 
-async def run(settings: Settings, *, concurrency: int) -> None:
-    """Work until SIGTERM or SIGINT."""
+async def run(settings: Settings, *, concurrency: int, grace_s: float) -> None:
+    """Work until SIGTERM or SIGINT. This process becomes the parent of what builds leave behind."""
+    if sys.platform == "linux":
+        adopt_orphans()
+    keepers = Keepers(
+        BuildLimits(
+            memory_bytes=settings.build_memory_bytes,
+            file_bytes=settings.build_file_bytes,
+            processes=settings.build_processes,
+            open_files=settings.build_open_files,
+        ),
+        new_privileges=settings.build_new_privileges,
+        adopts=True,
+    )
     times = BuildTimes(lease_s=settings.build_lease_s, timeout_s=settings.build_timeout_s)
     async with EventLog.open(
         settings.database_url,
         settings.redis_url,
         config=EventLogConfig(database_pool_size=settings.database_pool_size),
     ) as log:
-        worker = Worker(log, runner_of(settings, os.environ), times, concurrency=concurrency)
+        runner = _runner_of(settings, os.environ, keepers)
+        worker = Worker(log, runner, times, concurrency=concurrency, grace_s=grace_s)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
@@ -147,6 +172,7 @@ async def run(settings: Settings, *, concurrency: int) -> None:
             await asyncio.wait([working], timeout=_LOOK_EVERY_S)
             if log.failed_part is not None:
                 worker.stop()
+        await keepers.close()
         working.result()
         if log.failed_part is not None:
             raise StreamsError(f"{log.failed_part} ended")

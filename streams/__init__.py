@@ -5,7 +5,14 @@ newest of those it reads (the tail). Knows no web framework; see `EventLog`.
 """
 
 from streams.build import Build
-from streams.build_rows import BuildEnded, BuildHeld, BuildNotFound, LeaseLost
+from streams.build_rows import (
+    BuildBounds,
+    BuildEnded,
+    BuildHeld,
+    BuildNotFound,
+    LeaseLost,
+    TooManyBuilds,
+)
 from streams.builds import Builds
 from streams.errors import (
     Closed,
@@ -29,6 +36,7 @@ from streams.observer import Observer
 __all__ = [
     "Appended",
     "Build",
+    "BuildBounds",
     "BuildContent",
     "BuildEnded",
     "BuildHeld",
@@ -55,6 +63,7 @@ __all__ = [
     "ProjectNotFound",
     "Seq",
     "StreamsError",
+    "TooManyBuilds",
     "Unavailable",
     "WindowUnavailable",
 ]

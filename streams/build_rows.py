@@ -24,6 +24,8 @@ from streams.sql import statement
 MAX_RESULT_BYTES = 32 * 1024
 _UNFINISHED_PER_PROJECT = 500
 _CHANGED_AT_ONCE = 2000
+# Names the space of advisory locks that are keyed by users.
+_USER_LOCKS = 0x5E95_0001
 
 Ending = Literal["completed", "failed"]
 
@@ -42,6 +44,18 @@ class BuildEnded(StreamsError):
 
 class BuildHeld(StreamsError):
     """Another worker has the build."""
+
+
+class TooManyBuilds(StreamsError):
+    """The project or the user has as many unfinished builds as it may have."""
+
+
+class BuildBounds(msgspec.Struct, frozen=True):
+    """How many unfinished builds there may be; 0 is no bound."""
+
+    per_project: int = 1000
+    per_user: int = 1000
+    """Over all projects."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -68,9 +82,10 @@ class Counts(msgspec.Struct, frozen=True):
 class BuildRows:
     """The rows `builds`. Every method may raise `LogUnavailable`: the outcome is then unknown."""
 
-    def __init__(self, database: Database, log: Log) -> None:
+    def __init__(self, database: Database, log: Log, bounds: BuildBounds | None = None) -> None:
         self._database = database
         self._log = log
+        self._bounds = bounds or BuildBounds()
 
     # Asking.
 
@@ -80,7 +95,8 @@ class BuildRows:
         With a `client_msg_id` a repeat adds nothing and gives the first result.
 
         Raises:
-            InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound: nothing written.
+            InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound, TooManyBuilds:
+                nothing written.
         """
         unit = Unit(project_id, (prepare(message),))
         async with self._database.transaction() as session:
@@ -90,6 +106,7 @@ class BuildRows:
             if appended.duplicate:
                 rows = await session.fetch(statement("build_of_message"), project_id, committed.seq)
             if not rows:
+                await self._require_room(session, project_id, message.user_id)
                 metadata = unit.messages[0].metadata
                 rows = await session.fetch(
                     statement("build_create"),
@@ -103,6 +120,22 @@ class BuildRows:
                     None if metadata is None else metadata.decode(),
                 )
             return Asked(appended, build_of(rows[0]))
+
+    async def _require_room(self, session: Session, project_id: str, user_id: str) -> None:
+        """Raise `TooManyBuilds` at the bounds. The append holds the project's row locked, so two
+        processes cannot both take the last place.
+        """
+        per_project, per_user = self._bounds.per_project, self._bounds.per_user
+        if per_user:
+            await session.execute(statement("build_user_lock"), _USER_LOCKS, user_id)
+        if per_project or per_user:
+            (room,) = await session.fetch(
+                statement("build_room"), project_id, user_id, per_project, per_user
+            )
+            if per_project and room["of_project"] >= per_project:
+                raise TooManyBuilds("the project has too many unfinished builds")
+            if per_user and room["of_user"] >= per_user:
+                raise TooManyBuilds("the user has too many unfinished builds")
 
     async def cancel(self, project_id: str, build_id: str) -> Finished:
         """End the build, at once if nobody works on it; else its worker is told to.
@@ -129,7 +162,9 @@ class BuildRows:
     async def claim(
         self, worker_id: str, count: int = 1, *, lease_s: float = LEASE_S
     ) -> list[Build]:
-        """Take up to `count` builds: those whose lease ran out first, then the oldest queued."""
+        """Take up to `count` builds: those that nobody works on any more first; then the longest
+        waiting of the project that has the fewest running, and so on.
+        """
         rows = await self._database.fetch(
             statement("build_claim"), worker_id, lease_s, count, MAX_ATTEMPTS
         )
@@ -230,7 +265,9 @@ class BuildRows:
         raise LeaseLost("the build is another's")
 
     async def release(self, build: Build) -> None:
-        """Give the lease back: another worker may take the build at once, as its next attempt."""
+        """Give the lease back: another worker may take the build at once, and goes on with the
+        same attempt. Only a lease that was lost counts as an attempt.
+        """
         await self._database.execute(statement("build_release"), *_guard(build))
 
     async def fail_abandoned(self, limit: int = 20) -> list[Finished]:

@@ -55,7 +55,8 @@ class Builds:
         With a `client_msg_id` a repeat adds nothing and gives the first result.
 
         Raises:
-            InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound: nothing written.
+            InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound, TooManyBuilds:
+                nothing written.
         """
         return await self._to_its_end(self._ask(project_id, message))
 
@@ -81,7 +82,8 @@ class Builds:
     async def claim(
         self, worker_id: str, count: int = 1, *, lease_s: float = LEASE_S
     ) -> list[Build]:
-        """Take up to `count` builds: those whose lease ran out first, then the oldest queued.
+        """Take up to `count` builds: those that nobody works on any more first; then the longest
+        waiting of the project that has the fewest running, and so on.
 
         `worker_id` must be this worker's alone. The lease must be renewed before it runs out.
         """
@@ -147,7 +149,9 @@ class Builds:
         )
 
     async def release(self, build: Build) -> None:
-        """Give the lease back: another worker may take the build at once, as its next attempt."""
+        """Give the lease back: another worker may take the build at once, and goes on with the
+        same attempt. Only a lease that was lost counts as an attempt.
+        """
         await self._rows.release(build)
         await self._tell_workers("queued", build.id)
 

@@ -22,7 +22,7 @@ from streams.answers import Answers
 from streams.appender import Appender
 from streams.buckets import Buckets
 from streams.build_news import BuildNews
-from streams.build_rows import BuildRows
+from streams.build_rows import BuildBounds, BuildRows
 from streams.build_watch import BuildWatch
 from streams.builds import Builds
 from streams.ending import end
@@ -70,6 +70,7 @@ class EventLogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The users of a process that died are forgotten after this long and a third of it."""
     presence_grace_s: float = 10.0
     """A user who has no stream for so long is offline."""
+    build_bounds: BuildBounds = BuildBounds()
     before_publish: Callable[[int], None] | None = None
     """A fault point: called with the number of commits, between a commit and its publishing."""
 
@@ -130,7 +131,7 @@ class EventLog:
         self._probe = RedisProbe(self.window, self.health, config.heads_poll_s)
         self.postgres = PostgresProbe(database, self.health)
         self.transient = TransientWriter(self.window, self.log)
-        rows = BuildRows(database, self.log)
+        rows = BuildRows(database, self.log, config.build_bounds)
         self.statuses = Statuses(self.transient, rows, self.health)
         self.builds = Builds(rows, self.statuses, BuildNews(client), self.health, self.committed)
         self.typing = Typing(client, self.tails, self.health)

@@ -13,16 +13,18 @@ from msgspec import Meta
 
 from service.auth import Caller
 from service.context import Context, context_of
-from service.errors import forbidden
+from service.errors import forbidden, rate_limited
 from service.posting import until
 from service.routes.documents import ERRORS
 from service.routes.messages import PostedMessage, new_message
 from streams.answers import Begun
-from streams.build_rows import Asked
-from streams.events import BuildState, Message
+from streams.build_rows import TooManyBuilds
+from streams.events import BuildState, Message, NewMessage
 from streams.log import Appended
 
 ApiRequest = Request[Caller, object, State]
+
+_BUILDS_RETRY_S = 10.0
 
 
 class UnifiedMessage(PostedMessage, kw_only=True):
@@ -75,7 +77,7 @@ async def unified(request: ApiRequest, data: JSONBody[UnifiedMessage]) -> Respon
             raise forbidden("userId is not the caller")
         message = msgspec.structs.replace(new_message(caller.user_id, data), mode=mode)
         if mode == "build":
-            made = _asked(await context.log.builds.ask(data.projectId, message))
+            made = await _build(context, data.projectId, message)
         else:
             begun = await context.answers.start(data.projectId, message, stream=data.stream)
     if mode == "plan":
@@ -83,7 +85,13 @@ async def unified(request: ApiRequest, data: JSONBody[UnifiedMessage]) -> Respon
     return Response(made, status_code=200 if made.duplicate else 201)
 
 
-def _asked(asked: Asked) -> UnifiedReceipt:
+async def _build(context: Context, project_id: str, message: NewMessage) -> UnifiedReceipt:
+    try:
+        asked = await context.log.builds.ask(project_id, message)
+    except TooManyBuilds as error:
+        context.metrics.rate_limited.inc()
+        # Room comes when a build ends, and nobody knows when that is.
+        raise rate_limited(_BUILDS_RETRY_S, f"{str(error).capitalize()}; wait for some") from None
     receipt = _receipt(asked.appended, queued=True)
     receipt.buildId = asked.build.id
     receipt.versionId = asked.build.version_id

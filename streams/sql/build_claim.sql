@@ -1,30 +1,104 @@
--- Abandoned builds first: somebody has been waiting for them the longest.
-WITH abandoned AS MATERIALIZED (
+-- Builds whose lease ran out or was given back come first: their users have waited longest.
+--
+-- Queued builds are claimed fairly over projects: the project with the fewest running builds
+-- first, among equals the build that has waited longest. `fresh` finds builds of projects with
+-- none running among the 1,100 oldest, which is more than one project or user has by default.
+-- Only when those are too few does `rest` look at every project with a queue: an index probe each.
+--
+-- SKIP LOCKED passes over what another worker is claiming, so both find more candidates than they
+-- need. Candidates are arrays of ids: the planner then knows that they are few.
+WITH RECURSIVE abandoned AS MATERIALIZED (
     SELECT id FROM builds
-     WHERE status = 'in_progress' AND lease_until <= now() AND attempt < $4 AND NOT cancelled
+     WHERE status = 'in_progress' AND lease_until <= now()
+       AND (attempt < $4 OR worker_id IS NULL) AND NOT cancelled
      ORDER BY lease_until
      LIMIT $3
        FOR UPDATE SKIP LOCKED
-), queued AS MATERIALIZED (
-    SELECT id FROM builds
+), running AS MATERIALIZED (
+    SELECT project_id, count(*) AS builds
+      FROM builds
+     WHERE status = 'in_progress'
+     GROUP BY project_id
+), oldest AS MATERIALIZED (
+    SELECT id, project_id, created_at FROM builds
      WHERE status = 'queued'
+     ORDER BY created_at, id
+     LIMIT 1100
+), fresh_candidates AS MATERIALIZED (
+    SELECT ARRAY(
+        SELECT id FROM (
+            SELECT DISTINCT ON (o.project_id) o.id, o.created_at
+              FROM oldest o
+             WHERE NOT EXISTS (SELECT FROM running r WHERE r.project_id = o.project_id)
+             ORDER BY o.project_id, o.created_at, o.id) heads
+         ORDER BY created_at, id
+         LIMIT 4 * $3 + 16) AS ids
+), fresh AS MATERIALIZED (
+    SELECT id FROM builds
+     WHERE id = ANY ((SELECT ids FROM fresh_candidates)::uuid[]) AND status = 'queued'
      ORDER BY created_at, id
      LIMIT $3
        FOR UPDATE SKIP LOCKED
+), heads AS (
+    (SELECT project_id, created_at FROM builds
+      WHERE status = 'queued'
+      ORDER BY project_id, created_at
+      LIMIT 1)
+    UNION ALL
+    SELECT b.project_id, b.created_at
+      FROM heads h
+     CROSS JOIN LATERAL (
+           SELECT project_id, created_at FROM builds
+            WHERE status = 'queued' AND project_id > h.project_id
+            ORDER BY project_id, created_at
+            LIMIT 1) b
+), next_projects AS MATERIALIZED (
+    SELECT h.project_id, coalesce(r.builds, 0) AS running
+      FROM heads h
+      LEFT JOIN running r ON r.project_id = h.project_id
+     ORDER BY running, h.created_at
+     LIMIT 4 * $3 + 16
+), rest_candidates AS MATERIALIZED (
+    SELECT ARRAY(
+        SELECT b.id
+          FROM next_projects p
+         CROSS JOIN LATERAL (
+               SELECT q.id, q.created_at,
+                      p.running + row_number() OVER (ORDER BY q.created_at, q.id) AS turn
+                 FROM (SELECT id, created_at FROM builds
+                        WHERE status = 'queued' AND project_id = p.project_id
+                        ORDER BY created_at, id
+                        LIMIT 4 * $3 + 16) q) b
+         ORDER BY b.turn, b.created_at, b.id
+         LIMIT 4 * $3 + 16) AS ids
+), rest AS MATERIALIZED (
+    SELECT id FROM builds
+     WHERE id = ANY ((SELECT ids FROM rest_candidates)::uuid[]) AND status = 'queued'
+       AND id NOT IN (SELECT id FROM fresh)
+     ORDER BY array_position((SELECT ids FROM rest_candidates), id)
+     LIMIT $3
+       FOR UPDATE SKIP LOCKED
 ), chosen AS MATERIALIZED (
-    SELECT id FROM abandoned UNION ALL SELECT id FROM queued LIMIT $3
+    SELECT id FROM abandoned
+    UNION ALL SELECT id FROM fresh
+    UNION ALL SELECT id FROM rest
+    LIMIT $3
 )
 UPDATE builds b
    SET status = 'in_progress',
-       attempt = b.attempt + 1,
+       -- Nobody's and in progress: its worker gave it back, and the same attempt goes on.
+       attempt = b.attempt
+           + CASE WHEN b.status = 'in_progress' AND b.worker_id IS NULL THEN 0 ELSE 1 END,
        progress = NULL, step = NULL, message = NULL,
        worker_id = $1,
        lease_until = now() + make_interval(secs => $2),
        revision = b.revision + 1,
-       changes = b.changes || jsonb_build_object(
-           'revision', b.revision + 1, 'status', 'in_progress', 'attempt', b.attempt + 1,
-           'message', NULL, 'at_us', (extract(epoch FROM now()) * 1000000)::bigint),
+       -- To go on is no change of status: `changes` stays bounded however often that happens.
+       changes = CASE WHEN b.status = 'in_progress' AND b.worker_id IS NULL THEN b.changes
+           ELSE b.changes || jsonb_build_object(
+               'revision', b.revision + 1, 'status', 'in_progress', 'attempt', b.attempt + 1,
+               'message', NULL, 'at_us', (extract(epoch FROM now()) * 1000000)::bigint) END,
        started_at = coalesce(b.started_at, now()),
        updated_at = now()
- WHERE b.id IN (SELECT id FROM chosen)
-RETURNING *
+ WHERE b.id = ANY (ARRAY(SELECT id FROM chosen))
+RETURNING b.*

@@ -78,6 +78,8 @@ class _Machine(RuleBasedStateMachine):
         # Whose lease runs, by the model: build → (attempt, worker).
         self.holder: dict[str, tuple[int, str]] = {}
         self.run_out: set[str] = set()
+        # Given back, so that the next claim goes on with the same attempt.
+        self.given_back: set[str] = set()
         self._sql("DELETE FROM builds")
         self._sql(f"INSERT INTO projects (id, owner_id, name) VALUES ('{self.project}', 'u', 'x')")
 
@@ -93,6 +95,7 @@ class _Machine(RuleBasedStateMachine):
     def _ended(self, build: Build) -> None:
         self.holder.pop(build.id, None)
         self.run_out.discard(build.id)
+        self.given_back.discard(build.id)
 
     @rule(number=st.integers(0, 2))
     def ask(self, number: int) -> None:
@@ -109,6 +112,9 @@ class _Machine(RuleBasedStateMachine):
         builds = self.run(self.rows.claim(worker, 1, lease_s=3600))
         for build in builds:
             assert build.id not in self.holder or build.id in self.run_out
+            before = self.holder.get(build.id, (0, ""))[0]
+            assert build.attempt == before + (build.id not in self.given_back)
+            self.given_back.discard(build.id)
             self.holder[build.id] = (build.attempt, worker)
             self.run_out.discard(build.id)
             return build
@@ -159,6 +165,8 @@ class _Machine(RuleBasedStateMachine):
             self.run(self.rows.release(build))
             if self._is_held_by(build):
                 self.run_out.add(build.id)
+                self.given_back.add(build.id)
+                self.holder[build.id] = (build.attempt, "")
 
     @rule(build=claims)
     def time_passes(self, build: Build | None) -> None:
@@ -189,6 +197,7 @@ class _Machine(RuleBasedStateMachine):
             build = finished.build
             assert build.id in self.run_out
             assert build.attempt == MAX_ATTEMPTS or build.cancelled
+            assert build.id not in self.given_back or build.cancelled
             self._ended(build)
 
     @invariant()

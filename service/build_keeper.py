@@ -1,0 +1,210 @@
+"""The keeper of one build: starts its command, and leaves none of its processes behind.
+
+A program of its own (`python -I -S build_keeper.py CONTROL LIMITS PRIVILEGES WORD…`), started by
+`keepers.py` for each build, so it imports little. Every process of the build stays a descendant of
+the keeper, which adopts those whose parents ended (`PR_SET_CHILD_SUBREAPER`): `setsid` and double
+forks lead nowhere else. When the command has ended, or the worker closes the control socket (as
+its death does), the keeper kills them all, reports, and ends. Linux only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import resource
+import select
+import sys
+import time
+from collections.abc import Collection, Iterator
+
+_SET_PDEATHSIG = 1
+_SET_DUMPABLE = 4
+_CAPBSET_READ = 23
+_CAPBSET_DROP = 24
+_SET_CHILD_SUBREAPER = 36
+_SET_NO_NEW_PRIVS = 38
+_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL = 47, 4
+
+# Of signal(7); importing `signal` takes half as long as all of this program's start.
+_SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25
+
+# What a build as root keeps: it may change files and users, not look into other processes or
+# change the machine. chown, dac_override, fowner, fsetid, setgid, setuid, setpcap,
+# net_bind_service, sys_chroot, setfcap.
+_KEPT_CAPABILITIES = frozenset({0, 1, 3, 4, 6, 7, 8, 10, 18, 31})
+_MOST_CAPABILITIES = 64
+
+KILL_TIMEOUT_S = 5.0
+_REAP_EVERY_MS = 1000
+_KILL_AGAIN_S = 0.005
+
+
+def prctl(option: int, first: int = 0, second: int = 0) -> int:
+    """Call prctl(2). Raises `OSError`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+    result: int = libc.prctl(option, first, second, 0, 0)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def forbid_tracing() -> None:
+    """Close this process's memory and environment to other processes of the same user."""
+    prctl(_SET_DUMPABLE, 0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends."""
+    prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def descendants(root: int, spared: Collection[int] = ()) -> Iterator[tuple[int, int, int]]:
+    """Yield process, parent and process group of all below `root`, without `spared` and theirs."""
+    children: dict[int, list[tuple[int, int]]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                stat = file.read()
+        except OSError:
+            continue
+        # A program's name may hold anything; it ends at the last parenthesis.
+        _, parent, group, *_ = stat[stat.rindex(b")") + 1 :].split(None, 3)
+        children.setdefault(int(parent), []).append((int(name), int(group)))
+    parents = [root]
+    while parents:
+        parent_id = parents.pop()
+        for process, group_id in children.pop(parent_id, ()):
+            if process not in spared:
+                yield process, parent_id, group_id
+                parents.append(process)
+
+
+def kill(process: int, group: int) -> None:
+    """Kill a process of a build, and its group: a group cannot fork its way out of a signal."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if group not in (0, os.getpgrp()):
+            os.killpg(group, _SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(process, _SIGKILL)
+
+
+def _kill_all() -> bool:
+    """Kill every descendant of this process; tell whether none is left."""
+    deadline = time.monotonic() + KILL_TIMEOUT_S
+    while _reap() is not None:
+        if time.monotonic() > deadline:
+            # They run as another user, or hang in the kernel.
+            return False
+        for process, _, group in descendants(os.getpid()):
+            kill(process, group)
+        time.sleep(_KILL_AGAIN_S)
+    return True
+
+
+def _reap(child: int = 0) -> int | None:
+    """Take the statuses of children that ended. Returns that of `child` if it is among them, else
+    -1; None when there are no children at all.
+    """
+    status = -1
+    while True:
+        try:
+            process, ended = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return None if status < 0 else status
+        if process == 0:
+            return status
+        if process == child:
+            status = ended
+
+
+def _wait(control: int, child: int) -> int | None:
+    """Wait until the child ends, and return its status; None when the worker wants an end."""
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(os.pidfd_open(child), select.POLLIN)
+    while True:
+        # In between, adopted children that ended are reaped: nobody else does.
+        ready = [fd for fd, _ in poll.poll(_REAP_EVERY_MS)]
+        status = _reap(child)
+        if status is None or status >= 0:
+            return status
+        if control in ready:
+            return None
+
+
+def _confine(limits: str, *, new_privileges: bool) -> None:
+    for limit in limits.split(","):
+        number, _, value = limit.partition("=")
+        _, hard = resource.getrlimit(int(number))
+        most = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
+        resource.setrlimit(int(number), (most, most))
+    with contextlib.suppress(OSError):  # kernels before 4.3 have none
+        prctl(_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL)
+    if os.geteuid() == 0:
+        for capability in range(_MOST_CAPABILITIES):
+            try:
+                held = prctl(_CAPBSET_READ, capability)
+            except OSError:
+                break
+            if held and capability not in _KEPT_CAPABILITIES:
+                prctl(_CAPBSET_DROP, capability)
+    if not new_privileges:
+        prctl(_SET_NO_NEW_PRIVS, 1)
+
+
+def _start(words: list[str], limits: str, *, new_privileges: bool) -> int:
+    """Start the command in a session of its own. Raises `OSError` when it cannot be executed."""
+    keeper = os.getpid()
+    failed, failing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            prctl(_SET_PDEATHSIG, _SIGKILL)
+            if os.getppid() == keeper:
+                _confine(limits, new_privileges=new_privileges)
+                # Python ignores them, and what is ignored stays so over exec.
+                libc = ctypes.CDLL(None)
+                for number in (_SIGPIPE, _SIGXFSZ):
+                    libc.signal(number, None)
+                os.execvp(words[0], words)
+        except OSError as error:
+            os.write(failing, str(error.errno or errno.EINVAL).encode())
+        finally:
+            os._exit(127)
+    os.close(failing)
+    # Closed by a successful exec.
+    if number_of_error := os.read(failed, 16):
+        raise OSError(int(number_of_error), "")
+    os.close(failed)
+    return child
+
+
+def main(control: int, limits: str, privileges: str, words: list[str]) -> None:
+    """Keep one command from its start to the end of its last process."""
+    os.set_inheritable(control, False)
+    forbid_tracing()
+    adopt_orphans()
+    try:
+        child = _start(words, limits, new_privileges=privileges == "new")
+    except OSError as error:
+        os.write(control, b"error %d 0" % (error.errno or errno.EINVAL))
+        return
+    # Now the build alone holds its pipes: they end when it ends.
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    status = _wait(control, child)
+    is_clean = _kill_all()
+    code = -_SIGKILL if status is None else os.waitstatus_to_exitcode(status)
+    with contextlib.suppress(OSError):  # nobody to report to when the worker died
+        os.write(control, b"ended %d %d" % (code, not is_clean))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:])
