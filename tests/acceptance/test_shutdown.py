@@ -1,24 +1,20 @@
-"""PROTOCOL.md §6, shutdown, and several processes behind one socket."""
+"""PROTOCOL.md §6, shutdown."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-import psutil  # type: ignore[import-untyped]
 import pytest
 
-from service.embedded import free_port
 from tests.acceptance.conftest import NewProject, Services
 from tests.support.api import Api
 from tests.support.completions import DONE, Completions, chunk
-from tests.support.processes import ROOT, ServiceProcess, service_environment
+from tests.support.processes import ServiceProcess, service_environment
 from tests.support.raw_stream import RawResponse, raw_connection, raw_request
 from tests.support.signing import signed_headers, token
 from tests.support.sse_client import SseClient
@@ -238,88 +234,3 @@ async def test_an_answer_that_nobody_reads_does_not_hold_up_the_end(
     written = ending.log_path.read_text()
     assert "Traceback" not in written
     assert "graceful shutdown exceeded" not in written
-
-
-# Several processes behind one socket.
-
-
-class _Workers:
-    """`seqstream serve --workers 2`."""
-
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._environment = dict(environment)
-        self._log = folder / "workers.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "service.cli", "serve", "--port", str(self.port),
-                 "--workers", "2"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT,
-                env=self._environment, start_new_session=True,
-            )  # fmt: skip
-
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        assert self._process is not None
-        return self._process
-
-    def worker_pids(self) -> list[int]:
-        """The ids of the processes that serve."""
-        return [child.pid for child in psutil.Process(self.process.pid).children()]
-
-    async def ready(self) -> None:
-        async def answers() -> bool:
-            assert self.process.poll() is None, self._log.read_text()
-            try:
-                async with httpx.AsyncClient(trust_env=False, verify=False) as http:
-                    return (await http.get(f"{self.url}/health/ready")).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        await wait_until(answers, timeout_s=30, what="an answer")
-
-    async def end(self) -> int:
-        """SIGTERM, and the exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        await wait_until(lambda: self.process.poll() is not None, timeout_s=15, what="the end")
-        return self.process.returncode
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            for pid in self.worker_pids():
-                psutil.Process(pid).kill()
-            self.process.kill()
-            self.process.wait(10)
-
-
-async def test_two_workers_serve_and_outlive_the_death_of_one(
-    services: Services, tmp_path: Path, new_project: NewProject
-) -> None:
-    """§7: `serve --workers`: one address, each worker started again when it dies."""
-    environment = service_environment(services.database_url, services.redis.url)
-    workers = _Workers(tmp_path, environment)
-    project = await new_project(services.a)
-    workers.start()
-    try:
-        await workers.ready()
-        await wait_until(lambda: len(workers.worker_pids()) == 2, what="two workers")
-        before = set(workers.worker_pids())
-        async with SseClient("w", [workers.url], project.id, project.token) as client:
-            await client.wait_live()
-            psutil.Process(min(before)).kill()
-            await wait_until(
-                lambda: len(set(workers.worker_pids()) - {min(before)}) == 2,
-                timeout_s=20, what="another worker",
-            )  # fmt: skip
-            await project.fill(3)
-            await client.wait_seq(3)
-        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
-            metrics = (await http.get(f"{workers.url}/metrics")).text
-        assert "\nmessages_appended_total " in metrics
-        assert await workers.end() == 0
-    finally:
-        workers.kill()

@@ -159,7 +159,7 @@ class World:
             return server.database_url(self.database)
         proxy = TcpProxy(server.port, seed=self._seed)
         self.postgres_proxy = await stack.enter_async_context(proxy)
-        return f"postgresql://postgres@127.0.0.1:{proxy.port}/{self.database}"
+        return server.database_url(self.database, port=proxy.port)
 
     async def _drop_database(self) -> None:
         command = f'DROP DATABASE "{self.database}" WITH (FORCE)'
@@ -184,7 +184,7 @@ class World:
             return server.url
         proxy = TcpProxy(server.port, seed=self._seed + 1)
         self.redis_proxy = await stack.enter_async_context(proxy)
-        return f"redis://127.0.0.1:{proxy.port}/0"
+        return server.url_at(proxy.port)
 
     @contextmanager
     def _stepping_environment(self) -> Iterator[None]:

