@@ -56,7 +56,7 @@ class AccessControl:
         self._asking: asyncio.Task[None] | None = None
         log.tails.on_notice(self._noticed)
         log.tails.watch(self._listen, self._unlisten)
-        log.health.on_redis_return(self._listen_again)
+        log.health.on_lanes_return(self._listen_again)
 
     async def require(self, caller: Caller, project_id: str, scope: Scope) -> None:
         """Let the caller pass, or raise the 403 that it gets.
@@ -104,7 +104,7 @@ class AccessControl:
         return age_s <= FRESH_S or (
             age_s <= FRESH_WHERE_TOLD_S
             and at >= self._told_since.get(key[0], float("inf"))
-            and self._log.health.redis_up
+            and self._log.health.delivers
         )
 
     async def _ask(self) -> None:

@@ -9,7 +9,9 @@
     ├── LogRestored               the log lacks what a reader was given: it was restored
     ├── Unavailable               it may work later; `retry_after_s` says when to try
     │   ├── LogUnavailable        Postgres does not answer; the outcome of a write is unknown
-    │   ├── WindowUnavailable     Redis does not answer
+    │   ├── WindowUnavailable     Redis does not answer, or not with what was asked for
+    │   │   ├── WindowRefused     it answered with an error: it is full, read-only, no master
+    │   │   └── WindowBusy        every connection of this process is in use: nothing is known
     │   └── Overloaded            a bounded queue of this process is full
     └── Closed                    the object was closed
 
@@ -93,7 +95,21 @@ class LogUnavailable(Unavailable):
 
 
 class WindowUnavailable(Unavailable):
-    """Redis does not answer."""
+    """Redis does not answer, or not with what was asked for."""
+
+
+class WindowRefused(WindowUnavailable):
+    """Redis answered with an error, and did nothing: it is full, read-only, no longer the master.
+
+    Or what was asked for cannot be done with what is there under the key.
+    """
+
+
+class WindowBusy(WindowUnavailable):
+    """No connection of this process became free in time, or the key is on its way elsewhere.
+
+    It says nothing about whether a server is well.
+    """
 
 
 class Overloaded(Unavailable):

@@ -26,16 +26,18 @@ from streams.build_rows import BuildRows
 from streams.build_watch import BuildWatch
 from streams.builds import Builds
 from streams.ending import end
+from streams.entries import SkippedEntries
 from streams.ephemeral import Typing
 from streams.errors import Closed, StreamsError, Unavailable
 from streams.events import BuildStatus, Event, Message, NewMessage, encode
 from streams.heads import HeadsPoll
-from streams.health import Health, RedisProbe
+from streams.health import Health
 from streams.ids import EntryId
 from streams.log import Appended, Log, Page
 from streams.observer import Observer
 from streams.postgres import Database
 from streams.presence import Presence
+from streams.probe import RedisProbe
 from streams.projects import Projects
 from streams.publisher import Publisher
 from streams.redis_client import RedisClient
@@ -89,7 +91,8 @@ class EventLog:
         self.health = Health(observer)
         self.projects = Projects(database)
         self.log = Log(database)
-        self.window = Window(client)
+        skipped = SkippedEntries(observer)
+        self.window = Window(client, skipped)
         self.buckets = Buckets(client)
         self.observer = observer
         self.publisher = Publisher(self.window, self.log, self.health, observer)
@@ -100,6 +103,7 @@ class EventLog:
             self.publisher,
             self.health,
             observer,
+            skipped=skipped,
             process_id=self.process_id,
             memory_bytes=config.tail_memory_bytes,
             linger_s=config.tail_linger_s,
@@ -122,7 +126,7 @@ class EventLog:
             observer,
             interval_s=config.heads_poll_s,
         )
-        self._probe = RedisProbe(self.window, self.health, config.heads_poll_s)
+        self._probe = RedisProbe(client, self.process_id, self.health, config.heads_poll_s)
         self.transient = TransientWriter(self.window, self.log)
         rows = BuildRows(database, self.log)
         self.statuses = Statuses(self.transient, rows, self.health)
@@ -204,7 +208,7 @@ class EventLog:
             async with asyncio.timeout(_DRAIN_TIMEOUT_S):
                 await self._appender.drained()
                 await self.builds.drained()
-                if self.health.redis_up:
+                if self.health.writes_somewhere:
                     await self.statuses.drained()
                     await self.publisher.drained()
         except TimeoutError:
@@ -348,7 +352,7 @@ class EventLog:
             await self.window.ping()
         except StreamsError as error:
             found["redis"] = str(error)
-        self.health.saw_redis(found["redis"] is None)
+        found["redis"] = found["redis"] or self.health.redis_problem
         return found
 
 

@@ -126,20 +126,17 @@ class Presence:
         """Tell Redis of what changes, for ever."""
         while True:
             await asyncio.sleep(_TICK_S)
-            if self._health.redis_up:
-                try:
-                    await self._tick()
-                except WindowUnavailable:
-                    # Everything that was not told is still due.
-                    self._health.saw_redis(False)
+            if self._health.writes_somewhere:
+                # What cannot be told is still due.
+                await self._tick()
 
     async def close(self) -> None:
         """Give the sign of life back: the users are gone unless they are elsewhere."""
         now_ms = int(time.time() * 1000)
-        if self._health.redis_up:
+        if self._health.writes_somewhere:
             try:
                 async with asyncio.timeout(1):
-                    for shard in self._dead:
+                    for shard in filter(self._health.can_write, self._dead):
                         # Run out, not gone: so the others notice.
                         await self._client.call("HSET", keys.alive(shard), self._process_id, now_ms)
             except (WindowUnavailable, TimeoutError):
@@ -155,7 +152,10 @@ class Presence:
             self._resynced_at = now
             self._tell_all_again(self._rooms)
         changes: list[tuple[str, list[str]]] = []
+        can_write = self._health.can_write
         for project_id in list(self._waiting):
+            if not can_write(keys.shard_of(project_id)):
+                continue
             room = self._rooms[project_id]
             if not room.due:
                 self._waiting.discard(project_id)
@@ -165,7 +165,11 @@ class Presence:
                 signs = [("+" if user in room.open else "-") + user for user in users]
                 changes.append((project_id, signs))
         changed = {project_id for project_id, _ in changes}
-        changes += [(project_id, []) for project_id in self._to_sweep - changed]
+        changes += [
+            (project_id, [])
+            for project_id in self._to_sweep - changed
+            if can_write(keys.shard_of(project_id))
+        ]
         for start in range(0, len(changes), _PROJECTS_PER_ROUND_TRIP):
             chunk = changes[start : start + _PROJECTS_PER_ROUND_TRIP]
             replies = await self._tell(chunk)
@@ -204,11 +208,16 @@ class Presence:
         shards: dict[int, list[str]] = {}
         for project_id in self._rooms:
             shards.setdefault(keys.shard_of(project_id), []).append(project_id)
+        writable = {
+            shard: project_ids
+            for shard, project_ids in shards.items()
+            if self._health.can_write(shard)
+        }
         calls: list[tuple[str, list[Argument]]] = [
-            (keys.alive(shard), [self._process_id, int(self._alive_s * 1000)]) for shard in shards
+            (keys.alive(shard), [self._process_id, int(self._alive_s * 1000)]) for shard in writable
         ]
         replies = await self._client.run_all(script("alive"), calls) if calls else []
-        for (shard, project_ids), reply in zip(shards.items(), replies, strict=True):
+        for (shard, project_ids), reply in zip(writable.items(), replies, strict=True):
             if isinstance(reply, WindowUnavailable):
                 continue
             known, *dead = reply
