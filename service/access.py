@@ -58,7 +58,7 @@ class AccessControl:
         self._asking: asyncio.Task[None] | None = None
         log.tails.on_notice(self._noticed)
         log.tails.watch(self._listen, self._unlisten)
-        log.health.on_redis_return(self._listen_again)
+        log.health.on_lanes_return(self._listen_again)
 
     async def require(self, caller: Caller, project_id: str, scope: Scope) -> None:
         """Let the caller pass, or raise the 403 that it gets.
@@ -114,7 +114,7 @@ class AccessControl:
 
     def told_since(self, project_id: str) -> float:
         """Return since when this process is told of the project's removals; inf: it is not."""
-        if not self._log.health.redis_up:
+        if not self._log.health.delivers:
             return float("inf")
         return self._told_since.get(project_id, float("inf"))
 

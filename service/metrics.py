@@ -119,6 +119,10 @@ class Metrics:
         self.stream_gaps_healed = self._counter(
             "stream_gaps_healed_total", "Gaps that were filled from the window or the log"
         )
+        self.stream_entries_skipped = self._counter(
+            "stream_entries_skipped_total",
+            "Entries of streams in Redis that no writer of this service makes",
+        )
         self.tail_lag_seqs = Gauge(
             "tail_lag_seqs",
             "How many seqs the tail that is most behind has to fetch",

@@ -27,6 +27,9 @@ class MetricsObserver(Observer):
     def gap_healed(self) -> None:
         self._metrics.stream_gaps_healed.inc()
 
+    def entries_skipped(self, entries: int) -> None:
+        self._metrics.stream_entries_skipped.inc(entries)
+
     def lagging(self, seqs: int) -> None:
         self._metrics.tail_lag_seqs.set(seqs)
 

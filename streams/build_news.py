@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from streams import keys
@@ -22,6 +22,14 @@ _BLOCK_S = 5.0
 _RETRY_S = 1.0
 
 News = Literal["queued", "cancelled"]
+
+
+def _news(fields: Sequence[bytes] | None) -> tuple[News, str] | None:
+    """Read an entry; none when no writer of this service makes such a one."""
+    match fields:
+        case [b"news", (b"queued" | b"cancelled") as news, b"id", build_id] if build_id.isascii():
+            return ("queued" if news == b"queued" else "cancelled"), build_id.decode()
+    return None
 
 
 class BuildNews:
@@ -54,7 +62,9 @@ class BuildNews:
                         for _, entries in reply or ():
                             for entry_id, fields in entries:
                                 last = entry_id
-                                heard(fields[1].decode(), fields[3].decode())
+                                news = _news(fields)
+                                if news is not None:
+                                    heard(*news)
                 except WindowUnavailable:
                     await asyncio.sleep(_RETRY_S)
         finally:

@@ -21,6 +21,7 @@ from streams.ending import end
 from streams.errors import StreamsError
 from streams.health import Health
 from streams.ids import EntryId
+from streams.keys import shard_of
 from streams.statuses import Statuses
 from streams.tail import Tail
 from streams.tails import Tails
@@ -190,8 +191,7 @@ class BuildWatch:
     async def run(self) -> None:
         """Poll for ever."""
         while True:
-            up = self._health.redis_up
-            await asyncio.sleep(_POLL_S if up else _POLL_WITHOUT_REDIS_S)
+            await asyncio.sleep(_POLL_S if self._health.delivers else _POLL_WITHOUT_REDIS_S)
             await self.once()
 
     async def once(self) -> None:
@@ -216,7 +216,7 @@ class BuildWatch:
                 if returned:
                     self._statuses.submit(build)
                 elif followed.revision(build.id) < build.revision:
-                    if not redis_up:
+                    if not self._health.delivers_to(shard_of(build.project_id)):
                         _tell(followed, build)
                     elif age_s > _GRACE_S:
                         await self._offer(followed, build, age_s)

@@ -46,7 +46,9 @@ class Typing:
 
     async def say(self, project_id: str, user_id: str, typing: bool) -> None:
         """Note that a user types (again) or no longer does. A flood has no effect."""
-        if not self._health.redis_up or not self._may(project_id, user_id):
+        if not self._health.can_write(keys.shard_of(project_id)) or not self._may(
+            project_id, user_id
+        ):
             return
         try:
             async with asyncio.timeout(_TIMEOUT_S):
@@ -79,8 +81,12 @@ class Typing:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             now = time.monotonic()
-            due = [project_id for project_id, at in self._due.items() if at <= now]
-            if due and self._health.redis_up:
+            due = [
+                project_id
+                for project_id, at in self._due.items()
+                if at <= now and self._health.can_write(keys.shard_of(project_id))
+            ]
+            if due:
                 await self._sweep(due)
 
     async def _sweep(self, project_ids: list[str]) -> None:

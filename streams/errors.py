@@ -10,7 +10,9 @@
     ├── Unavailable               it may work later; `retry_after_s` says when to try
     │   ├── LogUnavailable        Postgres does not serve this; a write's outcome is unknown
     │   │   └── Contended         another transaction was in the way; nothing was written
-    │   ├── WindowUnavailable     Redis does not answer
+    │   ├── WindowUnavailable     Redis does not answer, or not with what was asked for
+    │   │   ├── WindowRefused     it answered with an error: it is full, read-only, no master
+    │   │   └── WindowBusy        every connection of this process is in use: nothing is known
     │   └── Overloaded            a bounded queue of this process is full
     └── Closed                    the object was closed
 
@@ -98,7 +100,21 @@ class Contended(LogUnavailable):
 
 
 class WindowUnavailable(Unavailable):
-    """Redis does not answer."""
+    """Redis does not answer, or not with what was asked for."""
+
+
+class WindowRefused(WindowUnavailable):
+    """Redis answered with an error, and did nothing: it is full, read-only, no longer the master.
+
+    Or what was asked for cannot be done with what is there under the key.
+    """
+
+
+class WindowBusy(WindowUnavailable):
+    """No connection of this process became free in time, or the key is on its way elsewhere.
+
+    It says nothing about whether a server is well.
+    """
 
 
 class Overloaded(Unavailable):

@@ -26,17 +26,19 @@ from streams.build_rows import BuildBounds, BuildRows
 from streams.build_watch import BuildWatch
 from streams.builds import Builds
 from streams.ending import end
+from streams.entries import SkippedEntries
 from streams.ephemeral import Typing
 from streams.errors import Closed, StreamsError, Unavailable
 from streams.events import BuildStatus, Event, Message, NewMessage, encode
 from streams.heads import HeadsPoll
-from streams.health import Health, RedisProbe
+from streams.health import Health
 from streams.ids import EntryId
 from streams.log import Appended, Log, Page
 from streams.observer import Observer
 from streams.postgres import Database
 from streams.postgres_probe import PostgresProbe
 from streams.presence import Presence
+from streams.probe import RedisProbe
 from streams.projects import Projects
 from streams.publisher import Publisher
 from streams.redis_client import RedisClient
@@ -95,7 +97,8 @@ class EventLog:
         self.health = Health(observer)
         self.projects = Projects(database)
         self.log = Log(database)
-        self.window = Window(client)
+        skipped = SkippedEntries(observer)
+        self.window = Window(client, skipped)
         self.buckets = Buckets(client)
         self.observer = observer
         self.publisher = Publisher(self.window, self.log, self.health, observer)
@@ -106,6 +109,7 @@ class EventLog:
             self.publisher,
             self.health,
             observer,
+            skipped=skipped,
             process_id=self.process_id,
             memory_bytes=config.tail_memory_bytes,
             linger_s=config.tail_linger_s,
@@ -128,7 +132,7 @@ class EventLog:
             observer,
             interval_s=config.heads_poll_s,
         )
-        self._probe = RedisProbe(self.window, self.health, config.heads_poll_s)
+        self._probe = RedisProbe(client, self.process_id, self.health, config.heads_poll_s)
         self.postgres = PostgresProbe(database, self.health)
         self.transient = TransientWriter(self.window, self.log)
         rows = BuildRows(database, self.log, config.build_bounds)
@@ -210,11 +214,6 @@ class EventLog:
         """Return when a part has ended though it should not have."""
         await self._has_failed.wait()
 
-    @property
-    def redis_problem(self) -> str | None:
-        """Why Redis does not serve this process, as last seen; none when it does."""
-        return None if self.health.redis_up else "does not answer"
-
     async def close(self) -> None:
         """Finish the appends under way and their publishing, then close the connections."""
         if self._closed:
@@ -227,7 +226,7 @@ class EventLog:
             async with asyncio.timeout(_DRAIN_TIMEOUT_S):
                 await self._appender.drained()
                 await self.builds.drained()
-                if self.health.redis_up:
+                if self.health.writes_somewhere:
                     await self.statuses.drained()
                     await self.publisher.drained()
         except TimeoutError:
@@ -365,7 +364,7 @@ class EventLog:
     async def check(self) -> dict[str, str | None]:
         """Ask both servers now: name → none when it answers, else why not.
 
-        For whoever asks once. `postgres` and `redis_problem` have what is known without asking.
+        For whoever asks once. `postgres` and `health` have what is known without asking.
         """
         found: dict[str, str | None] = {"postgres": None, "redis": None}
         try:
@@ -376,6 +375,7 @@ class EventLog:
             await self.window.ping()
         except StreamsError as error:
             found["redis"] = str(error)
+        found["redis"] = found["redis"] or self.health.redis_problem
         return found
 
 

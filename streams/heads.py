@@ -1,8 +1,9 @@
 """The heads poll: the one mechanism that makes every lost wake-up, crash and outage harmless.
 
 Once in a while one query reads the heads of the projects that have readers here; a tail that is
-behind is filled from the log and its window healed. While Redis is away the same poll runs every
-100 ms and is the delivery path.
+behind is filled from the log and its window healed. While anything that delivers through Redis is
+broken (a server takes no writes, a lane does not read) the same poll runs every 100 ms and is the
+delivery path of the shards concerned.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 from streams.errors import StreamsError, WindowUnavailable
 from streams.health import Health
 from streams.ids import EntryId
+from streams.keys import shard_of
 from streams.log import Log
 from streams.observer import Observer
 from streams.publisher import Publisher
@@ -60,7 +62,7 @@ class HeadsPoll:
         while True:
             await asyncio.sleep(
                 self._interval_s
-                if self._health.redis_up
+                if self._health.delivers
                 else min(_WITHOUT_REDIS_S, self._interval_s)
             )
             self._tails.sweep()
@@ -102,24 +104,36 @@ class HeadsPoll:
         await self._find_lost_streams(tails)
 
     async def _catch_up(self, behind: list[tuple[Tail, int]]) -> None:
-        redis_up = self._health.redis_up
-        if redis_up:
-            await asyncio.sleep(_GRACE_S)
+        health = self._health
+        on_their_way = []
         for tail, head in behind:
+            if health.delivers_to(shard_of(tail.project_id)):
+                on_their_way.append((tail, head))
+            else:
+                self._observer.gap_found()
+                self._tails.fill(tail)
+        if not on_their_way:
+            return
+        await asyncio.sleep(_GRACE_S)
+        for tail, head in on_their_way:
             if tail.last_seq < head:
                 self._observer.gap_found()
                 self._tails.fill(tail)
-                if redis_up:
+                if health.can_write(shard_of(tail.project_id)):
                     self._publisher.heal(tail.project_id)
 
     async def _find_lost_streams(self, tails: list[Tail]) -> None:
-        """Notice streams that were lost and have begun again below a lane's position.
+        """Notice streams that are below a lane's position: they were lost and have begun again.
 
-        Only transient entries can be missed so: a new message always has a higher id.
+        Then only transient entries can be missed: a new message always has a higher id. Or an
+        entry that is not ours took the lane further than the log goes.
         """
-        if not self._health.redis_up:
-            return
-        suspects = [tail for tail in tails if tail.position.k]
+        suspects = [
+            tail
+            for tail in tails
+            if (tail.position.k or tail.position.seq > tail.last_seq)
+            and self._health.can_read(shard_of(tail.project_id))
+        ]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_S):
                 for _ in suspects:
@@ -134,12 +148,14 @@ class HeadsPoll:
         try:
             last = await self._window.last_id(tail.project_id)
         except WindowUnavailable:
-            self._health.saw_redis(False)
+            self._health.suspect()
             return False
         if last is None or last < position:
-            self._tails.lanes.reposition(tail, EntryId(position.seq, 0))
+            self._tails.lanes.reposition(tail, EntryId(min(position.seq, tail.last_seq), 0))
+        elif position.seq > tail.last_seq:
+            # It ends with what the log does not have, or has not shown yet: healing decides.
+            self._publisher.heal(tail.project_id)
         return True
 
     def _heal_windows(self) -> None:
-        for tail in self._tails.all():
-            self._publisher.heal(tail.project_id)
+        self._publisher.heal_later(tail.project_id for tail in self._tails.all())

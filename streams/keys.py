@@ -43,6 +43,11 @@ def wake(shard: int, process_id: str) -> str:
     return f"{_PREFIX}:{{{shard:03d}}}:wake:{process_id}"
 
 
+def probe(shard: int, process_id: str) -> str:
+    """What a process writes to see whether the server of a shard takes writes."""
+    return f"{_PREFIX}:{{{shard:03d}}}:probe:{process_id}"
+
+
 def post_bucket(project_id: str, user_id: str) -> str:
     """Token bucket of a user's posts in a project."""
     return f"{_PREFIX}:{{{shard_of(project_id):03d}}}:posts:{project_id}:{user_id}"

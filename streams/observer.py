@@ -21,6 +21,9 @@ class Observer:
     def gap_healed(self) -> None:
         """They were fetched from the log."""
 
+    def entries_skipped(self, entries: int) -> None:
+        """Entries of a stream in Redis were not ours and were skipped."""
+
     def lagging(self, seqs: int) -> None:
         """How far the furthest tail of this process was behind its head at the last poll."""
 

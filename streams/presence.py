@@ -137,12 +137,9 @@ class Presence:
         """Tell Redis of what changes, for ever."""
         while True:
             await asyncio.sleep(_TICK_S)
-            if self._health.redis_up and self._handing_over_s is None:
-                try:
-                    await self._tick()
-                except WindowUnavailable:
-                    # Everything that was not told is still due.
-                    self._health.saw_redis(False)
+            if self._health.writes_somewhere and self._handing_over_s is None:
+                # What cannot be told is still due.
+                await self._tick()
 
     def hand_over(self, within_s: float) -> None:
         """This process is ending: its users have `within_s` and the grace to be back elsewhere.
@@ -157,9 +154,9 @@ class Presence:
         lasts_s = self._grace_s if self._handing_over_s is None else self._handing_over_s
         calls: list[tuple[str, list[Argument]]] = [
             (keys.alive(shard), [self._process_id, max(1, int(lasts_s * 1000))])
-            for shard in self._dead
+            for shard in filter(self._health.can_write, self._dead)
         ]
-        if calls and self._health.redis_up:
+        if calls:
             # Else it runs out by itself.
             with contextlib.suppress(WindowUnavailable, TimeoutError):
                 async with asyncio.timeout(_CLOSE_TIMEOUT_S):
@@ -174,7 +171,10 @@ class Presence:
             self._resynced_at = now
             self._tell_all_again(self._rooms)
         changes: list[tuple[str, list[str]]] = []
+        can_write = self._health.can_write
         for project_id in list(self._waiting):
+            if not can_write(keys.shard_of(project_id)):
+                continue
             room = self._rooms[project_id]
             if not room.due:
                 self._waiting.discard(project_id)
@@ -184,7 +184,11 @@ class Presence:
                 signs = [("+" if user in room.open else "-") + user for user in users]
                 changes.append((project_id, signs))
         changed = {project_id for project_id, _ in changes}
-        changes += [(project_id, []) for project_id in self._to_sweep - changed]
+        changes += [
+            (project_id, [])
+            for project_id in self._to_sweep - changed
+            if can_write(keys.shard_of(project_id))
+        ]
         for start in range(0, len(changes), _PROJECTS_PER_ROUND_TRIP):
             chunk = changes[start : start + _PROJECTS_PER_ROUND_TRIP]
             replies = await self._tell(chunk)
@@ -223,11 +227,16 @@ class Presence:
         shards: dict[int, list[str]] = {}
         for project_id in self._rooms:
             shards.setdefault(keys.shard_of(project_id), []).append(project_id)
+        writable = {
+            shard: project_ids
+            for shard, project_ids in shards.items()
+            if self._health.can_write(shard)
+        }
         calls: list[tuple[str, list[Argument]]] = [
-            (keys.alive(shard), [self._process_id, int(self._alive_s * 1000)]) for shard in shards
+            (keys.alive(shard), [self._process_id, int(self._alive_s * 1000)]) for shard in writable
         ]
         replies = await self._client.run_all(script("alive"), calls) if calls else []
-        for (shard, project_ids), reply in zip(shards.items(), replies, strict=True):
+        for (shard, project_ids), reply in zip(writable.items(), replies, strict=True):
             if isinstance(reply, WindowUnavailable):
                 continue
             known, *dead = reply

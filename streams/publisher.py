@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Iterable, Sequence
 
@@ -16,6 +17,7 @@ import msgspec
 from streams.errors import LogUnavailable, StreamsError, WindowUnavailable
 from streams.events import encode
 from streams.health import Health
+from streams.keys import shard_of
 from streams.log import Log
 from streams.observer import Observer
 from streams.window import WINDOW_MESSAGES, How, Run, Window
@@ -30,6 +32,8 @@ _HEAL_TRIES = 5
 _PATIENCE_S = 0.02
 _AGAIN_S = 0.003
 _MAX_UNPUBLISHED = 10_000
+# How long after a failure the projects that it left out are healed, where their server is well.
+_HEAL_AGAIN_S = 1.0
 
 
 class _Waiting(msgspec.Struct):
@@ -57,9 +61,10 @@ class Publisher:
         self._idle.set()
         self._heals: dict[str, asyncio.Task[None]] = {}
         self._heal_slots = asyncio.Semaphore(_HEALS_AT_ONCE)
-        # Projects whose messages could not be published; healed when Redis is back.
+        # Projects whose windows lack something; healed as soon as their server takes writes.
         self._unpublished: dict[str, None] = {}
-        health.on_redis_return(self._heal_unpublished)
+        self._may_heal = asyncio.Event()
+        health.on_redis_return(self._may_heal.set)
 
     def submit(self, project_id: str, first: int, data: Sequence[bytes]) -> None:
         """Publish consecutive committed messages, soon."""
@@ -84,8 +89,20 @@ class Publisher:
             self._heals[project_id] = task
             task.add_done_callback(lambda _: self._heals.pop(project_id, None))
 
+    def heal_later(self, project_ids: Iterable[str]) -> None:
+        """See to it that these windows are healed a few at a time, when their server is well."""
+        for project_id in project_ids:
+            if len(self._unpublished) < _MAX_UNPUBLISHED:
+                self._unpublished[project_id] = None
+        self._may_heal.set()
+
     async def run(self) -> None:
-        """Publish for ever; the owner restarts it never, for it ends only when cancelled."""
+        """Publish until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._heal_unpublished(), name="heal unpublished")
+            await self._publish_submitted()
+
+    async def _publish_submitted(self) -> None:
         try:
             while True:
                 if not self._waiting:
@@ -108,22 +125,23 @@ class Publisher:
             await asyncio.wait(list(self._heals.values()))
 
     async def _publish(self, chunk: list[tuple[str, _Waiting]]) -> None:
-        if not self._health.redis_up:
-            # The probe finds out when it is back.
-            self._note_unpublished(project for project, _ in chunk)
-            return
+        if not self._health.writes_everywhere:
+            # The probe finds out when their server is back.
+            can_write = self._health.can_write
+            self.heal_later(project for project, _ in chunk if not can_write(shard_of(project)))
+            chunk = [each for each in chunk if can_write(shard_of(each[0]))]
+            if not chunk:
+                return
         runs = [Run(project, waiting.first, waiting.data) for project, waiting in chunk]
         try:
             results = await self._window.append_all(runs)
-        except WindowUnavailable:
-            self._health.saw_redis(False)
-            self._note_unpublished(project for project, _ in chunk)
-            return
+        except WindowUnavailable as error:
+            results = [error] * len(runs)
         now = time.monotonic()
         for (project, waiting), result in zip(chunk, results, strict=True):
             if isinstance(result, WindowUnavailable):
-                _log.warning("publish refused", extra={"project_id": project, "error": str(result)})
-                self._note_unpublished([project])
+                self._health.suspect()
+                self.heal_later([project])
             elif result.status == "ok":
                 self._observer.published(len(waiting.data), (now - waiting.committed_at) * 1000)
             elif result.status == "forked":
@@ -147,25 +165,31 @@ class Publisher:
         asyncio.get_running_loop().call_later(_AGAIN_S, self._wake.set)
         return True
 
-    def _note_unpublished(self, projects: Iterable[str]) -> None:
-        for project in projects:
-            if len(self._unpublished) < _MAX_UNPUBLISHED:
-                self._unpublished[project] = None
-
-    def _heal_unpublished(self) -> None:
-        projects, self._unpublished = self._unpublished, {}
-        for project in projects:
-            self.heal(project)
+    async def _heal_unpublished(self) -> None:
+        """Heal what could not be published: a few at a time, and not all processes at once."""
+        while True:
+            await self._may_heal.wait()
+            self._may_heal.clear()
+            await asyncio.sleep(_HEAL_AGAIN_S * random.uniform(0.2, 1.0))
+            can_write = self._health.can_write
+            projects = [each for each in self._unpublished if can_write(shard_of(each))]
+            for start in range(0, len(projects), _HEALS_AT_ONCE):
+                for project in projects[start : start + _HEALS_AT_ONCE]:
+                    del self._unpublished[project]
+                    self.heal(project)
+                if self._heals:
+                    await asyncio.wait(list(self._heals.values()))
 
     async def _heal(self, project_id: str, how: How) -> None:
         try:
             async with self._heal_slots:
                 await self._fill_window(project_id, how)
         except WindowUnavailable:
-            self._note_unpublished([project_id])
+            self._health.suspect()
+            self.heal_later([project_id])
         except LogUnavailable:
             self._health.saw_postgres(False)
-            self._note_unpublished([project_id])
+            self.heal_later([project_id])
         except StreamsError as error:
             _log.warning("window not healed", extra={"project_id": project_id, "error": str(error)})
 

@@ -18,6 +18,7 @@ from streams.errors import LogRestored, LogUnavailable, WindowUnavailable
 from streams.events import encode
 from streams.health import Health
 from streams.ids import EntryId
+from streams.keys import shard_of
 from streams.log import Log
 from streams.tail import Tail
 from streams.window import MAX_ENTRIES, WINDOW_MESSAGES, Entry, Window, covers, message_entries
@@ -77,7 +78,9 @@ class Tiers:
         """Try to make memory cover `cursor` from the window; tell whether it does now."""
         if tail.covers(cursor):
             return True
-        if tail.last_seq - cursor > WINDOW_MESSAGES or not self._health.redis_up:
+        if tail.last_seq - cursor > WINDOW_MESSAGES or not self._health.can_read(
+            shard_of(tail.project_id)
+        ):
             return False
         task = self._extending.get(tail.project_id)
         if task is None:
@@ -95,7 +98,7 @@ class Tiers:
                 tail.project_id, after, count=MAX_ENTRIES + WINDOW_MESSAGES
             )
         except WindowUnavailable:
-            self._health.saw_redis(False)
+            self._health.suspect()
             return False
         first = next((entry.id.seq for entry in entries if entry.id.k == 0), None)
         if first is not None and first > after.seq + 1:

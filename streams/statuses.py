@@ -16,6 +16,7 @@ from streams.build import Build, last_change, states
 from streams.build_rows import BuildRows
 from streams.errors import LogUnavailable, StreamsError, WindowUnavailable
 from streams.health import Health
+from streams.keys import shard_of
 from streams.transient import TransientWriter
 
 _log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ class Statuses:
         known = 0 if published is None else published.revision
         if known >= build.revision:
             return True
-        if not self._health.redis_up:
+        if not self._health.can_write(shard_of(build.project_id)):
             # Open streams get it from the database (`build_watch.py`).
             self._note_unpublished([build.id])
             return False
@@ -132,7 +133,7 @@ class Statuses:
         try:
             await self._writer.append_states(build.project_id, build.id, offered)
         except WindowUnavailable:
-            self._health.saw_redis(False)
+            self._health.suspect()
             self._note_unpublished([build.id])
             return False
         except LogUnavailable:

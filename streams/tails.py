@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from streams import sse
 from streams.ending import end
+from streams.entries import SkippedEntries
 from streams.errors import LogUnavailable, StreamsError, WindowUnavailable
 from streams.events import EPHEMERAL_EVENTS
 from streams.health import Health
@@ -65,6 +66,7 @@ class Tails:
         health: Health,
         observer: Observer,
         *,
+        skipped: SkippedEntries | None = None,
         process_id: str,
         memory_bytes: int,
         linger_s: float,
@@ -76,7 +78,7 @@ class Tails:
         self._observer = observer
         self._memory_bytes = memory_bytes
         self._linger_s = linger_s
-        self.lanes = Lanes(client, process_id, health, self._on_gap, self._on_signal)
+        self.lanes = Lanes(client, process_id, health, self._on_gap, self._on_signal, skipped)
         self._held: dict[str, _Held] = {}
         # Those that nobody holds; the others cost a sweep nothing.
         self._free: set[str] = set()
@@ -174,7 +176,7 @@ class Tails:
             last = await self._window.last_id(project_id)
         except WindowUnavailable:
             redis_answers = False
-            self._health.saw_redis(False)
+            self._health.suspect()
         try:
             head = await self._head(project_id, None if last is None else _PATIENCE_S)
         except LogUnavailable:

@@ -13,10 +13,13 @@ from typing import Literal
 import msgspec
 
 from streams import keys
+from streams.entries import Entry as Entry
+from streams.entries import SkippedEntries, parse_entries
 from streams.errors import WindowUnavailable
 from streams.events import Message, encode
 from streams.ids import EntryId
 from streams.lua import script
+from streams.observer import Observer
 from streams.redis_client import Argument, RedisClient
 
 WINDOW_MESSAGES = 200
@@ -25,18 +28,6 @@ IDLE_EXPIRY_MS = 7 * 24 * 3600 * 1000
 
 How = Literal["append", "restart", "replace"]
 Status = Literal["ok", "hole", "forked"]
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """An entry of a project's stream: a message (k = 0) or a transient entry.
-
-    `at_us` is when it was published, unix time in microseconds.
-    """
-
-    id: EntryId
-    event: str
-    data: bytes
-    at_us: int
 
 
 def message_entries(messages: Sequence[Message]) -> list[Entry]:
@@ -66,8 +57,9 @@ class AppendResult(msgspec.Struct, frozen=True):
 class Window:
     """Reads and writes of the projects' streams. Every call may raise `WindowUnavailable`."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisClient, skipped: SkippedEntries | None = None) -> None:
         self._client = client
+        self._skipped = skipped or SkippedEntries(Observer())
 
     async def append(self, run: Run, how: How = "append") -> AppendResult:
         """Append one run; a repeat is a no-op."""
@@ -146,10 +138,9 @@ class Window:
 
         The stream may lack what follows `after`: see `covers`.
         """
-        reply = await self._client.call(
-            "XRANGE", keys.stream(project_id), f"({after}", "+", "COUNT", count
-        )
-        return parse_entries(reply)
+        key = keys.stream(project_id)
+        reply = await self._client.call("XRANGE", key, f"({after}", "+", "COUNT", count)
+        return parse_entries(key.encode(), reply, self._skipped)
 
     async def discard(self, project_id: str) -> None:
         """Delete a project's stream: the log has what it had."""
@@ -181,17 +172,6 @@ def covers(entries: Sequence[Entry], after: EntryId, head: int) -> bool:
             # It stands after a message that is not here.
             return False
     return expected > head
-
-
-def parse_entries(reply: Sequence[Sequence[object]] | None) -> list[Entry]:
-    """Read entries from a raw reply: [[id, [field, value, …]], …]."""
-    entries = []
-    for raw_id, fields in reply or ():
-        # Deleted entries may come back without fields (Redis before 7).
-        if fields:
-            _, event, _, data, _, at_us = fields  # type: ignore[misc]
-            entries.append(Entry(EntryId.parse(raw_id), event.decode(), data, int(at_us)))  # type: ignore[arg-type, has-type]
-    return entries
 
 
 def _transient_head(head: int | None, newest_known: EntryId, event: str) -> tuple[str | int, ...]:

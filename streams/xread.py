@@ -26,6 +26,14 @@ class Followed:
         self._position: EntryId | None = None
         self._packed = b""
 
+    @property
+    def is_as_packed(self) -> bool:
+        """Whether the read that was packed last reads from where the tail stands now.
+
+        By identity: a position that was set again was set for a reason.
+        """
+        return self.tail.position is self._position
+
     def packed(self) -> bytes:
         """Return the tail's position, packed."""
         position = self.tail.position
@@ -60,10 +68,13 @@ class PackedRead:
         self._followed.pop(key, None)
         self._head = None
 
-    def tail(self, key: bytes) -> Tail | None:
-        """Return the tail of a stream that is read."""
-        followed = self._followed.get(key)
-        return None if followed is None else followed.tail
+    def keys(self) -> list[bytes]:
+        """Return the keys of the tails' streams."""
+        return list(self._followed)
+
+    def get(self, key: bytes) -> Followed | None:
+        """Return what is known of a stream that is read."""
+        return self._followed.get(key)
 
     def pack(self, *further_ids: bytes) -> bytes:
         """Return the command; `further_ids` are the ids of the further streams, in their order."""

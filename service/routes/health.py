@@ -31,14 +31,14 @@ async def health(request: Request[Any, Any, Any]) -> Response[Health]:
         process = "draining"
     lanes = f"{len(stuck)} not reading" if stuck else None
     status: Literal["healthy", "degraded", "unhealthy"] = "healthy"
-    if log.redis_problem or lanes or schema.note:
+    if log.health.redis_problem or lanes or schema.note:
         status = "degraded"
     if log.postgres.problem or schema.problem or process:
         status = "unhealthy"
     checks = {
         "postgres": log.postgres.problem,
         "schema": schema.problem or schema.note,
-        "redis": log.redis_problem,
+        "redis": log.health.redis_problem,
         "process": process,
         "lanes": lanes,
     }

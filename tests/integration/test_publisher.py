@@ -11,6 +11,7 @@ from streams.health import Health
 from streams.ids import EntryId
 from streams.log import Appended, Log, Unit
 from streams.observer import Observer
+from streams.probe import RedisProbe
 from streams.publisher import Publisher
 from streams.redis_client import RedisClient
 from streams.window import Run, Window
@@ -200,9 +201,13 @@ async def test_a_redis_that_answers_no_more_is_noticed(log: Log, new_project: Ne
     """G7: a failed publish is no error of the append; streams go on from the log."""
     client = RedisClient("redis://127.0.0.1:1/0", timeout_s=0.2)
     async with _publishing(Window(client), log) as world:
+        # Soon, not with the next probe: a publish that fails asks for one.
+        probing = asyncio.create_task(RedisProbe(client, "a1", world.health, 3600).run())
         project = await new_project()
         world.publisher.submit(project, *(await world.commit(project)))
         await wait_until(lambda: not world.health.redis_up, what="the verdict")
+        probing.cancel()
+        await asyncio.gather(probing, return_exceptions=True)
     await client.close()
 
 

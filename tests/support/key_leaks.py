@@ -13,7 +13,7 @@ _KNOWN = re.compile(
     r"seqstream:\{\d{3}\}:(stream|typing|presence|builds):[A-Za-z0-9_-]{1,64}"
     r"|seqstream:\{\d{3}\}:(posts|typist):[A-Za-z0-9_-]{1,64}:\S{1,128}"
     r"|seqstream:\{\d{3}\}:(signals|alive)"
-    r"|seqstream:\{\d{3}\}:wake:[0-9a-f]+"
+    r"|seqstream:\{\d{3}\}:(wake|probe):[0-9a-f]+"
     r"|seqstream:\{builds\}:news"
 )
 

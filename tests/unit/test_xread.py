@@ -64,6 +64,26 @@ def test_a_stream_knows_its_tail() -> None:
     """A reply names keys; what is read no longer has no tail."""
     read, tail = _read(), _tail("p")
     read.add(b"p", tail)
-    assert read.tail(b"p") is tail
+    followed = read.get(b"p")
+    assert followed is not None
+    assert followed.tail is tail
     read.remove(b"p")
-    assert read.tail(b"p") is None
+    assert read.get(b"p") is None
+
+
+def test_a_position_that_was_set_since_is_not_the_packed_one() -> None:
+    """G6: what was read from elsewhere than where the tail now stands does not move it."""
+    read, tail = _read(), _tail("p", 5, 2)
+    read.add(b"p", tail)
+    followed = read.get(b"p")
+    assert followed is not None
+
+    def is_as_packed() -> bool:
+        return followed.is_as_packed
+
+    assert not is_as_packed()
+    read.pack(b"0-0", b"0-0")
+    assert is_as_packed()
+    # The same numbers: it was set nevertheless, so that something is read again.
+    tail.position = EntryId(5, 2)
+    assert not is_as_packed()
