@@ -18,6 +18,7 @@ from service.body import is_json
 from service.context import Context
 from service.errors import (
     answer_error,
+    body_required,
     invalid_body,
     store_unavailable,
     unsupported_media_type,
@@ -91,6 +92,8 @@ class DirectAppend:
         caller = context.authenticate(scope, body, query_token=False)
         if body and not is_json(scope):
             raise unsupported_media_type()
+        if not body:
+            raise body_required()
         try:
             posted = _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

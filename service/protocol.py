@@ -307,6 +307,8 @@ class StreamingProtocol(HttpToolsProtocol):
             return
         cycle.body += body
         cycle.received_bytes += len(body)
+        # RFC 9110 §10.1.1: who sends its body already need not be told to.
+        cycle.waiting_for_100_continue = False
         if len(cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         cycle.message_event.set()

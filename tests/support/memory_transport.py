@@ -1,0 +1,71 @@
+"""A transport in memory: bytes are fed in exact pieces, and what is written is kept.
+
+Without a kernel's buffers an exchange is the same each time, whatever the machine does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from service.protocol import StreamingProtocol
+
+
+class MemoryTransport(asyncio.Transport):
+    """One side of a connection; the other is `feed` and `written`."""
+
+    def __init__(self, protocol: StreamingProtocol) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self._protocol = protocol
+        self._pieces: deque[bytes] = deque()
+        self._is_paused = False
+        self._is_closing = False
+        protocol.connection_made(self)
+
+    @property
+    def is_read_out(self) -> bool:
+        """Whether the protocol has taken all that was fed, or takes no more for now."""
+        return not self._pieces or self._is_paused or self._is_closing
+
+    def feed(self, data: bytes) -> None:
+        """Hand a piece over, as soon as the protocol takes it."""
+        self._pieces.append(data)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        while not self.is_read_out:
+            self._protocol.data_received(self._pieces.popleft())
+
+    def write(self, data: Any) -> None:
+        if not self._is_closing:
+            self.written += data
+
+    def close(self) -> None:
+        if not self._is_closing:
+            self._is_closing = True
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+
+    def abort(self) -> None:
+        self.close()
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def pause_reading(self) -> None:
+        self._is_paused = True
+
+    def resume_reading(self) -> None:
+        self._is_paused = False
+        # Not here and now: a transport reads in a turn of the loop of its own.
+        asyncio.get_running_loop().call_soon(self._deliver)
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
