@@ -15,6 +15,9 @@ from contextlib import aclosing
 import msgspec
 
 from service.assistant import Assistant, AssistantError, Turn
+from service.errors import rate_limited
+from service.limits import SlotRefusal, Slots
+from service.metrics import Metrics
 from streams.answers import Answer, Begun
 from streams.errors import Overloaded, StreamsError, Unavailable
 from streams.eventlog import EventLog
@@ -23,9 +26,10 @@ from streams.events import MAX_TEXT_BYTES, Message, NewMessage, encode, format_n
 _log = logging.getLogger(__name__)
 
 DELTA_EVERY_S = 0.05
-MAX_AT_ONCE = 64
 _CONTEXT_MESSAGES = 20
 _CONTEXT_CHARACTERS = 32_000
+# When a user whose answers are all under way may try again: answers take about so long.
+_LIMIT_RETRY_S = 5.0
 _LOOK_EVERY_S = 0.2
 _RETRY_S = 0.5
 _DRAIN_S = 1.5
@@ -46,18 +50,26 @@ class _Delta(msgspec.Struct, rename="camel"):
 
 
 class AnswerDesk:
-    """Gives answers, at most `MAX_AT_ONCE` at a time. `run` looks after leases."""
+    """Gives answers, as many at a time as there are `slots`. `run` looks after leases."""
 
     def __init__(
-        self, log: EventLog, assistant: Assistant, *, lease_s: float, timeout_s: float
+        self,
+        log: EventLog,
+        assistant: Assistant,
+        slots: Slots,
+        metrics: Metrics,
+        *,
+        lease_s: float,
+        timeout_s: float,
     ) -> None:
         self._log = log
         self._assistant = assistant
+        self._slots = slots
+        self._metrics = metrics
         self._lease_s = lease_s
         self._timeout_s = timeout_s
         self._worker_id = f"{log.process_id}-{uuid.uuid4().hex[:8]}"
         self._giving: dict[str, asyncio.Task[None]] = {}
-        self._starting = 0
         self._closing = False
 
     async def start(self, project_id: str, message: NewMessage, *, stream: bool) -> Begun:
@@ -67,33 +79,60 @@ class AnswerDesk:
         project's stream as they come.
 
         Raises:
-            Overloaded: too many answers are under way here; nothing was written.
+            ApiError: too many answers of the user or the project are under way here (429).
+            Overloaded: too many answers are under way here.
             InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound: nothing written.
             LogUnavailable: repeat with the same client_msg_id.
         """
-        if self._closing or len(self._giving) + self._starting >= MAX_AT_ONCE:
-            raise Overloaded("too many answers are under way")
-        self._starting += 1
+        if self._closing:
+            raise Overloaded("no more answers are begun here")
+        refused = self._slots.acquire(project_id, message.user_id)
+        if refused is not None and message.client_msg_id is None:
+            raise self._refusal(refused)
         # Not to be cut between the commit and the answer's beginning.
-        task = asyncio.create_task(self._start(project_id, message, stream))
-        task.add_done_callback(self._started)
+        task = asyncio.create_task(self._start(project_id, message, stream, refused))
+        task.add_done_callback(_look_at)
         return await asyncio.shield(task)
 
-    def _started(self, task: asyncio.Task[Begun]) -> None:
-        self._starting -= 1
-        if not task.cancelled():
-            task.exception()
-
-    async def _start(self, project_id: str, message: NewMessage, stream: bool) -> Begun:
-        begun = await self._log.answers.begin(
-            project_id, message, self._worker_id, lease_s=self._lease_s
-        )
-        if begun.is_ours:
+    async def _start(
+        self, project_id: str, message: NewMessage, stream: bool, refused: SlotRefusal | None
+    ) -> Begun:
+        """Begin; if there is no place for one more answer, only a repeat is answered (G5)."""
+        is_begun = False
+        try:
+            begun = await self._log.answers.begin(
+                project_id,
+                message,
+                self._worker_id,
+                lease_s=self._lease_s,
+                may_begin=refused is None,
+            )
+            is_begun = begun.is_ours
+        except Overloaded:
+            if refused is None:
+                raise
+            raise self._refusal(refused) from None
+        finally:
+            if refused is None and not is_begun:
+                self._slots.release(project_id, message.user_id)
+        if is_begun:
             answer = begun.answer
             task = asyncio.create_task(self._give(answer, message, stream), name="answer")
             self._giving[answer.id] = task
-            task.add_done_callback(lambda _: self._giving.pop(answer.id, None))
+            task.add_done_callback(lambda _: self._given(answer))
         return begun
+
+    def _given(self, answer: Answer) -> None:
+        self._giving.pop(answer.id, None)
+        self._slots.release(answer.project_id, answer.user_id)
+
+    def _refusal(self, refused: SlotRefusal) -> Exception:
+        if refused == "process":
+            return Overloaded("too many answers are under way")
+        self._metrics.rate_limited.inc()
+        return rate_limited(
+            _LIMIT_RETRY_S, f"Too many answers are under way (limit of the {refused})"
+        )
 
     async def wait(self, answer: Answer) -> Message:
         """Return the message that the answer ended as, wherever it is given.
@@ -189,21 +228,36 @@ class AnswerDesk:
     # Looking after leases.
 
     async def run(self) -> None:
-        """Renew the leases of the answers given here, and end those of processes that died."""
+        """Renew the leases of the answers given here, and end those of processes that died.
+
+        After an outage of Postgres all leases have run out, also of processes that live: they
+        get the length of a lease to renew them before anybody takes over.
+        """
+        loop = asyncio.get_running_loop()
+        pause_s = self._lease_s / 3
+        # Since when Postgres answers without a break, as far as it was asked from here.
+        answers_since_s: float | None = loop.time()
         while True:
-            await asyncio.sleep(self._lease_s / 3)
+            await asyncio.sleep(pause_s)
+            pause_s = self._lease_s / 3
             try:
-                if self._giving:
+                async with asyncio.timeout(self._lease_s):
                     await self._renew()
-                for answer in await self._log.answers.take_over(
-                    self._worker_id, lease_s=self._lease_s
-                ):
-                    await self._end(answer, None, "the process that was answering has died")
-            except Unavailable:
-                # Nobody else can do it either; the next round may.
-                continue
+                if answers_since_s is None:
+                    answers_since_s = loop.time()
+                if loop.time() - answers_since_s >= self._lease_s:
+                    await self._take_over()
+            except (Unavailable, TimeoutError):
+                # Nobody else can do it either. Asked again soon, to renew before others take over.
+                answers_since_s = None
+                pause_s = min(_RETRY_S, pause_s)
             except StreamsError as error:
+                answers_since_s = None
                 _log.warning("answers not looked after", extra={"error": str(error)})
+
+    async def _take_over(self) -> None:
+        for answer in await self._log.answers.take_over(self._worker_id, lease_s=self._lease_s):
+            await self._end(answer, None, "the process that was answering has died")
 
     async def _renew(self) -> None:
         giving = list(self._giving)
@@ -301,6 +355,12 @@ class _Pieces:
             else:
                 self._index += 1
                 return
+
+
+def _look_at(task: asyncio.Task[Begun]) -> None:
+    if not task.cancelled():
+        # Whoever asked has it, or is gone and has nobody to tell.
+        task.exception()
 
 
 def conversation(newest_first: Sequence[Message], asked: str) -> list[Turn]:

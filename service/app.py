@@ -29,6 +29,7 @@ from service.creation_limit import CreationLimit
 from service.direct import DirectAppend
 from service.front import Front
 from service.intake import Intake
+from service.limits import Slots
 from service.metrics import Metrics
 from service.observer import MetricsObserver
 from service.open_streams import OpenStreams
@@ -92,6 +93,12 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
             answers = AnswerDesk(
                 log,
                 assistant_of(settings),
+                Slots(
+                    per_user=settings.max_answers_per_user,
+                    per_project=settings.max_answers_per_project,
+                    in_all=settings.max_answers,
+                ),
+                metrics,
                 lease_s=settings.answer_lease_s,
                 timeout_s=settings.assistant_timeout_s,
             )

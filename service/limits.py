@@ -1,4 +1,4 @@
-"""Limits that one process keeps by counting: a token bucket, and the open streams. Pure.
+"""Limits that one process keeps by counting: a token bucket, and what is under way. Pure.
 
 No I/O and no clock of its own. The limit on posts that holds across processes is kept in Redis,
 elsewhere; nothing here knows about HTTP.
@@ -6,11 +6,11 @@ elsewhere; nothing here knows about HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Literal
 
 SlotRefusal = Literal["user", "project", "process"]
-"""Whose limit on open streams is reached: the user's in the project, the project's, or ours."""
+"""Whose limit is reached: the user's, the project's, or the process's own."""
 
 
 class TokenBucket:
@@ -60,36 +60,37 @@ class TokenBucket:
             self._filled_at_s = now_s
 
 
-class StreamSlots:
-    """Counts the open streams of this process: per user in a project, per project, in all.
+class Slots:
+    """Counts what is under way in this process: per user, per project, in all.
 
-    A limit of 0 is off. Nothing is kept of users and projects without an open stream.
+    A limit of 0 is off. Nothing is kept of users and projects that have nothing under way.
     """
 
     def __init__(self, *, per_user: int, per_project: int, in_all: int) -> None:
         self._per_user = per_user
         self._per_project = per_project
         self._in_all = in_all
-        self._users: dict[tuple[str, str], int] = {}
+        self._users: dict[Hashable, int] = {}
         self._projects: dict[str, int] = {}
         self._open = 0
 
     @property
     def open(self) -> int:
-        """How many streams are open."""
+        """How many places are taken."""
         return self._open
 
     @property
     def tracked(self) -> int:
-        """How many users and projects are remembered; 0 when no stream is open."""
+        """How many users and projects are remembered; 0 when nothing is under way."""
         return len(self._users) + len(self._projects)
 
     def acquire(self, project_id: str, user_id: str) -> SlotRefusal | None:
-        """Count one more stream and return None, or count nothing and say whose limit it is.
+        """Count one more and return None, or count nothing and say whose limit it is.
 
-        Every None must be answered by one `release`, whatever becomes of the stream.
+        Every None must be answered by one `release`, whatever comes after it.
         """
-        of_user = self._users.get((project_id, user_id), 0)
+        user = self._user(project_id, user_id)
+        of_user = self._users.get(user, 0)
         of_project = self._projects.get(project_id, 0)
         if 0 < self._per_user <= of_user:
             return "user"
@@ -97,20 +98,20 @@ class StreamSlots:
             return "project"
         if 0 < self._in_all <= self._open:
             return "process"
-        self._users[project_id, user_id] = of_user + 1
+        self._users[user] = of_user + 1
         self._projects[project_id] = of_project + 1
         self._open += 1
         return None
 
     def release(self, project_id: str, user_id: str) -> None:
-        """Give one stream's place back.
+        """Give one place back.
 
         Raises:
             ValueError: the user holds none in this project; nothing was changed.
         """
-        user = (project_id, user_id)
+        user = self._user(project_id, user_id)
         if user not in self._users:
-            raise ValueError("released a stream that was not open")
+            raise ValueError("released a place that was not taken")
         self._users[user] -= 1
         if not self._users[user]:
             del self._users[user]
@@ -118,3 +119,13 @@ class StreamSlots:
         if not self._projects[project_id]:
             del self._projects[project_id]
         self._open -= 1
+
+    def _user(self, project_id: str, user_id: str) -> Hashable:
+        return user_id
+
+
+class StreamSlots(Slots):
+    """Counts open streams: those of a user in each project by themselves."""
+
+    def _user(self, project_id: str, user_id: str) -> Hashable:
+        return project_id, user_id

@@ -119,6 +119,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     assistant_key: str | None = None
     assistant_timeout_s: Seconds = 120.0
     answer_lease_s: Seconds = 10.0
+    # Under way at once in this process.
+    max_answers_per_user: CountOrOff = 8
+    max_answers_per_project: CountOrOff = 32
+    max_answers: CountOrOff = 64
 
     @property
     def posts_burst(self) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from streams.errors import StreamsError
+from streams.errors import Overloaded, StreamsError
 from streams.events import Message, NewMessage, prepare
 from streams.log import Appended, Log, Unit
 from streams.postgres import Database, Row, Session
@@ -50,14 +50,22 @@ class Answers:
         self._committed = committed
 
     async def begin(
-        self, project_id: str, message: NewMessage, worker_id: str, *, lease_s: float
+        self,
+        project_id: str,
+        message: NewMessage,
+        worker_id: str,
+        *,
+        lease_s: float,
+        may_begin: bool = True,
     ) -> Begun:
         """Append a user's message and begin its answer, in one transaction.
 
-        With a `client_msg_id` a repeat adds nothing and gives the first result.
+        With a `client_msg_id` a repeat adds nothing and gives the first result; without
+        `may_begin` nothing else does.
 
         Raises:
             InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound: nothing written.
+            Overloaded: it would have begun an answer, and may not; nothing written.
         """
         unit = Unit(project_id, (prepare(message),))
         async with self._database.transaction() as session:
@@ -69,6 +77,9 @@ class Answers:
                     statement("answer_of_message"), project_id, committed.seq
                 )
             is_ours = not rows
+            if is_ours and not may_begin:
+                # Raised inside the transaction, which is rolled back.
+                raise Overloaded("too many answers are under way")
             if is_ours:
                 rows = await session.fetch(
                     statement("answer_create"),

@@ -227,10 +227,30 @@ async def test_a_service_that_is_stopped_ends_its_answers(stage: Stage, tmp_path
 
 
 async def test_the_built_in_assistant_answers(services: Services) -> None:
-    """Without an endpoint: no network, the same form; many at once."""
+    """Without an endpoint: no network, the same form; as many at once as a user may have."""
     async with _room(services.a) as room:
-        made = await asyncio.gather(*(_plan(room, client_msg_id=f"c{n}") for n in range(10)))
+        made = await asyncio.gather(*(_plan(room, client_msg_id=f"c{n}") for n in range(8)))
     assert all(each["assistant"]["content"]["text"].startswith("You asked") for each in made)
+
+
+async def test_one_user_does_not_take_all_answers(stage: Stage) -> None:
+    """Limits: 429 with `Retry-After` above a user's own; a repeat and other users are served."""
+    server, service = stage
+    server.answer_with(WHOLE, pause_before=0)
+    async with _room(service) as room, Api(service.url, "bob") as bob:
+        await room.api.add_member(room.id, "bob")
+        begun = [await _plan(room, stream=True, client_msg_id=f"c{n}") for n in range(8)]
+        body = {"projectId": room.id, "message": "one more", "stream": True}
+        for more in ({}, {"client_msg_id": "c8"}):
+            response = await room.api.request("POST", "/v1/chat/unified", body | more)
+            assert (response.status_code, response.json()["code"]) == (429, "RATE_LIMITED")
+            assert int(response.headers["retry-after"]) >= 1
+        again = await _plan(room, stream=True, client_msg_id="c0")
+        assert again["assistantMessageId"] == begun[0]["assistantMessageId"]
+        response = await bob.request("POST", "/v1/chat/unified", body)
+        assert response.status_code == 201
+        assert [row.seq for row in await room.api.log(room.id)] == list(range(1, 10))
+        server.go_on.set()
 
 
 async def test_another_users_id_is_refused(services: Services) -> None:

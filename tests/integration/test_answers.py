@@ -1,0 +1,220 @@
+"""Answers under way in a process: how many there may be, and whose they are after an outage."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from urllib.parse import urlsplit
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.answers import AnswerDesk
+from service.assistant import Turn
+from service.embedded import RedisServer
+from service.errors import ApiError
+from service.limits import Slots
+from service.metrics import Metrics
+from streams.answers import Answer
+from streams.errors import IdempotencyMismatch, Overloaded
+from streams.eventlog import EventLog
+from streams.events import NewMessage
+from streams.postgres import Database
+from tests.integration.conftest import NewProject, OpenLog
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import wait_until
+
+
+class _Gate:
+    """An assistant that says one word, when it may."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.may_end = asyncio.Event()
+
+    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[str, None]:
+        self.asked.set()
+        await self.may_end.wait()
+        yield "said"
+
+    async def close(self) -> None:
+        pass
+
+
+def _desk(log: EventLog, gate: _Gate, slots: Slots, *, lease_s: float = 30.0) -> AnswerDesk:
+    metrics = Metrics(CollectorRegistry())
+    return AnswerDesk(log, gate, slots, metrics, lease_s=lease_s, timeout_s=600)
+
+
+def _asked(user: str, client_msg_id: str | None, text: str = "x") -> NewMessage:
+    return NewMessage(user_id=user, text=text, mode="plan", client_msg_id=client_msg_id)
+
+
+@contextlib.asynccontextmanager
+async def _opened(
+    log: EventLog, *, per_user: int = 0, per_project: int = 0, in_all: int = 0
+) -> AsyncIterator[tuple[AnswerDesk, _Gate]]:
+    gate = _Gate()
+    desk = _desk(log, gate, Slots(per_user=per_user, per_project=per_project, in_all=in_all))
+    try:
+        yield desk, gate
+    finally:
+        gate.may_end.set()
+        await desk.drain()
+
+
+async def test_a_user_has_so_many_answers_under_way(
+    open_log: OpenLog, new_project: NewProject
+) -> None:
+    """Limits: 429 beyond it, over all projects; nothing is written; others are served."""
+    log = await open_log()
+    one, two = await new_project(), await new_project()
+    async with _opened(log, per_user=2) as (desk, gate):
+        await desk.start(one, _asked("u", "c1"), stream=True)
+        first = await desk.start(two, _asked("u", "c2"), stream=True)
+        heads = await log.head(one), await log.head(two)
+        for client_msg_id in (None, "c3"):
+            with pytest.raises(ApiError) as refused:
+                await desk.start(two, _asked("u", client_msg_id), stream=True)
+            assert (refused.value.status, refused.value.code) == (429, "RATE_LIMITED")
+            assert refused.value.retry_after_s
+        assert (await log.head(one), await log.head(two)) == heads
+        # G5: a repeat has its first result all the same, or hears that it is none.
+        again = await desk.start(two, _asked("u", "c2"), stream=True)
+        assert (again.answer, again.is_ours) == (first.answer, False)
+        with pytest.raises(IdempotencyMismatch):
+            await desk.start(two, _asked("u", "c2", "another"), stream=True)
+        await desk.start(two, _asked("other", None), stream=True)
+        gate.may_end.set()
+        await desk.wait(first.answer)
+
+        async def has_place() -> bool:
+            with contextlib.suppress(ApiError):
+                return (await desk.start(two, _asked("u", "c4"), stream=True)).is_ours
+            return False
+
+        await wait_until(has_place, what="a place for the user")
+
+
+async def test_a_project_has_so_many_answers_under_way(
+    open_log: OpenLog, new_project: NewProject
+) -> None:
+    """Limits: 429 beyond it, whoever asks; another project is served."""
+    log = await open_log()
+    one, two = await new_project(), await new_project()
+    async with _opened(log, per_project=2) as (desk, _):
+        for user in ("u1", "u2"):
+            await desk.start(one, _asked(user, None), stream=False)
+        with pytest.raises(ApiError) as refused:
+            await desk.start(one, _asked("u3", None), stream=False)
+        assert refused.value.status == 429
+        assert (await desk.start(two, _asked("u3", None), stream=False)).is_ours
+
+
+async def test_a_process_has_so_many_answers_under_way(open_log: OpenLog, project: str) -> None:
+    """§4: 503 beyond it; a repeat still has its first result."""
+    log = await open_log()
+    async with _opened(log, in_all=1) as (desk, _):
+        first = await desk.start(project, _asked("u1", "c1"), stream=True)
+        for client_msg_id in (None, "c1"):
+            with pytest.raises(Overloaded):
+                await desk.start(project, _asked("u2", client_msg_id), stream=True)
+        assert (await desk.start(project, _asked("u1", "c1"), stream=True)).answer == first.answer
+        assert await log.head(project) == first.appended.message.seq
+
+
+async def test_a_place_is_free_after_what_was_refused(open_log: OpenLog, project: str) -> None:
+    """A message that is not taken, and a repeat, hold no place."""
+    log = await open_log()
+    async with _opened(log, per_user=2) as (desk, _):
+        await desk.start(project, _asked("u", "c1"), stream=True)
+        for _ in range(5):
+            await desk.start(project, _asked("u", "c1"), stream=True)
+            with pytest.raises(IdempotencyMismatch):
+                await desk.start(project, _asked("u", "c1", "another"), stream=True)
+        assert (await desk.start(project, _asked("u", "c2"), stream=True)).is_ours
+
+
+async def test_an_answer_outlives_an_outage_longer_than_its_lease(
+    shared_database_url: str,
+    redis_server: RedisServer,
+    database: Database,
+    project: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After an outage all leases have run out: who lives renews before anybody takes over."""
+    port = urlsplit(shared_database_url).port
+    assert port is not None
+    lease_s = 2.0
+    gate, slots = _Gate(), Slots(per_user=0, per_project=0, in_all=0)
+    async with TcpProxy(port) as proxy, contextlib.AsyncExitStack() as logs:
+        url = shared_database_url.replace(f":{port}/", f":{proxy.port}/")
+        redis_url = redis_server.url
+        owners = await logs.enter_async_context(EventLog.open(url, redis_url))
+        peers = await logs.enter_async_context(EventLog.open(url, redis_url))
+        owner = _desk(owners, gate, slots, lease_s=lease_s)
+        peer = _desk(peers, _Gate(), slots, lease_s=lease_s)
+        begun = await owner.start(project, _asked("u", "c1"), stream=False)
+        await gate.asked.wait()
+        running = [asyncio.create_task(desk.run()) for desk in (owner, peer)]
+        try:
+            await proxy.refuse()
+            await wait_until(lambda: _has_run_out(database, project), what="the end of the lease")
+            # The peer is back first, and has looked for what it may take over.
+            looks = _Looks(peers)
+            renew = owners.answers.renew
+
+            async def renew_later(
+                answer_ids: Sequence[str], worker_id: str, *, lease_s: float
+            ) -> set[str]:
+                await looks.looked_around.wait()
+                return await renew(answer_ids, worker_id, lease_s=lease_s)
+
+            monkeypatch.setattr(owners.answers, "renew", renew_later)
+            await proxy.heal()
+            async with asyncio.timeout(30):
+                await looks.looked_around.wait()
+            gate.may_end.set()
+            message = await owner.wait(begun.answer)
+            assert message.content.text == "said"
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            gate.may_end.set()
+            await asyncio.gather(owner.drain(), peer.drain())
+
+
+async def _has_run_out(database: Database, project: str) -> bool:
+    rows = await database.fetch(
+        "SELECT lease_until < now() AS out FROM answers WHERE project_id = $1", project
+    )
+    return bool(rows[0]["out"])
+
+
+class _Looks:
+    """Notes when a process has asked Postgres about answers twice: then a round is over."""
+
+    def __init__(self, log: EventLog) -> None:
+        self.looked_around = asyncio.Event()
+        self._answered = 0
+        self._renew, self._take_over = log.answers.renew, log.answers.take_over
+        log.answers.renew = self.renew  # type: ignore[method-assign]
+        log.answers.take_over = self.take_over  # type: ignore[method-assign]
+
+    def _look(self) -> None:
+        if self._answered == 1:
+            self.looked_around.set()
+
+    async def renew(self, answer_ids: Sequence[str], worker_id: str, *, lease_s: float) -> set[str]:
+        self._look()
+        renewed = await self._renew(answer_ids, worker_id, lease_s=lease_s)
+        self._answered += 1
+        return renewed
+
+    async def take_over(self, worker_id: str, *, lease_s: float, limit: int = 20) -> list[Answer]:
+        self._look()
+        taken = await self._take_over(worker_id, lease_s=lease_s, limit=limit)
+        self._answered += 1
+        return taken
