@@ -18,6 +18,8 @@ from streams.window import WINDOW_MESSAGES
 _MIN_POSTGRES = (14,)
 _MIN_REDIS = (6, 2)
 _READ_AT_MOST = 10_000
+# More than a window holds.
+_READ_AT_MOST_BYTES = 64 * 1024 * 1024
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -82,7 +84,11 @@ async def verify_window(log: EventLog, project_id: str) -> Finding:
         return Finding(name, True, f"head {head}; the window is empty")
     low, high = min(stored), max(stored)
     messages = await log.log.read(
-        project_id, after=low - 1, before=high + 1, limit=WINDOW_MESSAGES + 1
+        project_id,
+        after=low - 1,
+        before=high + 1,
+        limit=WINDOW_MESSAGES + 1,
+        max_bytes=_READ_AT_MOST_BYTES,
     )
     expected = {message.seq: encode(message) for message in messages}
     different = sorted(
