@@ -13,6 +13,7 @@ from streams.errors import StreamsError
 from streams.eventlog import EventLog
 from streams.events import encode
 from streams.ids import EntryId
+from streams.schema import read_schema
 from streams.window import WINDOW_MESSAGES
 
 _MIN_POSTGRES = (14,)
@@ -36,8 +37,9 @@ async def examine(settings: Settings, verify: Sequence[str]) -> list[Finding]:
     async with EventLog.open(settings.database_url, settings.redis_url) as log:
         try:
             findings.append(await _postgres(log, settings))
-            missing = await log.database.missing_migrations()
-            findings.append(Finding("schema", not missing, ", ".join(missing) or "up to date"))
+            schema = await read_schema(log.database)
+            detail = schema.problem or schema.note or "up to date"
+            findings.append(Finding("schema", schema.problem is None, detail))
         except StreamsError as error:
             findings.append(Finding("Postgres", False, str(error)))
         try:
