@@ -152,16 +152,23 @@ async def test_a_server_that_hangs_is_not_waited_for_when_a_call_is_given_up(
     """asyncpg asks the server to cancel, and would wait for its word as long as for an answer."""
     ours = await Database.open(own_postgres.url, size=1, timeout_s=60)
     await ours.fetch("SELECT 1")
+    begun, hangs = asyncio.Event(), asyncio.Event()
 
     async def call() -> None:
         if way == "fetch":
+            begun.set()
+            await hangs.wait()
             await ours.fetch("SELECT 1")
             return
         async with ours.transaction() as session:
+            begun.set()
+            await hangs.wait()
             await session.fetch("SELECT 1")
 
+    task = asyncio.create_task(call())
+    await begun.wait()
     with hanging(own_postgres):
-        task = asyncio.create_task(call())
+        hangs.set()
         _, pending = await asyncio.wait([task], timeout=0.2)
         assert pending
         task.cancel()
