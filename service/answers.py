@@ -26,6 +26,8 @@ from streams.events import MAX_TEXT_BYTES, Message, NewMessage, encode, format_n
 _log = logging.getLogger(__name__)
 
 DELTA_EVERY_S = 0.05
+# Escaped six-fold at worst, a piece is still within the bound on a transient entry.
+_DELTA_CHARACTERS = 8000
 _CONTEXT_MESSAGES = 20
 _CONTEXT_CHARACTERS = 32_000
 # When a user whose answers are all under way may try again: answers take about so long.
@@ -333,7 +335,7 @@ class _Pieces:
             await self._wake.wait()
             self._wake.clear()
             while self._sent < len(self.text):
-                upto = len(self.text)
+                upto = min(len(self.text), self._sent + _DELTA_CHARACTERS)
                 await self._send_until_taken(self.text[self._sent : upto])
                 self._sent = upto
                 if not self._all_said:

@@ -13,11 +13,14 @@ from streams.errors import StreamsError
 from streams.eventlog import EventLog
 from streams.events import encode
 from streams.ids import EntryId
+from streams.schema import read_schema
 from streams.window import WINDOW_MESSAGES
 
 _MIN_POSTGRES = (14,)
 _MIN_REDIS = (6, 2)
 _READ_AT_MOST = 10_000
+# More than a window holds.
+_READ_AT_MOST_BYTES = 64 * 1024 * 1024
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -34,8 +37,9 @@ async def examine(settings: Settings, verify: Sequence[str]) -> list[Finding]:
     async with EventLog.open(settings.database_url, settings.redis_url) as log:
         try:
             findings.append(await _postgres(log, settings))
-            missing = await log.database.missing_migrations()
-            findings.append(Finding("schema", not missing, ", ".join(missing) or "up to date"))
+            schema = await read_schema(log.database)
+            detail = schema.problem or schema.note or "up to date"
+            findings.append(Finding("schema", schema.problem is None, detail))
         except StreamsError as error:
             findings.append(Finding("Postgres", False, str(error)))
         try:
@@ -82,7 +86,11 @@ async def verify_window(log: EventLog, project_id: str) -> Finding:
         return Finding(name, True, f"head {head}; the window is empty")
     low, high = min(stored), max(stored)
     messages = await log.log.read(
-        project_id, after=low - 1, before=high + 1, limit=WINDOW_MESSAGES + 1
+        project_id,
+        after=low - 1,
+        before=high + 1,
+        limit=WINDOW_MESSAGES + 1,
+        max_bytes=_READ_AT_MOST_BYTES,
     )
     expected = {message.seq: encode(message) for message in messages}
     different = sorted(

@@ -17,6 +17,9 @@ from streams.ids import MAX_SEQ
 from streams.postgres import Database, Row, Session
 from streams.sql import statement
 
+# Texts and metadata of one read, unless a caller says otherwise.
+PAGE_BYTES = 1024 * 1024
+
 _WRITTEN, _REPEAT, _MISMATCH, _NO_PROJECT, _UNIT_REFUSED = range(5)
 
 
@@ -32,6 +35,13 @@ class Appended(msgspec.Struct, frozen=True):
 
     message: Message
     duplicate: bool
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """Consecutive messages of a project; `is_cut` when its bytes may have ended it."""
+
+    messages: list[Message]
+    is_cut: bool
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -143,14 +153,40 @@ class Log:
         before: int = MAX_SEQ,
         limit: int = 200,
         descending: bool = False,
+        max_bytes: int = PAGE_BYTES,
     ) -> list[Message]:
+        """Return the messages of a slice: see `slice`."""
+        found = await self.slice(
+            project_id,
+            after=after,
+            before=before,
+            limit=limit,
+            descending=descending,
+            max_bytes=max_bytes,
+        )
+        return found.messages
+
+    async def slice(
+        self,
+        project_id: str,
+        *,
+        after: int,
+        before: int = MAX_SEQ,
+        limit: int,
+        descending: bool = False,
+        max_bytes: int = PAGE_BYTES,
+    ) -> Slice:
         """Return at most `limit` messages with `after < seq < before`, from the bound on.
 
-        A message that is returned has none missing before it: seqs are committed in order.
+        Fewer where they are large: the one that brings texts and metadata to `max_bytes` is the
+        last. A message that is returned has none missing before it: seqs are committed in order.
         """
         name = "history_descending" if descending else "history_ascending"
-        rows = await self._database.fetch(statement(name), project_id, after, before, limit)
-        return [_message(project_id, row) for row in rows]
+        rows = await self._database.fetch(
+            statement(name), project_id, after, before, limit, max_bytes
+        )
+        is_cut = bool(rows) and rows[-1]["upto"] >= max_bytes
+        return Slice([_message(project_id, row) for row in rows], is_cut)
 
     async def page(
         self, project_id: str, *, after: int, before: int, limit: int, descending: bool

@@ -17,6 +17,7 @@ import asyncpg
 
 from streams import sql
 from streams.errors import Contended, LogUnavailable, StreamsError
+from streams.sql import statement
 
 _log = logging.getLogger(__name__)
 
@@ -154,17 +155,20 @@ class Database:
         Safe to call from several processes at once.
         """
         applied = []
-        async with self.transaction() as session:
-            await session.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
+        async with self._migrating() as session:
             await session.execute(
                 "CREATE TABLE IF NOT EXISTS schema_migrations"
                 " (number int PRIMARY KEY, name text NOT NULL, at timestamptz DEFAULT now())"
             )
-            # Whether code that does not know the migration must not run with it.
-            await session.execute(
-                "ALTER TABLE schema_migrations"
-                " ADD COLUMN IF NOT EXISTS breaking boolean NOT NULL DEFAULT false"
-            )
+            # Whether code that does not know the migration must not run with it. Looked for first:
+            # the statement locks out everyone who reads the table, whatever it then has to do. So
+            # it has a transaction of its own, too.
+            if not await session.fetch(statement("schema_has_breaking")):
+                await session.execute(
+                    "ALTER TABLE schema_migrations"
+                    " ADD COLUMN breaking boolean NOT NULL DEFAULT false"
+                )
+        async with self._migrating() as session:
             rows = await session.fetch("SELECT number FROM schema_migrations")
             done = {row["number"] for row in rows}
             for number, name, text in sql.migrations():
@@ -178,14 +182,11 @@ class Database:
                     applied.append(name)
         return applied
 
-    async def missing_migrations(self) -> list[str]:
-        """Return the names of the migrations that this database lacks."""
-        rows = await self.fetch("SELECT to_regclass('schema_migrations') IS NOT NULL AS there")
-        done: set[int] = set()
-        if rows[0]["there"]:
-            rows = await self.fetch("SELECT number FROM schema_migrations")
-            done = {row["number"] for row in rows}
-        return [name for number, name, _ in sql.migrations() if number not in done]
+    @contextlib.asynccontextmanager
+    async def _migrating(self) -> AsyncIterator[Session]:
+        async with self.transaction() as session:
+            await session.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
+            yield session
 
     async def server_version(self) -> str:
         """Return the server's version, such as `18.6`."""

@@ -20,7 +20,7 @@ from streams.health import Health
 from streams.keys import shard_of
 from streams.log import Log
 from streams.observer import Observer
-from streams.window import WINDOW_MESSAGES, How, Run, Window
+from streams.window import WINDOW_BYTES, WINDOW_MESSAGES, How, Run, Window
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ _HEAL_TRIES = 5
 _PATIENCE_S = 0.02
 _AGAIN_S = 0.003
 _MAX_UNPUBLISHED = 10_000
+_MAX_HELD_BYTES = 64 * 1024 * 1024
 # How long after a failure the projects that it left out are healed, where their server is well.
 _HEAL_AGAIN_S = 1.0
 
@@ -47,7 +48,7 @@ class Publisher:
     """Publishes the commits of this process and heals windows.
 
     `submit` and `heal` return at once. What waits is bounded: per project by the window's size,
-    and in all by `_MAX_UNPUBLISHED` projects.
+    and in all by `_MAX_HELD_BYTES`; beyond that the log has it, and the window is healed.
     """
 
     def __init__(self, window: Window, log: Log, health: Health, observer: Observer) -> None:
@@ -56,6 +57,8 @@ class Publisher:
         self._health = health
         self._observer = observer
         self._waiting: dict[str, _Waiting] = {}
+        # Of what waits and of what is being published.
+        self._held_bytes = 0
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -68,15 +71,23 @@ class Publisher:
 
     def submit(self, project_id: str, first: int, data: Sequence[bytes]) -> None:
         """Publish consecutive committed messages, soon."""
+        size = _size(data)
+        if self._held_bytes + size > _MAX_HELD_BYTES:
+            self.heal(project_id)
+            return
+        self._held_bytes += size
         waiting = self._waiting.get(project_id)
         if waiting is not None and waiting.first + len(waiting.data) == first:
             waiting.data.extend(data)
         else:
+            if waiting is not None:
+                self._held_bytes -= _size(waiting.data)
             waiting = _Waiting(first, list(data), time.monotonic())
             self._waiting[project_id] = waiting
         excess = len(waiting.data) - WINDOW_MESSAGES
         if excess > 0:
             # Only the newest can stay in the window. What is dropped shows as a hole.
+            self._held_bytes -= _size(waiting.data[:excess])
             del waiting.data[:excess]
             waiting.first += excess
         self._idle.clear()
@@ -114,6 +125,10 @@ class Publisher:
                 for start in range(0, len(projects), _RUNS_PER_ROUND_TRIP):
                     chunk = projects[start : start + _RUNS_PER_ROUND_TRIP]
                     await self._publish([(project, waiting[project]) for project in chunk])
+                    for project in chunk:
+                        # What was put back waits again.
+                        if self._waiting.get(project) is not waiting[project]:
+                            self._held_bytes -= _size(waiting[project].data)
         finally:
             for task in self._heals.values():
                 task.cancel()
@@ -208,9 +223,17 @@ class Publisher:
                 if head == 0:
                     await self._window.discard(project_id)
                     return
-            messages = await self._log.read(project_id, after=after, limit=WINDOW_MESSAGES)
+            # From the newest back: of large messages the window holds fewer.
+            messages = await self._log.read(
+                project_id,
+                after=after,
+                limit=WINDOW_MESSAGES,
+                descending=True,
+                max_bytes=WINDOW_BYTES,
+            )
             if not messages:
                 return
+            messages.reverse()
             self._observer.gap_found()
             run = Run(project_id, messages[0].seq, [encode(message) for message in messages])
             result = await self._window.append(run, "replace" if how == "replace" else "restart")
@@ -218,6 +241,8 @@ class Publisher:
                 how = "replace"
             elif result.status == "ok" and result.hi >= messages[-1].seq:
                 self._observer.gap_healed()
-                how = "restart"
-                if len(messages) < WINDOW_MESSAGES:
-                    return
+                return
+
+
+def _size(data: Sequence[bytes]) -> int:
+    return sum(map(len, data))

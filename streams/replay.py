@@ -139,8 +139,13 @@ class Tiers:
         return await asyncio.shield(task)
 
     async def _read_page(self, project_id: str, after: int, upto: int) -> list[tuple[int, bytes]]:
+        # One piece takes no more.
         messages = await self._log.read(
-            project_id, after=after, before=upto + 1, limit=PAGE_MESSAGES
+            project_id,
+            after=after,
+            before=upto + 1,
+            limit=PAGE_MESSAGES,
+            max_bytes=MAX_PIECE_BYTES,
         )
         return [(m.seq, sse.message_frame(m.seq, encode(m))) for m in messages]
 

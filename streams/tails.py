@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 _PAGE = 500
 _MAX_PENDING = 2000
+_MAX_PENDING_BYTES = 8 * 1024 * 1024
 _MIN_BYTES = 64 * 1024
 _FEW_SIGNALS = 4
 # How long the log may take to say where a project stands that Redis knows.
@@ -225,8 +226,14 @@ class Tails:
         self._observer.gap_found()
         pending = self._pending.setdefault(tail.project_id, [])
         pending.extend(entries)
-        # Above the bound the oldest go: their messages come from the log anyway.
+        # Above the bounds the oldest go: their messages come from the log anyway.
         del pending[:-_MAX_PENDING]
+        size = 0
+        for place in range(len(pending) - 1, -1, -1):
+            size += len(pending[place].data)
+            if size > _MAX_PENDING_BYTES:
+                del pending[:place]
+                break
         self.fill(tail)
 
     def fill(self, tail: Tail) -> None:
@@ -239,7 +246,8 @@ class Tails:
     async def _fill(self, tail: Tail) -> None:
         try:
             while True:
-                messages = await self._log.read(tail.project_id, after=tail.last_seq, limit=_PAGE)
+                page = await self._log.slice(tail.project_id, after=tail.last_seq, limit=_PAGE)
+                messages = page.messages
                 offer_all(tail, message_entries(messages))
                 tail.notify()
                 pending = self._pending.pop(tail.project_id, [])
@@ -247,7 +255,7 @@ class Tails:
                 tail.notify()
                 if not left:
                     self._observer.gap_healed()
-                    if len(messages) < _PAGE:
+                    if len(messages) < _PAGE and not page.is_cut:
                         return
                 elif not messages:
                     # The stream is ahead of the log: a restored log. The heads poll decides.

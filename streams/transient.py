@@ -9,11 +9,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from streams.build import State
+from streams.errors import PayloadTooLarge
 from streams.events import encode
 from streams.ids import EntryId
 from streams.log import Log
-from streams.window import WINDOW_MESSAGES, Run, Window
+from streams.window import WINDOW_BYTES, WINDOW_MESSAGES, Run, Window
 
+MAX_DATA_BYTES = 64 * 1024
 _MAX_KNOWN = 10_000
 
 
@@ -33,9 +35,12 @@ class TransientWriter:
         """Append an entry and return its id.
 
         Raises:
+            PayloadTooLarge: the data is larger than `MAX_DATA_BYTES`.
             ProjectNotFound: the log has no such project.
             WindowUnavailable, LogUnavailable.
         """
+        if len(data) > MAX_DATA_BYTES:
+            raise PayloadTooLarge("data", MAX_DATA_BYTES)
         known = self._known.get(project_id, EntryId(0, 0))
         head: int | None = None
         while True:
@@ -75,7 +80,11 @@ class TransientWriter:
         """
         head = await self._log.head(project_id)
         messages = await self._log.read(
-            project_id, limit=WINDOW_MESSAGES, before=head + 1, descending=True
+            project_id,
+            limit=WINDOW_MESSAGES,
+            before=head + 1,
+            descending=True,
+            max_bytes=WINDOW_BYTES,
         )
         if messages:
             messages.reverse()

@@ -24,6 +24,8 @@ from streams.redis_client import Argument, RedisClient
 
 WINDOW_MESSAGES = 200
 MAX_ENTRIES = 1200
+# Of both, roughly: a stream is cut to three quarters of it when large entries bring it above.
+WINDOW_BYTES = 4 * 1024 * 1024
 IDLE_EXPIRY_MS = 7 * 24 * 3600 * 1000
 
 How = Literal["append", "restart", "replace"]
@@ -80,7 +82,8 @@ class Window:
         for run in runs:
             is_whole = how == "append" and len(run.data) >= WINDOW_MESSAGES
             head = (WINDOW_MESSAGES, IDLE_EXPIRY_MS, "restart" if is_whole else how, now_us)
-            calls.append((keys.stream(run.project_id), (*head, run.first, *run.data)))
+            arguments = (*head, WINDOW_BYTES, run.first, *run.data)
+            calls.append((keys.stream(run.project_id), arguments))
         replies = await self._client.run_all(script("append"), calls)
         return [
             reply
@@ -176,7 +179,8 @@ def covers(entries: Sequence[Entry], after: EntryId, head: int) -> bool:
 
 def _transient_head(head: int | None, newest_known: EntryId, event: str) -> tuple[str | int, ...]:
     known = (newest_known.seq, newest_known.k)
-    return IDLE_EXPIRY_MS, _now_us(), "" if head is None else head, *known, MAX_ENTRIES, event
+    start = "" if head is None else head
+    return IDLE_EXPIRY_MS, _now_us(), start, *known, MAX_ENTRIES, WINDOW_BYTES, event
 
 
 def _now_us() -> int:

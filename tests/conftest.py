@@ -51,6 +51,16 @@ def postgres() -> Iterator[PostgresServer]:
             yield server
 
 
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A Postgres of the test's own, which it may stop."""
+    with (
+        postgres_folder() as folder,
+        PostgresServer(folder / "data", fsync=False) as server,
+    ):
+        yield server
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """Redis for the session; tests that stop or hurt it start their own."""

@@ -1,8 +1,12 @@
-"""Redis scripts as files: `script("name")` reads `name.lua`. A script's head is its contract."""
+"""Redis scripts as files: `script("name")` reads `name.lua`. A script's head is its contract.
+
+A line `-- include <name>` stands for the text of `<name>.lua`.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 
@@ -20,6 +24,10 @@ class Script(msgspec.Struct, frozen=True):
 @cache
 def script(name: str) -> Script:
     """Return the script `<name>.lua`."""
-    text = files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    text = re.sub(r"^-- include (\w+)$", lambda found: _text(found[1]), _text(name), flags=re.M)
     # Redis names scripts by SHA-1; nothing secret depends on it.
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _text(name: str) -> str:
+    return files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")

@@ -5,8 +5,9 @@
 -- ARGV[2]  idle expiry, in milliseconds
 -- ARGV[3]  'append'; 'restart': may start anew where there is a hole; 'replace': start anew
 -- ARGV[4]  when it is published, unix time in microseconds
--- ARGV[5]  seq of the first message
--- ARGV[6…] data of the messages, one JSON text each, seqs ascending without a hole
+-- ARGV[5]  how many bytes the stream may hold
+-- ARGV[6]  seq of the first message
+-- ARGV[7…] data of the messages, one JSON text each, seqs ascending without a hole
 --
 -- Returns {status, hi}, hi being the last message number of the stream (0: none):
 --   'ok'      all of them are in the stream, or were, or are older than it
@@ -20,8 +21,12 @@
 
 local key = KEYS[1]
 local window, expiry_ms, how, at = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
-local first = tonumber(ARGV[5])
-local last = first + #ARGV - 6
+local bound_bytes, first = tonumber(ARGV[5]), tonumber(ARGV[6])
+local last = first + (#ARGV - 7)
+-- Below this size all that may be there is within the bound, with as much for transient entries.
+local large = bound_bytes / window / 2
+
+-- include cut_to_bytes
 
 local function id_of(seq)
   -- Lua would write large numbers as 1e+15.
@@ -51,7 +56,7 @@ if not start_anew then
     local shared = math.min(last, hi)
     local there = redis.call('XRANGE', key, id_of(shared), id_of(shared))
     if there[1] then
-      local given = ARGV[6 + shared - first]
+      local given = ARGV[7 + (shared - first)]
       local stored = there[1][2][4]
       if stored ~= given and message_id(stored) ~= message_id(given) then
         return {'forked', hi}
@@ -66,12 +71,17 @@ if start_anew then
 end
 
 if last > hi then
+  local has_large = false
   for seq = math.max(first, hi + 1, last - window + 1), last do
-    redis.call('XADD', key, id_of(seq), 'event', 'message.new', 'data', ARGV[6 + seq - first],
-               'at', at)
+    local data = ARGV[7 + (seq - first)]
+    redis.call('XADD', key, id_of(seq), 'event', 'message.new', 'data', data, 'at', at)
+    has_large = has_large or #data > large
   end
   if last > window then
     redis.call('XTRIM', key, 'MINID', '=', id_of(last - window + 1))
+  end
+  if has_large then
+    cut_to_bytes(key, bound_bytes)
   end
   hi = last
 end

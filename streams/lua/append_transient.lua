@@ -7,10 +7,11 @@
 -- ARGV[4]  seq and k of the newest entry the caller knows of: ids are not given out again after
 -- ARGV[5]  the stream was lost
 -- ARGV[6]  how many entries the stream may hold, messages included
--- ARGV[7]  name of the event
--- ARGV[8]  '', or a hash of the same slot that holds the highest revision appended of each thing
--- ARGV[9]  the thing that these entries are about (ARGV[8] '': not used)
--- ARGV[10…] revision and data of each entry, revisions ascending; data is a JSON object without
+-- ARGV[7]  how many bytes the stream may hold
+-- ARGV[8]  name of the event
+-- ARGV[9]  '', or a hash of the same slot that holds the highest revision appended of each thing
+-- ARGV[10] the thing that these entries are about (ARGV[9] '': not used)
+-- ARGV[11…] revision and data of each entry, revisions ascending; data is a JSON object without
 --          entryId. An entry whose revision was appended before is left out
 --
 -- Returns the ids of the entries that were appended, 'n-k': n is the stream's own last message
@@ -19,13 +20,19 @@
 --
 -- Above the bound the oldest transient entries go, to two thirds of it, but never a message, and
 -- never the first entry of a build's status and attempt: a change of status is not merged away.
--- Only when there is nothing else left do changes go, a sixth above the bound.
+-- Only when there is nothing else left do changes go, a sixth above the bound. Above the bound in
+-- bytes the oldest messages go first.
 
 local key = KEYS[1]
 local expiry_ms, at, head = ARGV[1], ARGV[2], ARGV[3]
 local floor_seq, floor_k, bound = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local event, revisions, thing = ARGV[7], ARGV[8], ARGV[9]
+local bound_bytes = tonumber(ARGV[7])
+local event, revisions, thing = ARGV[8], ARGV[9], ARGV[10]
 local REVISIONS_KEPT, REVISIONS_EXPIRY_MS = 1000, 3600000
+-- Below this size all that may be there is within the bound, with as much for messages.
+local large = bound_bytes / bound / 2
+
+-- include cut_to_bytes
 
 local seq, k = head, 0
 local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
@@ -46,7 +53,8 @@ if revisions ~= '' and newest[1] then
 end
 
 local ids = {}
-for i = 10, #ARGV, 2 do
+local has_large = false
+for i = 11, #ARGV, 2 do
   local revision, data = tonumber(ARGV[i]), ARGV[i + 1]
   if revisions == '' or revision > known then
     k = k + 1
@@ -58,6 +66,7 @@ for i = 10, #ARGV, 2 do
     redis.call('XADD', key, id, 'event', event, 'data', '{"entryId":"' .. id .. '"' .. rest,
                'at', at)
     ids[#ids + 1] = id
+    has_large = has_large or #data > large
     known = revision
   end
 end
@@ -83,26 +92,32 @@ local function change_of(entry)
     .. tostring(status['status'])
 end
 
+local surplus_bytes = has_large and cut_to_bytes(key, bound_bytes) or 0
 local excess = redis.call('XLEN', key) - bound
 -- Not at every append: where all that is there must stay, looking through it is in vain.
-if excess > 0 and excess % 50 <= #ids then
-  excess = excess + math.floor(bound / 3)
+local has_excess = excess > 0 and excess % 50 <= #ids
+if has_excess or surplus_bytes > 0 then
+  excess = has_excess and excess + math.floor(bound / 3) or 0
   local seen, changes = {}, {}
   for _, entry in ipairs(redis.call('XRANGE', key, '-', '+')) do
-    if excess > 0 and string.sub(entry[1], -2) ~= '-0' then
+    if (excess > 0 or surplus_bytes > 0) and string.sub(entry[1], -2) ~= '-0' then
       local change = change_of(entry)
       if change and not seen[change] then
         seen[change] = true
-        changes[#changes + 1] = entry[1]
+        changes[#changes + 1] = entry
       elseif entry[1] ~= ids[#ids] then
         redis.call('XDEL', key, entry[1])
         excess = excess - 1
+        surplus_bytes = surplus_bytes - #entry[2][4]
       end
     end
   end
   local over = redis.call('XLEN', key) - bound - math.floor(bound / 6)
-  for i = 1, math.min(over, #changes) do
-    redis.call('XDEL', key, changes[i])
+  for i, entry in ipairs(changes) do
+    if (i <= over or surplus_bytes > 0) and entry[1] ~= ids[#ids] then
+      redis.call('XDEL', key, entry[1])
+      surplus_bytes = surplus_bytes - #entry[2][4]
+    end
   end
 end
 redis.call('PEXPIRE', key, expiry_ms)

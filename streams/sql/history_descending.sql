@@ -1,6 +1,23 @@
+-- At most $4 messages, cut after the one that brings texts and metadata to $5 bytes. The index gives
+-- them in order, so the window function stops with the LIMIT. The stored size is that of what goes
+-- over the wire, but for compressed metadata.
 SELECT seq, id, client_msg_id, user_id, text, type, mode, actor_type, parent_id, metadata,
-       created_at
-  FROM messages
- WHERE project_id = $1 AND seq > $2 AND seq < $3
+       created_at, upto
+  FROM (
+        SELECT sized.*, sum(size) OVER (ORDER BY seq DESC ROWS UNBOUNDED PRECEDING) AS upto
+          FROM (
+                SELECT m.*,
+                       octet_length(m.text)
+                         + CASE WHEN m.metadata IS NULL THEN 0
+                                WHEN pg_column_compression(m.metadata) IS NULL
+                                THEN pg_column_size(m.metadata)
+                                ELSE octet_length(m.metadata::text)
+                           END AS size
+                  FROM messages m
+                 WHERE m.project_id = $1 AND m.seq > $2 AND m.seq < $3
+               ) sized
+         ORDER BY seq DESC
+         LIMIT $4
+       ) page
+ WHERE upto - size < $5
  ORDER BY seq DESC
- LIMIT $4

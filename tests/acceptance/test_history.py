@@ -140,3 +140,26 @@ async def test_a_stranger_cannot_use_a_tag(services: Services, project: Project)
             "GET", project.messages, query={"limit": 4}, headers={"If-None-Match": tag}
         )
     assert response.status_code == 403
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_a_page_of_large_messages_is_shorter_and_says_so(
+    project: Project, order: str
+) -> None:
+    """§4: about 1 MiB a page; `hasMore` and the bounds bring the rest, and it is never cached."""
+    for _ in range(3):
+        body = {"messages": [{"message": "x" * 60_000} for _ in range(10)]}
+        (await project.api.request("POST", f"{project.messages}/batch", body)).raise_for_status()
+    seqs: list[int] = []
+    query: dict[str, object] = {"limit": 500, "order": order}
+    while True:
+        response = await project.api.request("GET", project.messages, query=query)
+        page = response.json()
+        assert len(response.content) < 1_300_000
+        assert "immutable" not in response.headers["cache-control"]
+        seqs += [each["seq"] for each in page["messages"]]
+        if not page["hasMore"]:
+            break
+        bound = "after_seq" if order == "asc" else "before_seq"
+        query[bound] = page["nextAfterSeq"] if order == "asc" else seqs[-1]
+    assert seqs == (list(range(1, 31)) if order == "asc" else list(range(30, 0, -1)))

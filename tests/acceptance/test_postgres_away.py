@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 
 import httpx
 import msgspec
-import psutil  # type: ignore[import-untyped]
 import pytest
 
 from service.embedded import PostgresServer
 from tests.conftest import StartService
 from tests.support.api import Api
+from tests.support.hanging import hanging
 from tests.support.processes import (
     ServiceProcess,
     migrate,
-    postgres_folder,
     service_environment,
 )
 from tests.support.raw_stream import raw_request
@@ -43,16 +41,6 @@ def name(postgres: PostgresServer) -> Iterator[str]:
     postgres.create_database(made)
     yield made
     postgres.psql(f'DROP DATABASE "{made}" WITH (FORCE)')
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A Postgres of the test's own, which it may stop."""
-    with (
-        postgres_folder() as folder,
-        PostgresServer(folder / "data", fsync=False) as server,
-    ):
-        yield server
 
 
 @contextlib.asynccontextmanager
@@ -227,7 +215,7 @@ async def test_a_postgres_that_hangs_is_told_and_posts_get_their_503(
         await api.create_project("p")
         await api.post("p", "before", "c1")
         path = "/v1/projects/p/chat/messages"
-        with _hanging(own_postgres):
+        with hanging(own_postgres):
             await _wait_health(process, http, 503, "postgres", "Postgres")
             # The client gives up after 10 s: no post may take as long.
             posted = await asyncio.gather(
@@ -260,19 +248,3 @@ async def test_a_committer_that_ends_ends_the_process(
 
 def _during(client_msg_id: str) -> dict[str, str]:
     return {"message": "during", "client_msg_id": client_msg_id}
-
-
-@contextlib.contextmanager
-def _hanging(server: PostgresServer) -> Iterator[None]:
-    """Stop the server and all its backends, and let them go on at the end."""
-    parent = psutil.Process(server.pid)
-    stopped = [parent, *parent.children(recursive=True)]
-    for each in stopped:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            each.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for each in stopped:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.send_signal(signal.SIGCONT)

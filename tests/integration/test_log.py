@@ -17,7 +17,8 @@ from streams.errors import (
     StreamsError,
 )
 from streams.events import Message, NewMessage, encode, prepare
-from streams.log import Appended, Log, Unit
+from streams.ids import MAX_SEQ
+from streams.log import PAGE_BYTES, Appended, Log, Unit
 from streams.postgres import Database
 from tests.integration.conftest import NewProject
 from tests.support.waiting import wait_until
@@ -418,3 +419,40 @@ async def test_a_session_that_may_not_write_is_not_used_again(database_url: str)
 async def _in_transaction(database: Database) -> None:
     async with database.transaction() as session:
         await session.execute("DELETE FROM projects")
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("where", ["text", "metadata"])
+async def test_a_read_is_bounded_in_bytes(
+    log: Log, project: str, where: str, descending: bool
+) -> None:
+    """§4: a page is about 1 MiB of texts and metadata, at least one message; none is left out."""
+    large = "x" * 60_000
+    metadata = {"k": large} if where == "metadata" else None
+    text = large if where == "text" else "small"
+    for _ in range(4):
+        await log.append([_unit(project, *[text] * 10, metadata=metadata)])
+    seqs: list[int] = []
+    while True:
+        page = await log.slice(
+            project,
+            after=0 if descending else max(seqs, default=0),
+            before=min(seqs, default=MAX_SEQ) if descending else MAX_SEQ,
+            limit=500,
+            descending=descending,
+        )
+        if not page.messages:
+            break
+        assert len(page.messages) <= PAGE_BYTES // 60_000 + 1
+        assert page.is_cut == (len(page.messages) > PAGE_BYTES // 60_000)
+        seqs += [message.seq for message in page.messages]
+    assert seqs == (list(range(40, 0, -1)) if descending else list(range(1, 41)))
+    (one,) = await log.read(project, limit=500, max_bytes=1)
+    assert one.seq == 1
+
+
+async def test_small_messages_are_not_cut(log: Log, project: str) -> None:
+    """§4: at most `limit` messages where they fit."""
+    await log.append([_unit(project, *["x" * 1000] * 500)])
+    page = await log.slice(project, after=0, limit=400)
+    assert (len(page.messages), page.is_cut) == (400, False)

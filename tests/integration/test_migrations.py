@@ -10,7 +10,10 @@ import pytest
 
 from service.embedded import PostgresServer
 from streams import sql
+from streams.events import NewMessage, prepare
+from streams.log import Log, Unit
 from streams.postgres import Database
+from streams.schema import Applied, Schema, compare, read_schema
 
 _numbers = count(1)
 
@@ -31,14 +34,16 @@ def _all() -> list[str]:
 
 async def test_a_fresh_database_lacks_every_migration(empty_database: Database) -> None:
     """`doctor` and `serve` can tell that `migrate` was not run."""
-    assert await empty_database.missing_migrations() == _all()
+    assert await read_schema(empty_database) == Schema(
+        problem=f"run seqstream migrate ({', '.join(_all())} missing)"
+    )
 
 
 async def test_all_are_applied_in_order_and_only_once(empty_database: Database) -> None:
     """Each migration runs once, by its number."""
     assert await empty_database.migrate() == _all()
     assert await empty_database.migrate() == []
-    assert await empty_database.missing_migrations() == []
+    assert await read_schema(empty_database) == Schema()
 
 
 async def test_processes_that_start_together_do_not_migrate_together(
@@ -47,6 +52,48 @@ async def test_processes_that_start_together_do_not_migrate_together(
     """Safe to call from several processes at once."""
     applied = await asyncio.gather(*(empty_database.migrate() for _ in range(4)))
     assert sorted(name for names in applied for name in names) == sorted(_all())
+
+
+async def test_a_filled_database_is_migrated_while_it_is_used(empty_database: Database) -> None:
+    """A rolling upgrade: no migration after the second waits for, or locks out, who posts."""
+    first_two = sql.migrations()[:2]
+    async with empty_database.transaction() as session:
+        await session.execute(
+            "CREATE TABLE schema_migrations"
+            " (number int PRIMARY KEY, name text NOT NULL, at timestamptz DEFAULT now())"
+        )
+        for number, name, text in first_two:
+            await session.execute(text)
+            await session.execute(
+                "INSERT INTO schema_migrations (number, name) VALUES ($1, $2)", number, name
+            )
+        await session.execute("INSERT INTO projects (id, owner_id, name) VALUES ('p', 'o', 'x')")
+    unit = Unit("p", (prepare(NewMessage(user_id="o", text="before")),))
+    await Log(empty_database).append([unit])
+    async with empty_database.transaction() as session:
+        await Log(empty_database).append([unit], session)
+        applied = asyncio.create_task(empty_database.migrate())
+        # Ends though the transaction of an append is open.
+        assert "0003_append_lock_timeout.sql" in await applied
+    unit = Unit("p", (prepare(NewMessage(user_id="o", text="after")),))
+    await Log(empty_database).append([unit])
+    assert [message.seq for message in await Log(empty_database).read("p")] == [1, 2, 3]
+
+
+async def test_a_restore_that_lacks_a_table_is_told(empty_database: Database) -> None:
+    """§4: the schema is what is there, not only what is noted."""
+    await empty_database.migrate()
+    await empty_database.execute("ALTER TABLE messages RENAME TO away")
+    schema = await read_schema(empty_database)
+    assert schema.problem == "tables missing, or not readable by this role: messages"
+
+
+@pytest.mark.parametrize(("breaking", "is_problem"), [(False, False), (True, True)])
+def test_a_newer_schema_is_a_problem_when_it_says_so(breaking: bool, is_problem: bool) -> None:
+    """§4: else every rolling upgrade would be an outage."""
+    applied = [Applied(number, name, False) for number, name, _ in sql.migrations()]
+    schema = compare([*applied, Applied(9999, "9999_x.sql", breaking)])
+    assert (schema.problem is not None, schema.note is not None) == (is_problem, not is_problem)
 
 
 def test_migrations_are_numbered_without_a_hole() -> None:

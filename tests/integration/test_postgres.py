@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from service.embedded import PostgresServer
 from streams import postgres
-from streams.errors import LogUnavailable, StreamsError
+from streams.errors import Contended, LogUnavailable, StreamsError
 from streams.postgres import Database
+from tests.support.hanging import hanging
 from tests.support.waiting import wait_until
 
 _PID = "SELECT pg_backend_pid() AS pid"
@@ -112,6 +114,69 @@ async def test_a_cancelled_call_leaves_a_usable_connection(
             await task
         rows = await ours.fetch("SELECT 'next' AS what")
         assert rows[0]["what"] == "next"
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("22012", StreamsError),  # division by zero
+        ("23505", StreamsError),  # a unique key
+        ("P0001", StreamsError),  # raised by a trigger
+        ("42P01", LogUnavailable),  # a table is missing
+        ("42883", LogUnavailable),  # a function is missing
+        ("42501", LogUnavailable),  # a privilege is missing
+        ("28P01", LogUnavailable),  # a password was changed
+        ("3D000", LogUnavailable),  # the database is missing
+        ("0A000", LogUnavailable),  # a cached plan that no longer fits
+        ("25006", LogUnavailable),  # read-only
+        ("57P01", LogUnavailable),  # an administrator at work
+        ("XX000", LogUnavailable),  # a bug of the server's
+        ("55P03", Contended),  # a lock was not to be had
+        ("40P01", Contended),  # a deadlock
+        ("40001", Contended),  # serialization
+    ],
+)
+async def test_only_the_datas_own_errors_are_the_statements(
+    database: Database, state: str, kind: type[StreamsError]
+) -> None:
+    """§4: what concerns the server, its schema or its roles passes: 503, and the polls go on."""
+    with pytest.raises(StreamsError) as raised:
+        await database.execute(f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
+    assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize("way", ["fetch", "transaction"])
+async def test_a_server_that_hangs_is_not_waited_for_when_a_call_is_given_up(
+    own_postgres: PostgresServer, way: str
+) -> None:
+    """asyncpg asks the server to cancel, and would wait for its word as long as for an answer."""
+    ours = await Database.open(own_postgres.url, size=1, timeout_s=60)
+    await ours.fetch("SELECT 1")
+    begun, hangs = asyncio.Event(), asyncio.Event()
+
+    async def call() -> None:
+        if way == "fetch":
+            begun.set()
+            await hangs.wait()
+            await ours.fetch("SELECT 1")
+            return
+        async with ours.transaction() as session:
+            begun.set()
+            await hangs.wait()
+            await session.fetch("SELECT 1")
+
+    task = asyncio.create_task(call())
+    await begun.wait()
+    with hanging(own_postgres):
+        hangs.set()
+        _, pending = await asyncio.wait([task], timeout=0.2)
+        assert pending
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=20)
+        assert done, "the call waits for the server"
+    # Another connection: the first one's answer may come yet.
+    assert (await ours.fetch("SELECT 'next' AS what"))[0]["what"] == "next"
+    await ours.close()
 
 
 async def test_close_waits_for_what_is_in_use(database: Database, database_url: str) -> None:

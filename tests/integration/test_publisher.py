@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import pytest
+
+from streams import publisher as publisher_module
 from streams.events import NewMessage, encode, prepare
 from streams.health import Health
 from streams.ids import EntryId
@@ -35,9 +38,11 @@ class _World:
         self.gaps = _Gaps()
         self.publisher = Publisher(window, log, health, self.gaps)
 
-    async def commit(self, project: str, count: int = 1) -> tuple[int, list[bytes]]:
+    async def commit(
+        self, project: str, count: int = 1, *, text: str = "x"
+    ) -> tuple[int, list[bytes]]:
         """Append to the log alone; return the first seq and the data."""
-        messages = tuple(prepare(NewMessage(user_id="u", text="x")) for _ in range(count))
+        messages = tuple(prepare(NewMessage(user_id="u", text=text)) for _ in range(count))
         (result,) = await self.log.append([Unit(project, messages)])
         assert isinstance(result, list)
         appended: list[Appended] = result
@@ -229,3 +234,33 @@ async def test_many_healers_of_one_stream_end_in_order(
         await asyncio.gather(*(work(world) for world in worlds))
         worlds[0].publisher.heal(project)
         await worlds[0].wait_seqs(project, list(range(1, 61)))
+
+
+async def test_what_is_above_the_bound_in_bytes_is_healed_from_the_log(
+    window: Window, log: Log, new_project: NewProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every buffer is bounded: what the publisher does not hold, the log has."""
+    monkeypatch.setattr(publisher_module, "_MAX_HELD_BYTES", 3000)
+    project, other = await new_project(), await new_project()
+    async with _publishing(window, log) as world:
+        for _ in range(3):
+            world.publisher.submit(project, *(await world.commit(project, 20)))
+        await world.wait_seqs(project, list(range(1, 61)))
+        # Room again.
+        world.publisher.submit(other, *(await world.commit(other)))
+        await world.publisher.drained()
+        assert await world.seqs(other) == [1]
+
+
+async def test_a_window_of_large_messages_is_healed_with_the_newest(
+    window: Window, log: Log, project: str
+) -> None:
+    """§2: the window's messages end at head, also where fewer than 200 fit."""
+    async with _publishing(window, log) as world:
+        for _ in range(10):
+            await world.commit(project, 10, text="x" * 60_000)
+        world.publisher.heal(project)
+        await world.publisher.drained()
+        seqs = await world.seqs(project)
+        assert seqs == list(range(101 - len(seqs), 101))
+        assert len(seqs) > 40

@@ -15,6 +15,7 @@ from streams.redis_client import RedisClient
 from streams.window import (
     IDLE_EXPIRY_MS,
     MAX_ENTRIES,
+    WINDOW_BYTES,
     AppendResult,
     Run,
     Window,
@@ -333,3 +334,58 @@ def test_what_covers_a_range(
 ) -> None:
     """DESIGN: nothing above the log is believed without checking that seqs meet end to end."""
     assert covers([entry(EntryId(*each)) for each in ids], EntryId(after, 0), head) is covered
+
+
+async def _bytes(window: Window, project: str) -> int:
+    return sum(len(each.data) for each in await window.read_after(project, NOTHING, count=5000))
+
+
+async def test_large_messages_leave_fewer_in_the_window(window: Window, stream: str) -> None:
+    """§2, limits: about 4 MiB a project; what stays is contiguous and ends at the newest."""
+    text = "x" * 60_000
+    for first in range(1, 400, 20):
+        assert (await window.append(_run(stream, first, first + 19, text=text))).status == "ok"
+        assert await _bytes(window, stream) <= WINDOW_BYTES
+    seqs = await _seqs(window, stream)
+    assert seqs == list(range(401 - len(seqs), 401))
+    # Not cut to the bone: what is taken away is not taken away at every append.
+    assert await _bytes(window, stream) >= WINDOW_BYTES / 2
+    await window.append(_run(stream, 401, text="small"))
+    assert (await _seqs(window, stream))[-2:] == [400, 401]
+
+
+async def test_small_messages_do_not_pay_for_the_bound(window: Window, stream: str) -> None:
+    """§2: the window is the newest 200 where they fit."""
+    await window.append(_run(stream, 1, 200, text="x" * 10_000))
+    await window.append(_run(stream, 201, 400, text="x" * 10_000))
+    assert await _seqs(window, stream) == list(range(201, 401))
+
+
+async def test_one_run_above_the_bound_keeps_its_newest(window: Window, stream: str) -> None:
+    """§2: also when a window is restored from the log at once."""
+    await window.append(_run(stream, 1, 200, text="x" * 64_000), "restart")
+    seqs = await _seqs(window, stream)
+    assert seqs == list(range(201 - len(seqs), 201))
+    assert seqs
+    assert await _bytes(window, stream) <= WINDOW_BYTES
+
+
+async def test_large_transient_entries_cost_the_oldest_messages_first(
+    window: Window, stream: str
+) -> None:
+    """§2: then the oldest transient entries after the newest message, which stays."""
+    await window.append(_run(stream, 1, 100, text="x" * 20_000))
+    data = msgspec.json.encode({"delta": "y" * 60_000})
+    last = NOTHING
+    for _ in range(150):
+        given = await window.append_transient(
+            stream, "message.delta", data, head=None, newest_known=NOTHING
+        )
+        assert given is not None
+        assert given > last
+        last = given
+        assert await _bytes(window, stream) <= WINDOW_BYTES
+    ids = await _ids(window, stream)
+    assert ids[0] == EntryId(100, 0)
+    assert ids[-1] == last == EntryId(100, 150)
+    assert [each.k for each in ids[1:]] == list(range(152 - len(ids), 151))

@@ -12,7 +12,7 @@ from streams.errors import LogUnavailable, WindowUnavailable
 from streams.events import Message
 from streams.health import Health
 from streams.ids import MAX_SEQ, EntryId
-from streams.log import Log
+from streams.log import PAGE_BYTES, Log
 from streams.observer import Observer
 from streams.postgres import Database
 from streams.redis_client import RedisClient
@@ -92,6 +92,7 @@ class _ListLog(Log):
         before: int = MAX_SEQ,
         limit: int = 200,
         descending: bool = False,
+        max_bytes: int = PAGE_BYTES,
     ) -> list[Message]:
         assert not descending
         project = self._project

@@ -1,0 +1,27 @@
+"""A Postgres that hangs: connections stay open, new ones are taken, and nothing is answered."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+
+import psutil  # type: ignore[import-untyped]
+
+from service.embedded import PostgresServer
+
+
+@contextlib.contextmanager
+def hanging(server: PostgresServer) -> Iterator[None]:
+    """Stop the server and all its backends, and let them go on at the end."""
+    parent = psutil.Process(server.pid)
+    stopped = [parent, *parent.children(recursive=True)]
+    for each in stopped:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in stopped:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.send_signal(signal.SIGCONT)
