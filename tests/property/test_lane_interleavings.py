@@ -15,11 +15,10 @@ import pytest
 
 from streams import keys
 from streams.errors import LogUnavailable
-from streams.events import Message
 from streams.health import Health
 from streams.ids import EntryId
 from streams.lanes import BLOCK_S
-from streams.log import Log
+from streams.log import Log, Slice
 from streams.observer import Observer
 from streams.postgres import Database
 from streams.publisher import Publisher
@@ -63,22 +62,24 @@ class _MemoryLog(Log):
         await self._server.on_the_way()
         return self.head_of[project_id]
 
-    async def read(
+    async def slice(
         self,
         project_id: str,
         *,
-        after: int = 0,
+        after: int,
         before: int = 2**53,
-        limit: int = 200,
+        limit: int,
         descending: bool = False,
-    ) -> list[Message]:
+        max_bytes: int = 0,
+    ) -> Slice:
         await self._server.on_the_way()
         if self._random.random() < 0.4:
             raise LogUnavailable("away")
         last = min(self.head_of[project_id], before - 1)
-        found = [message(seq, project_id=project_id) for seq in range(after + 1, last + 1)][:limit]
+        seqs = range(last, after, -1) if descending else range(after + 1, last + 1)
+        found = [message(seq, project_id=project_id) for seq in seqs[:limit]]
         await self._server.on_the_way()
-        return found
+        return Slice(found, False)
 
 
 class _MemoryWindow(Window):
