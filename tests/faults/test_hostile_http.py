@@ -97,6 +97,24 @@ async def _endless_body(service: ServiceProcess) -> list[Connection]:
     return connections
 
 
+async def _endless_framing(service: ServiceProcess) -> list[Connection]:
+    """Trailers and an extension of a chunk that never end, behind a body that is all right."""
+    head = _signed(("Transfer-Encoding: chunked", "Content-Type: application/json"))
+    begins = [b"2\r\n{}\r\n0\r\nX: ", b"2\r\n{}\r\n0\r\n", b"2\r\n{}\r\n2;a="]
+    agains = [b"a" * 65_536, b"X: a\r\n" * 10_000, b"a" * 65_536]
+    return [
+        await _flood(service, head + begin, again)
+        for begin, again in zip(begins, agains, strict=True)
+    ]
+
+
+async def _upgraded(service: ServiceProcess) -> list[Connection]:
+    """Requests to upgrade whose bodies would be posts, if they were parsed as requests."""
+    hidden = _signed(("Content-Length: 0",))
+    lines = ("Connection: Upgrade", "Upgrade: h", f"Content-Length: {len(hidden)}")
+    return [await _connect(service, _signed(lines) + hidden) for _ in range(50)]
+
+
 async def _slow_body(service: ServiceProcess) -> list[Connection]:
     """A hundred bodies that stop after one byte."""
     lines = ("Content-Length: 1000", "Content-Type: application/json")
@@ -150,7 +168,8 @@ async def _attacked(service: ServiceProcess, attack: Attack) -> AsyncIterator[No
     "attack",
     [
         _silent, _half_a_head, _endless_header, _many_headers, _endless_target, _endless_body,
-        _slow_body, _bad_chunking, _not_http, _abandoned_streams, _pipelined,
+        _endless_framing, _upgraded, _slow_body, _bad_chunking, _not_http, _abandoned_streams,
+        _pipelined,
     ],
 )  # fmt: skip
 async def test_others_are_served_and_nothing_stays(
