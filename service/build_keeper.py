@@ -17,7 +17,7 @@ import resource
 import select
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 _SET_PDEATHSIG = 1
 _SET_DUMPABLE = 4
@@ -36,9 +36,10 @@ _SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25
 _KEPT_CAPABILITIES = frozenset({0, 1, 3, 4, 6, 7, 8, 10, 18, 31})
 _MOST_CAPABILITIES = 64
 
-KILL_TIMEOUT_S = 5.0
+KILL_TIMEOUT_S = 2.0
 _REAP_EVERY_MS = 1000
-_KILL_AGAIN_S = 0.005
+# No number of a process is used again within so many rounds.
+_ROUNDS_UNTIL_REUSE = 100
 
 
 def prctl(option: int, first: int = 0, second: int = 0) -> int:
@@ -61,48 +62,79 @@ def adopt_orphans() -> None:
     prctl(_SET_CHILD_SUBREAPER, 1)
 
 
-def descendants(root: int, spared: Collection[int] = ()) -> Iterator[tuple[int, int, int]]:
-    """Yield process, parent and process group of all below `root`, without `spared` and theirs."""
-    children: dict[int, list[tuple[int, int]]] = {}
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                stat = file.read()
-        except OSError:
-            continue
-        # A program's name may hold anything; it ends at the last parenthesis.
-        _, parent, group, *_ = stat[stat.rindex(b")") + 1 :].split(None, 3)
-        children.setdefault(int(parent), []).append((int(name), int(group)))
-    parents = [root]
-    while parents:
-        parent_id = parents.pop()
-        for process, group_id in children.pop(parent_id, ()):
-            if process not in spared:
-                yield process, parent_id, group_id
-                parents.append(process)
+class Reaper:
+    """Kills all processes below this one, without `spared` and what is below those.
+
+    A process may fork and end faster than `/proc` can be read. So it is killed as soon as it is
+    seen, by its group too (a group cannot fork its way out of a signal), and what was once seen
+    elsewhere is not read again.
+    """
+
+    def __init__(self, spared: Collection[int] = ()) -> None:
+        self._spared = spared
+        self._here = os.getpid()
+        self._own_group = os.getpgrp()
+        self._elsewhere: set[int] = set()
+        self._rounds = 0
+
+    def kill(self) -> list[int]:
+        """Kill what there is. Returns its own children among them: they are to be reaped."""
+        if self._rounds % _ROUNDS_UNTIL_REUSE == 0:
+            self._elsewhere = set(self._spared)
+        self._rounds += 1
+        below = {self._here}
+        unsure: dict[int, tuple[int, int]] = {}
+        children = []
+        # The newest first: it is the one that may be gone in a moment.
+        for process in sorted(_processes(), reverse=True):
+            if process in self._elsewhere or (found := _parent_and_group(process)) is None:
+                continue
+            if found[0] == self._here:
+                children.append(process)
+            if found[0] in below:
+                self._kill(process, found[1])
+                below.add(process)
+            else:
+                unsure[process] = found
+        while fresh := [process for process, (parent, _) in unsure.items() if parent in below]:
+            for process in fresh:
+                self._kill(process, unsure.pop(process)[1])
+                below.add(process)
+        self._elsewhere.update(unsure)
+        return children
+
+    def _kill(self, process: int, group: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process, _SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if group not in (0, self._own_group):
+                os.killpg(group, _SIGKILL)
 
 
-def kill(process: int, group: int) -> None:
-    """Kill a process of a build, and its group: a group cannot fork its way out of a signal."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if group not in (0, os.getpgrp()):
-            os.killpg(group, _SIGKILL)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(process, _SIGKILL)
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def _parent_and_group(process: int) -> tuple[int, int] | None:
+    try:
+        with open(f"/proc/{process}/stat", "rb", buffering=0) as file:
+            stat = file.read()
+    except OSError:
+        return None
+    # A program's name may hold anything; it ends at the last parenthesis.
+    _, parent, group, _ = stat[stat.rindex(b")") + 1 :].split(None, 3)
+    return int(parent), int(group)
 
 
 def _kill_all() -> bool:
     """Kill every descendant of this process; tell whether none is left."""
     deadline = time.monotonic() + KILL_TIMEOUT_S
+    reaper = Reaper()
     while _reap() is not None:
         if time.monotonic() > deadline:
             # They run as another user, or hang in the kernel.
             return False
-        for process, _, group in descendants(os.getpid()):
-            kill(process, group)
-        time.sleep(_KILL_AGAIN_S)
+        reaper.kill()
     return True
 
 

@@ -28,9 +28,8 @@ _log = logging.getLogger(__name__)
 _PROGRAM = str(Path(build_keeper.__file__).resolve())
 _IS_LINUX = sys.platform == "linux"
 # A keeper that was stopped (SIGSTOP) by its build does not answer.
-_KEEPER_TIMEOUT_S = build_keeper.KILL_TIMEOUT_S + 1.0
-_SWEEP_TIMEOUT_S = 2.0
-_SWEEP_AGAIN_S = 0.005
+_KEEPER_TIMEOUT_S = build_keeper.KILL_TIMEOUT_S + 0.5
+_SWEEP_TIMEOUT_S = 1.0
 _MAX_REPORT_BYTES = 64
 
 
@@ -164,34 +163,37 @@ class Keepers:
     ) -> Ended:
         try:
             said = await report.read(_MAX_REPORT_BYTES)
+            if not said:
+                await self._kill_orphans(process.pid)
+            # Not done before the last that has its pipes is gone.
             await process.wait()
         finally:
             control.close()
             self._keepers.discard(process.pid)
         if not said:
-            await self._kill_orphans()
             return Ended()
         kind, number, left = said.split()
         if left != b"0":
             _log.error("processes of a build could not be killed", extra={"pid": process.pid})
         return Ended(error=int(number)) if kind == b"error" else Ended(status=int(number))
 
-    async def _kill_orphans(self) -> None:
-        """Kill what this process has adopted of builds whose keepers were killed."""
+    async def _kill_orphans(self, dead: int | None = None) -> None:
+        """Kill what this process adopts of builds without a keeper: `dead` is one that ends."""
         if not self._adopts:
             return
-        here = os.getpid()
+        loop = asyncio.get_running_loop()
         async with self._starting:
-            deadline = asyncio.get_running_loop().time() + _SWEEP_TIMEOUT_S
-            while orphans := list(build_keeper.descendants(here, self._keepers)):
-                if asyncio.get_running_loop().time() > deadline:
-                    _log.error("orphans of a build could not be killed", extra={"pid": here})
+            deadline = loop.time() + _SWEEP_TIMEOUT_S
+            reaper = build_keeper.Reaper(self._keepers - {dead})
+            while orphans := reaper.kill():
+                if loop.time() > deadline:
+                    _log.error("orphans of a build could not be killed", extra={"pid": dead})
                     return
-                for process, parent, group in orphans:
-                    build_keeper.kill(process, group)
-                    if parent == here:
+                for process in orphans:
+                    # A keeper's own end is asyncio's to see.
+                    if process != dead:
                         _reap(process)
-                await asyncio.sleep(_SWEEP_AGAIN_S)
+                await asyncio.sleep(0)
 
 
 async def _spawn(

@@ -31,7 +31,8 @@ _log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 1.0
 _SWEEP_EVERY_S = 2.0
-_STOP_TIMEOUT_S = 3.0
+# Above what it takes to kill a build, its keeper and its orphans.
+_STOP_TIMEOUT_S = 5.0
 
 
 class Worker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
@@ -11,15 +10,13 @@ from pathlib import Path
 
 import httpx
 import msgspec
-import psutil  # type: ignore[import-untyped]
 import pytest
 import redis
 
 from service.embedded import PostgresServer, RedisServer
 from streams import EntryId, EventLog, NewMessage, keys
-from tests.support.api import Api
 from tests.support.build_events import applied, changes, statuses
-from tests.support.history import LogRow
+from tests.support.build_house import House, ask, children, ends, house, is_alive
 from tests.support.processes import ServiceProcess, service_environment
 from tests.support.signing import token
 from tests.support.sse_client import SseClient
@@ -30,110 +27,6 @@ _numbers = count(1)
 
 UNDISTURBED = [("queued", 0), ("in_progress", 1), ("completed", 1)]
 _SLOW = f"{sys.executable} -c 'import time; print(\"on it\", flush=True); time.sleep(60)'"
-
-
-class Asked(msgspec.Struct, rename="camel"):
-    """The answer to a message in build mode."""
-
-    success: bool
-    queued: bool
-    seq: int
-    message_id: str
-    timestamp: str
-    build_id: str
-    version_id: str
-    status: str
-    client_msg_id: str | None = msgspec.field(name="client_msg_id", default=None)
-
-
-async def ask(
-    api: Api, project_id: str, client_msg_id: str | None = None, *, status: int = 201
-) -> Asked:
-    """Ask for a build."""
-    body: dict[str, object] = {"projectId": project_id, "message": "make it", "mode": "build"}
-    if client_msg_id is not None:
-        body["client_msg_id"] = client_msg_id
-    response = await api.request("POST", "/v1/chat/unified", body)
-    assert response.status_code == status, response.text
-    return msgspec.json.decode(response.content, type=Asked)
-
-
-def ends(log: list[LogRow]) -> list[LogRow]:
-    """The messages of a log that end a build."""
-    return [row for row in log if b'"type":"build_' in row.data]
-
-
-class House:
-    """A service, a project, and what starts workers."""
-
-    def __init__(
-        self,
-        service: ServiceProcess,
-        api: Api,
-        project: str,
-        folder: Path,
-        environment: dict[str, str],
-    ) -> None:
-        self.service = service
-        self.api = api
-        self.project = project
-        self.environment = environment
-        self._folder = folder
-        self._stack = contextlib.AsyncExitStack()
-        self._started: list[WorkerProcess] = []
-
-    async def worker(self, command: str = "", **settings: str) -> WorkerProcess:
-        """Start a worker."""
-        own = {"SEQSTREAM_BUILD_COMMAND": command, **settings}
-        worker = WorkerProcess(
-            f"worker-{len(self._started) + 1}", self._folder, self.environment | own
-        )
-        self._started.append(worker)
-        worker.spawn()
-        return worker
-
-    async def client(self, from_seq: int | None = 0, name: str = "client") -> SseClient:
-        """Open a stream and wait until it is live."""
-        client = SseClient(
-            name, [self.service.url], self.project, token("alice"), from_seq=from_seq
-        )
-        await self._stack.enter_async_context(client)
-        await client.wait_live()
-        return client
-
-    async def status_of(self, build_id: str) -> str:
-        """The build's status, over HTTP."""
-        response = await self.api.request("GET", f"/v1/projects/{self.project}/builds/{build_id}")
-        return str(response.json()["status"])
-
-    async def wait_status(self, build_id: str, status: str, timeout_s: float = 10.0) -> None:
-        """Wait until the build has this status."""
-
-        async def has() -> bool:
-            return await self.status_of(build_id) == status
-
-        await wait_until(has, timeout_s=timeout_s, what=f"status {status}")
-
-    async def close(self) -> None:
-        """End clients and workers."""
-        for worker in self._started:
-            # Not asked: it would give a build that sleeps its seconds of grace.
-            await worker.kill()
-        await self._stack.aclose()
-
-
-@contextlib.asynccontextmanager
-async def house(
-    service: ServiceProcess, project: str, folder: Path, environment: dict[str, str]
-) -> AsyncIterator[House]:
-    """A service with a project of alice's."""
-    async with Api(service.url, "alice") as api:
-        await api.create_project(project)
-        made = House(service, api, project, folder, environment)
-        try:
-            yield made
-        finally:
-            await made.close()
 
 
 @pytest.fixture(scope="module")
@@ -229,12 +122,10 @@ async def test_another_attempt_finishes_what_a_killed_worker_began(home: House) 
     client = await home.client()
     asked = await ask(home.api, home.project)
     await home.wait_status(asked.build_id, "in_progress")
-    keeper, command = await _children(first.pid, at_least=2)
+    keeper, command = await children(first.pid, at_least=2)
     await first.kill()
     # What it was running must not go on beside the next attempt.
-    await wait_until(
-        lambda: not any(map(_is_alive, (keeper, command))), what="the end of the build"
-    )
+    await wait_until(lambda: not any(map(is_alive, (keeper, command))), what="the end of the build")
     await home.worker()
     await client.wait_seq(2)
     assert changes(client.events(), asked.build_id) == [
@@ -297,11 +188,11 @@ async def test_cancelling_a_running_build_kills_its_processes(home: House) -> No
     worker = await home.worker(f'sh -c "{script}"')
     asked = await ask(home.api, home.project)
     await home.wait_status(asked.build_id, "in_progress")
-    children: list[int] = []
+    processes: list[int] = []
 
     async def all_run() -> bool:
-        children[:] = await _children(worker.pid, at_least=0)
-        return len(children) == 4  # the keeper, sh, and its two
+        processes[:] = await children(worker.pid, at_least=0)
+        return len(processes) == 4  # the keeper, sh, and its two
 
     await wait_until(all_run, what="the command's processes")
     response = await home.api.request(
@@ -309,7 +200,7 @@ async def test_cancelling_a_running_build_kills_its_processes(home: House) -> No
     )
     assert (response.status_code, response.json()["cancelRequested"]) == (202, True)
     await home.wait_status(asked.build_id, "failed")
-    await wait_until(lambda: not any(map(_is_alive, children)), what="the end of its processes")
+    await wait_until(lambda: not any(map(is_alive, processes)), what="the end of its processes")
 
 
 async def test_a_worker_that_is_stopped_gives_its_build_back(home: House) -> None:
@@ -561,22 +452,3 @@ async def test_a_thousand_builds_over_four_workers(
         return len(shown) == 1000 and set(shown.values()) == {"completed"}
 
     await client.wait_until(all_shown, timeout_s=10)
-
-
-async def _children(pid: int, *, at_least: int = 1) -> list[int]:
-    """Process ids of all descendants."""
-    found: list[int] = []
-
-    def there() -> bool:
-        found[:] = [child.pid for child in psutil.Process(pid).children(recursive=True)]
-        return len(found) >= at_least
-
-    await wait_until(there, what="child processes")
-    return found
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
