@@ -63,9 +63,10 @@ class Publisher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._heals: dict[str, asyncio.Task[None]] = {}
+        self._to_replace: set[str] = set()
         self._heal_slots = asyncio.Semaphore(_HEALS_AT_ONCE)
         # Projects whose windows lack something; healed as soon as their server takes writes.
-        self._unpublished: dict[str, None] = {}
+        self._unpublished: dict[str, How] = {}
         self._may_heal = asyncio.Event()
         health.on_redis_return(self._may_heal.set)
 
@@ -95,16 +96,21 @@ class Publisher:
 
     def heal(self, project_id: str, how: How = "restart") -> None:
         """See to it that the project's window holds the newest messages of the log, soon."""
-        if project_id not in self._heals and len(self._heals) < _MAX_UNPUBLISHED:
+        if project_id in self._heals:
+            if how == "replace":
+                # The one under way may have looked before that was known.
+                self._to_replace.add(project_id)
+        elif len(self._heals) < _MAX_UNPUBLISHED:
             task = asyncio.create_task(self._heal(project_id, how), name=f"heal {project_id}")
             self._heals[project_id] = task
-            task.add_done_callback(lambda _: self._heals.pop(project_id, None))
+            task.add_done_callback(lambda task: self._healed(project_id, task))
 
-    def heal_later(self, project_ids: Iterable[str]) -> None:
+    def heal_later(self, project_ids: Iterable[str], how: How = "restart") -> None:
         """See to it that these windows are healed a few at a time, when their server is well."""
         for project_id in project_ids:
-            if len(self._unpublished) < _MAX_UNPUBLISHED:
-                self._unpublished[project_id] = None
+            is_known = project_id in self._unpublished
+            if how == "replace" if is_known else len(self._unpublished) < _MAX_UNPUBLISHED:
+                self._unpublished[project_id] = how
         self._may_heal.set()
 
     async def run(self) -> None:
@@ -190,10 +196,16 @@ class Publisher:
             projects = [each for each in self._unpublished if can_write(shard_of(each))]
             for start in range(0, len(projects), _HEALS_AT_ONCE):
                 for project in projects[start : start + _HEALS_AT_ONCE]:
-                    del self._unpublished[project]
-                    self.heal(project)
+                    self.heal(project, self._unpublished.pop(project))
                 if self._heals:
                     await asyncio.wait(list(self._heals.values()))
+
+    def _healed(self, project_id: str, task: asyncio.Task[None]) -> None:
+        del self._heals[project_id]
+        if project_id in self._to_replace:
+            self._to_replace.discard(project_id)
+            if not task.cancelled():
+                self.heal(project_id, "replace")
 
     async def _heal(self, project_id: str, how: How) -> None:
         try:
@@ -201,10 +213,10 @@ class Publisher:
                 await self._fill_window(project_id, how)
         except WindowUnavailable:
             self._health.suspect()
-            self.heal_later([project_id])
+            self.heal_later([project_id], how)
         except LogUnavailable:
             self._health.saw_postgres(False)
-            self.heal_later([project_id])
+            self.heal_later([project_id], how)
         except StreamsError as error:
             _log.warning("window not healed", extra={"project_id": project_id, "error": str(error)})
 

@@ -14,11 +14,13 @@
 --   'hole'    nothing was written: the messages between hi and the first are missing here.
 --             On an empty stream too, unless it starts with message 1: the caller then sends the
 --             newest of the log with 'restart'
---   'forked'  nothing was written: the stream has another message under a seq given here (the
---             log was restored from a backup). The caller sends the newest with 'replace'
+--   'forked'  nothing was written: the stream has another message, or none, under a seq given
+--             here (the log was restored from a backup; entries that are not ours). The caller
+--             sends the newest with 'replace'
 --
 -- The only writer of messages: so they stay a contiguous run (I2). Repeats are no-ops.
 
+local MAX_SEQ = 2 ^ 53 - 1
 local key = KEYS[1]
 local window, expiry_ms, how, at = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local bound_bytes, first = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -42,6 +44,11 @@ local hi = 0
 local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
 if newest[1] then
   hi = tonumber(string.match(newest[1][1], '^(%d+)'))
+  if hi > MAX_SEQ then
+    -- Not ours, and nothing could be appended after it.
+    redis.call('DEL', key)
+    hi = 0
+  end
 end
 
 local start_anew = how == 'replace'
@@ -59,6 +66,12 @@ if not start_anew then
       local given = ARGV[7 + (shared - first)]
       local stored = there[1][2][4]
       if stored ~= given and message_id(stored) ~= message_id(given) then
+        return {'forked', hi}
+      end
+    else
+      -- Older than the stream, or somebody put in, or took out, what breaks the run.
+      local oldest = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)
+      if tonumber(string.match(oldest[1][1], '^(%d+)')) < shared then
         return {'forked', hi}
       end
     end

@@ -28,6 +28,7 @@ local expiry_ms, at, head = ARGV[1], ARGV[2], ARGV[3]
 local floor_seq, floor_k, bound = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local bound_bytes = tonumber(ARGV[7])
 local event, revisions, thing = ARGV[8], ARGV[9], ARGV[10]
+local MAX_SEQ = 2 ^ 53 - 1
 local REVISIONS_KEPT, REVISIONS_EXPIRY_MS = 1000, 3600000
 -- Below this size all that may be there is within the bound, with as much for messages.
 local large = bound_bytes / bound / 2
@@ -38,8 +39,15 @@ local seq, k = head, 0
 local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
 if newest[1] then
   local s, n = string.match(newest[1][1], '^(%d+)-(%d+)$')
-  seq, k = s, tonumber(n)
-elseif head == '' then
+  if tonumber(s) > MAX_SEQ or tonumber(n) > MAX_SEQ then
+    -- Not ours, and nothing could be appended after it.
+    redis.call('DEL', key)
+    newest = {}
+  else
+    seq, k = s, tonumber(n)
+  end
+end
+if not newest[1] and head == '' then
   return nil
 end
 if seq == floor_seq and floor_k > k then
