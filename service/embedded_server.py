@@ -6,12 +6,14 @@ What Postgres and Redis have in common; what each needs is in `embedded.py`.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from itertools import count, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,11 +28,21 @@ class EmbeddedError(Exception):
     """An embedded server cannot be had or did not start."""
 
 
+# Below what systems give to clients (32,768 and above on Linux, 49,152 elsewhere): a client's
+# connection would take a port between its choice and its use.
+_FIRST_PORT, _PORTS = 10_000, 20_000
+# Each process counts from a place of its own: two that start servers at once choose differently.
+_next_port = count(os.getpid() * 97)
+
+
 def free_port() -> int:
-    """Return a loopback TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback TCP port that nobody listened on a moment ago."""
+    for number in islice(_next_port, _PORTS):
+        port = _FIRST_PORT + number % _PORTS
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise EmbeddedError("no loopback port is free")
 
 
 class EmbeddedServer:
