@@ -20,7 +20,7 @@ from types import FrameType
 import httpx
 from rich.console import Console
 
-from service import private_files
+from service import private_environ, private_files
 from service.auth import mint_token, sign_request
 from service.embedded import EmbeddedError, PostgresServer, RedisServer
 
@@ -115,7 +115,12 @@ def _command(environ: dict[str, str], *words: str) -> None:
 @contextlib.contextmanager
 def _child(environ: dict[str, str], *words: str) -> Iterator[subprocess.Popen[bytes]]:
     # A session of its own: Ctrl-C reaches this process alone, which ends the children in order.
-    child = subprocess.Popen([*_words(), *words], env=environ, start_new_session=True)
+    # Builds run below the worker, as this user: no child's block of variables holds a secret.
+    with private_environ.handed(environ) as (shown, descriptors):
+        child = subprocess.Popen(
+            [*_words(), *words],
+            env=shown, pass_fds=descriptors, start_new_session=True,
+        )  # fmt: skip
     try:
         yield child
     finally:

@@ -182,12 +182,17 @@ class ServiceProcess:
                     response = await http.get(f"{self.url}/health/ready")
                 except httpx.TransportError:
                     return False
-                return response.status_code == 200
+                # Another test's process may have taken the port while this one was starting.
+                return response.status_code == 200 and self._listens()
 
             try:
                 await wait_until(ready, timeout_s=_START_TIMEOUT_S, what=f"{self.name} ready")
             except TimeoutError as error:
                 raise AssertionError(f"{error}:\n{self.log_tail()}") from None
+
+    def _listens(self) -> bool:
+        listening = psutil.Process(self.pid).net_connections("tcp4")
+        return any(each.status == psutil.CONN_LISTEN for each in listening)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process."""
