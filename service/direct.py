@@ -36,6 +36,18 @@ _decode = msgspec.json.Decoder(PostedMessage).decode
 _encode = msgspec.json.Encoder().encode
 
 
+_Undecodable = msgspec.DecodeError | UnicodeDecodeError | RecursionError
+
+
+def _first_wrong(body: bytes, error: _Undecodable) -> _Undecodable:
+    """Return what the router, which decodes without a type first, says of a body."""
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as first:
+        return first
+    return error
+
+
 class Answer:
     """The answer to an append that succeeded: in one piece, or as an ASGI application."""
 
@@ -97,7 +109,7 @@ class DirectAppend:
         try:
             posted = _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise invalid_body(error) from None
+            raise invalid_body(_first_wrong(body, error)) from None
         check_project_id(project_id)
         if context.posting.is_free(caller, project_id):
             return context.log.append_soon(project_id, new_message(caller.user_id, posted))

@@ -375,6 +375,19 @@ def _exchanges(draw: st.DrawFn) -> tuple[list[bytes], bool]:
     return [piece for piece in pieces if piece], draw(st.booleans())
 
 
+@pytest.mark.parametrize(
+    "body", [b"[" * 5000, b'{"message":5}', b'{"message":5} x', b"[1", b'{"message":["\xff"]}', b""]
+)
+async def test_a_body_that_is_wrong_twice_is_called_the_same(pair: _Pair, body: bytes) -> None:
+    """§4: 400 says of a body first that it is no JSON, then which field is wrong."""
+    path = "/v1/projects/p1/chat/messages"
+    lines = [f"{n}: {v}" for n, v in signed_headers("POST", path, "owner", body).items()]
+    lines += ["Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    data = "\r\n".join([f"POST {path} HTTP/1.1", *lines, "", ""]).encode() + body
+    answers = [await service.exchange([data], at_once=True) for service in pair]
+    assert answers[0] == answers[1]
+
+
 @_fuzzing
 @given(exchange=_exchanges())
 async def test_both_paths_answer_alike(pair: _Pair, exchange: tuple[list[bytes], bool]) -> None:
