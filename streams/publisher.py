@@ -215,7 +215,6 @@ class Publisher:
             self._health.suspect()
             self.heal_later([project_id], how)
         except LogUnavailable:
-            self._health.saw_postgres(False)
             self.heal_later([project_id], how)
         except StreamsError as error:
             _log.warning("window not healed", extra={"project_id": project_id, "error": str(error)})

@@ -137,7 +137,6 @@ class Statuses:
             self._note_unpublished([build.id])
             return False
         except LogUnavailable:
-            self._health.saw_postgres(False)
             self._note_unpublished([build.id])
             return False
         except StreamsError as error:

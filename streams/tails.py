@@ -181,7 +181,6 @@ class Tails:
         try:
             head = await self._head(project_id, None if last is None else _PATIENCE_S)
         except LogUnavailable:
-            self._health.saw_postgres(False)
             if last is None:
                 raise
             head = last.seq
@@ -266,9 +265,7 @@ class Tails:
                 else:
                     self._pending[tail.project_id] = left
         except StreamsError as error:
-            if isinstance(error, LogUnavailable):
-                self._health.saw_postgres(False)
-            else:
+            if not isinstance(error, LogUnavailable):
                 _log.warning(
                     "tail not filled", extra={"project_id": tail.project_id, "error": str(error)}
                 )
