@@ -75,7 +75,7 @@ class PostLimit:
                 )
 
     async def _shared(self, project_id: str, user_id: str) -> float | None:
-        if not self._log.health.redis_up:
+        if not self._log.health.can_write(keys.shard_of(project_id)):
             return None
         try:
             async with asyncio.timeout(_TIMEOUT_S):

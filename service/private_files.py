@@ -7,10 +7,12 @@ and keeps none. Nothing here knows what a secret is for.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import secrets
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # `sun_path` holds 108 bytes on Linux and 104 on macOS, the closing zero included.
@@ -28,10 +30,16 @@ def make_private(folder: Path) -> None:
 
 
 def kept_secret(path: Path) -> str:
-    """Return the secret in the file, made at the first call: 64 hexadecimal digits."""
-    while not (secret := _read_private(path)):
-        _write_private(path, secrets.token_hex(32))
-    return secret
+    """Return the secret in the file, made at the first call: 64 hexadecimal digits.
+
+    Of several processes that begin together all get the same.
+    """
+    with _locked(path.parent):
+        secret = _read_private(path)
+        if not secret:
+            secret = secrets.token_hex(32)
+            _write_private(path, secret)
+        return secret
 
 
 def socket_folder(folder: Path, socket_name: str) -> Path:
@@ -58,18 +66,25 @@ def _read_private(path: Path) -> str:
 
 
 def _write_private(path: Path, secret: str) -> None:
-    # Whole under another name first: a crash leaves no empty file, and of two processes that begin
-    # together both then read what the first one wrote.
+    # Whole under another name first: a crash leaves no empty file.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(descriptor, "w", encoding="ascii") as file:
             file.write(secret)
             file.flush()
             os.fsync(descriptor)
-        # One that an earlier version left empty.
-        if not _read_private(path):
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.link(name, path)
-    finally:
+        os.replace(name, path)
+    except BaseException:
         os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Let go when the descriptor is closed, also by a crash.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

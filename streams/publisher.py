@@ -63,7 +63,8 @@ class Publisher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._heals: dict[str, asyncio.Task[None]] = {}
-        self._to_replace: set[str] = set()
+        # Asked for while one was under way, which may have looked before.
+        self._to_heal_again: dict[str, How] = {}
         self._heal_slots = asyncio.Semaphore(_HEALS_AT_ONCE)
         # Projects whose windows lack something; healed as soon as their server takes writes.
         self._unpublished: dict[str, How] = {}
@@ -97,9 +98,8 @@ class Publisher:
     def heal(self, project_id: str, how: How = "restart") -> None:
         """See to it that the project's window holds the newest messages of the log, soon."""
         if project_id in self._heals:
-            if how == "replace":
-                # The one under way may have looked before that was known.
-                self._to_replace.add(project_id)
+            if how == "replace" or project_id not in self._to_heal_again:
+                self._to_heal_again[project_id] = how
         elif len(self._heals) < _MAX_UNPUBLISHED:
             task = asyncio.create_task(self._heal(project_id, how), name=f"heal {project_id}")
             self._heals[project_id] = task
@@ -202,10 +202,9 @@ class Publisher:
 
     def _healed(self, project_id: str, task: asyncio.Task[None]) -> None:
         del self._heals[project_id]
-        if project_id in self._to_replace:
-            self._to_replace.discard(project_id)
-            if not task.cancelled():
-                self.heal(project_id, "replace")
+        again = self._to_heal_again.pop(project_id, None)
+        if again is not None and not task.cancelled():
+            self.heal(project_id, again)
 
     async def _heal(self, project_id: str, how: How) -> None:
         try:

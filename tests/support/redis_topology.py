@@ -85,7 +85,11 @@ class ReplicatedRedis:
         """Wait until Sentinel has made the replica the primary."""
 
         async def promoted() -> bool:
-            return "role:master" in await redis_cli(self.replica, "INFO", "replication")
+            try:
+                return "role:master" in await redis_cli(self.replica, "INFO", "replication")
+            except RuntimeError:
+                # A replica that is being promoted drops its clients.
+                return False
 
         await wait_until(promoted, timeout_s=timeout_s, what="the failover")
 
