@@ -118,12 +118,16 @@ async def supervised(services: Services, tmp_path: Path) -> AsyncIterator[_Super
         running.stop()
 
 
+def _block(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
 async def test_no_process_shows_a_secret_in_its_block(
     supervised: _Supervised, services: Services
 ) -> None:
     """docs/builds.md: processes of the same user read each other's block of variables."""
     processes = [supervised.process.pid, *(worker.pid for worker in supervised.workers())]
-    blocks = [Path(f"/proc/{pid}/environ").read_bytes() for pid in processes]
+    blocks = [_block(pid) for pid in processes]
     secrets = [HMAC_SECRET, TOKEN_SECRET, services.database_url, services.redis.url]
     shown = [secret for block in blocks for secret in secrets if secret.encode() in block]
     assert [len(block) > 0 for block in blocks] == [True] * 3
