@@ -237,21 +237,20 @@ class _Says:
 
 
 async def test_a_large_piece_is_cut_so_that_it_can_be_appended(
-    open_log: OpenLog, new_project: NewProject
+    open_log: OpenLog, project: str
 ) -> None:
     """§5: pieces concatenated are the text, however large they are when escaped."""
     text = "\x01" * 20_000
     assert len(encode(text)) > MAX_DATA_BYTES
-    async with open_log() as log:
-        project = await new_project(log)
-        slots = Slots(per_user=0, per_project=0, in_all=0)
-        metrics = Metrics(CollectorRegistry())
-        desk = AnswerDesk(log, _Says(text), slots, metrics, lease_s=30, timeout_s=60)
-        begun = await desk.start(project, _asked("u", None), stream=True)
-        message = await desk.wait(begun.answer)
-        assert message.content.text == text
-        entries = await log.window.read_after(project, EntryId(0, 0), count=100)
-        pieces = [msgspec.json.decode(each.data)["content"] for each in entries if each.id.k]
-        assert [piece["index"] for piece in pieces] == list(range(len(pieces)))
-        assert "".join(piece["delta"] for piece in pieces) == text
-        await desk.drain()
+    log = await open_log()
+    slots = Slots(per_user=0, per_project=0, in_all=0)
+    metrics = Metrics(CollectorRegistry())
+    desk = AnswerDesk(log, _Says(text), slots, metrics, lease_s=30, timeout_s=60)
+    begun = await desk.start(project, _asked("u", None), stream=True)
+    message = await desk.wait(begun.answer)
+    assert message.content.text == text
+    entries = await log.window.read_after(project, EntryId(0, 0), count=100)
+    pieces = [msgspec.json.decode(each.data)["content"] for each in entries if each.id.k]
+    assert [piece["index"] for piece in pieces] == list(range(len(pieces)))
+    assert "".join(piece["delta"] for piece in pieces) == text
+    await desk.drain()
