@@ -81,6 +81,9 @@ def main(parent: int | None) -> None:
 @click.option("--fd", type=int, hidden=True, help="a listening socket of the supervisor")
 def serve(host: str, port: int, workers: int, fd: int | None) -> None:
     """Run the service."""
+    if workers > 1:
+        # Builds may run as this user: neither this process nor its workers show a secret.
+        private_environ.hide(without=())
     settings = _settings(SERVICE_NEEDS)
     if workers > 1:
         from service.supervisor import run_workers

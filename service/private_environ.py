@@ -63,7 +63,7 @@ def take() -> None:
     try:
         with open(int(number), "rb") as file:
             handed = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, OverflowError):  # the last two: too large a number
         raise SettingsError(_DESCRIPTOR, "names no descriptor of an environment") from None
     if len(handed) > _MAX_BYTES:
         raise SettingsError(_DESCRIPTOR, "is of an environment that is too large")

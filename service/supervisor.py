@@ -17,8 +17,11 @@ import time
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from service import private_environ
+
 _log = logging.getLogger(__name__)
 
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _STOP_TIMEOUT_S = 12.0
 _QUICK_DEATH_S = 5.0
 # Between two starts of a worker that ends at once; each leaves two small files of its counts.
@@ -48,7 +51,7 @@ class _Supervisor:
         self._fd = listening.fileno()
         self._workers = workers
         self._metrics_folder = metrics_folder
-        self._environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": metrics_folder}
+        self._environ = {**os.environ, _METRICS_FOLDER: metrics_folder}
         self._stopping = asyncio.Event()
         self._processes: set[asyncio.subprocess.Process] = set()
 
@@ -86,10 +89,15 @@ class _Supervisor:
     async def _run_one(self) -> None:
         """Start a worker and wait for its end."""
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "service.cli", "--parent", str(os.getpid()),
-                "serve", "--fd", str(self._fd), env=self._environ, pass_fds=[self._fd],
-            )  # fmt: skip
+            # A build may run as this user: no worker's block of variables holds a secret.
+            with private_environ.handed(self._environ) as (shown, descriptors):
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "service.cli", "--parent", str(os.getpid()),
+                    "serve", "--fd", str(self._fd),
+                    # prometheus_client reads its folder when it is imported.
+                    env={**shown, _METRICS_FOLDER: self._metrics_folder},
+                    pass_fds=[self._fd, *descriptors],
+                )  # fmt: skip
         except OSError as error:
             # Out of processes, memory or descriptors: the other workers go on meanwhile.
             _log.error("worker cannot be started", extra={"reason": error.strerror})

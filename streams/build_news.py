@@ -12,6 +12,7 @@ from typing import Literal
 
 from streams import keys
 from streams.errors import WindowUnavailable
+from streams.lua import script
 from streams.redis_client import RedisClient
 
 _log = logging.getLogger(__name__)
@@ -40,11 +41,10 @@ class BuildNews:
 
     async def tell(self, news: News, build_id: str) -> None:
         """Tell all workers. Raises `WindowUnavailable`."""
-        key = keys.build_news()
-        await self._client.call(
-            "XADD", key, "MAXLEN", "~", _KEPT, "*", "news", news, "id", build_id
-        )
-        await self._client.call("PEXPIRE", key, _EXPIRY_MS)
+        await self._client.run(
+            script("add_expiring"), keys.build_news(), "~", _KEPT, _EXPIRY_MS,
+            "news", news, "id", build_id,
+        )  # fmt: skip
 
     async def hear(self, heard: Callable[[News, str], None]) -> None:
         """Call `heard` with all news from now on, for ever. While Redis is away there are none."""

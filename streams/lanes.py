@@ -18,6 +18,7 @@ from streams.entries import Entry, RawEntry, SkippedEntries, parse_entries, pars
 from streams.errors import WindowRefused, WindowUnavailable
 from streams.health import Health
 from streams.ids import MAX_SEQ, EntryId
+from streams.lua import script
 from streams.observer import Observer
 from streams.redis_client import RedisClient
 from streams.tail import Tail, offer_all
@@ -118,9 +119,10 @@ class Lane:
             while self._under_way and self._changes not in (self._packed_changes, woken_for):
                 changes = self._changes
                 try:
-                    await self._client.call("XADD", self._wake_key, "MAXLEN", 1, "*", "wake", 1)
+                    await self._client.run(
+                        script("add_expiring"), self._wake_key, "=", 1, _WAKE_EXPIRY_MS, "wake", 1
+                    )
                     woken_for = changes
-                    await self._client.call("PEXPIRE", self._wake_key, _WAKE_EXPIRY_MS)
                 except WindowUnavailable:
                     # The heads poll delivers meanwhile, and the read ends by its own timeout.
                     await asyncio.sleep(_WAKE_AGAIN_S)
@@ -290,8 +292,7 @@ class Lanes:
         At most once, never stored for later. Raises `WindowUnavailable`.
         """
         key = keys.signals(keys.shard_of(project_id))
-        await self._client.call(
-            "XADD", key, "MAXLEN", "~", _SIGNALS_KEPT, "*",
+        await self._client.run(
+            script("add_expiring"), key, "~", _SIGNALS_KEPT, _SIGNALS_EXPIRY_MS,
             "project", project_id, "event", event, "data", data,
         )  # fmt: skip
-        await self._client.call("PEXPIRE", key, _SIGNALS_EXPIRY_MS)

@@ -231,7 +231,7 @@ class Tails:
         for place in range(len(pending) - 1, -1, -1):
             size += len(pending[place].data)
             if size > _MAX_PENDING_BYTES:
-                del pending[:place]
+                del pending[: place + 1]
                 break
         self.fill(tail)
 

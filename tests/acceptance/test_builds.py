@@ -15,6 +15,7 @@ import redis
 
 from service.embedded import PostgresServer, RedisServer
 from streams import EntryId, EventLog, NewMessage, keys
+from tests.support.api import Api
 from tests.support.build_events import applied, changes, statuses
 from tests.support.build_house import House, ask, children, ends, house, is_alive
 from tests.support.processes import ServiceProcess, service_environment
@@ -114,6 +115,41 @@ async def test_a_repeat_asks_for_nothing_new(home: House) -> None:
         len((await home.api.request("GET", f"/v1/projects/{home.project}/builds")).json()["builds"])
         == 1
     )
+
+
+async def test_unfinished_builds_are_bounded(home: House, tmp_path: Path) -> None:
+    """§6: per project and per user over all projects; beyond it 429, but a repeat is answered."""
+    limits = {"SEQSTREAM_MAX_BUILDS_PER_PROJECT": "2", "SEQSTREAM_MAX_BUILDS_PER_USER": "3"}
+    other = f"{home.project}-other"
+    # What another process took counts too.
+    first = await ask(home.api, home.project, "c1")
+    async with (
+        ServiceProcess("limited", tmp_path, home.environment | limits) as limited,
+        Api(limited.url, "alice") as api,
+    ):
+        await api.create_project(other)
+        await ask(api, home.project, "c2")
+        await _is_refused(api, home.project, "project")
+        await ask(api, other, "c1")
+        await _is_refused(api, other, "user")
+        again = await ask(api, home.project, "c1", status=200)
+        assert (again.build_id, again.seq) == (first.build_id, 1)
+        for project, count in ((home.project, 2), (other, 1)):
+            assert len(await api.log(project)) == count
+            listed = (await api.request("GET", f"/v1/projects/{project}/builds")).json()
+            assert len(listed["builds"]) == count
+        # One that has ended makes room.
+        path = f"/v1/projects/{home.project}/builds/{first.build_id}/cancel"
+        assert (await api.request("POST", path)).status_code == 200
+        await ask(api, home.project, "c3")
+
+
+async def _is_refused(api: Api, project: str, whose: str) -> None:
+    body = {"projectId": project, "message": "make it", "mode": "build", "client_msg_id": "more"}
+    response = await api.request("POST", "/v1/chat/unified", body)
+    assert (response.status_code, response.json()["code"]) == (429, "RATE_LIMITED")
+    assert int(response.headers["Retry-After"]) > 0
+    assert f"The {whose} has too many" in response.json()["error"]
 
 
 async def test_another_attempt_finishes_what_a_killed_worker_began(home: House) -> None:

@@ -141,6 +141,10 @@ _GOOD = {
         ("REDIS_URL", "http://x"),
         ("SEQSTREAM_HMAC_SECRETS", "hush-hush"),
         ("SEQSTREAM_HEARTBEAT_SECONDS", "soon"),
+        ("SEQSTREAM_ENVIRON_FD", "stdin"),
+        ("SEQSTREAM_ENVIRON_FD", "987"),
+        ("SEQSTREAM_ENVIRON_FD", "-1"),
+        ("SEQSTREAM_ENVIRON_FD", "9" * 30),
     ],
 )
 async def test_a_bad_setting_stops_the_start_in_one_line(variable: str, value: str) -> None:

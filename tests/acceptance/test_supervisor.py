@@ -19,6 +19,7 @@ from service.embedded import free_port
 from tests.acceptance.conftest import NewProject, Services
 from tests.support.processes import ROOT, service_environment
 from tests.support.raw_stream import raw_request
+from tests.support.signing import HMAC_SECRET, TOKEN_SECRET
 from tests.support.sse_client import SseClient
 from tests.support.waiting import wait_until
 
@@ -115,6 +116,22 @@ async def supervised(services: Services, tmp_path: Path) -> AsyncIterator[_Super
         yield running
     finally:
         running.stop()
+
+
+def _block(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
+async def test_no_process_shows_a_secret_in_its_block(
+    supervised: _Supervised, services: Services
+) -> None:
+    """docs/builds.md: processes of the same user read each other's block of variables."""
+    processes = [supervised.process.pid, *(worker.pid for worker in supervised.workers())]
+    blocks = [_block(pid) for pid in processes]
+    secrets = [HMAC_SECRET, TOKEN_SECRET, services.database_url, services.redis.url]
+    shown = [secret for block in blocks for secret in secrets if secret.encode() in block]
+    assert [len(block) > 0 for block in blocks] == [True] * 3
+    assert shown == []
 
 
 async def test_two_workers_serve_and_outlive_the_death_of_one(

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -19,8 +20,10 @@ from service.metrics import Metrics
 from streams.answers import Answer
 from streams.errors import IdempotencyMismatch, Overloaded
 from streams.eventlog import EventLog
-from streams.events import NewMessage
+from streams.events import NewMessage, encode
+from streams.ids import EntryId
 from streams.postgres import Database
+from streams.transient import MAX_DATA_BYTES
 from tests.integration.conftest import NewProject, OpenLog
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
@@ -218,3 +221,36 @@ class _Looks:
         taken = await self._take_over(worker_id, lease_s=lease_s, limit=limit)
         self._answered += 1
         return taken
+
+
+class _Says:
+    """An assistant that says one thing at once."""
+
+    def __init__(self, piece: str) -> None:
+        self._piece = piece
+
+    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[str, None]:
+        yield self._piece
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_large_piece_is_cut_so_that_it_can_be_appended(
+    open_log: OpenLog, project: str
+) -> None:
+    """§5: pieces concatenated are the text, however large they are when escaped."""
+    text = "\x01" * 20_000
+    assert len(encode(text)) > MAX_DATA_BYTES
+    log = await open_log()
+    slots = Slots(per_user=0, per_project=0, in_all=0)
+    metrics = Metrics(CollectorRegistry())
+    desk = AnswerDesk(log, _Says(text), slots, metrics, lease_s=30, timeout_s=60)
+    begun = await desk.start(project, _asked("u", None), stream=True)
+    message = await desk.wait(begun.answer)
+    assert message.content.text == text
+    entries = await log.window.read_after(project, EntryId(0, 0), count=100)
+    pieces = [msgspec.json.decode(each.data)["content"] for each in entries if each.id.k]
+    assert [piece["index"] for piece in pieces] == list(range(len(pieces)))
+    assert "".join(piece["delta"] for piece in pieces) == text
+    await desk.drain()

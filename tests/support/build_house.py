@@ -92,7 +92,7 @@ class House:
         response = await self.api.request("GET", f"/v1/projects/{self.project}/builds/{build_id}")
         return str(response.json()["status"])
 
-    async def wait_status(self, build_id: str, status: str, timeout_s: float = 10.0) -> None:
+    async def wait_status(self, build_id: str, status: str, timeout_s: float = 30.0) -> None:
         """Wait until the build has this status."""
 
         async def has() -> bool:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from service.settings import (
     MIGRATE_NEEDS,
+    SIGNING_SECRETS,
     WORKER_NEEDS,
     Settings,
     SettingsError,
     load,
+    variable_of,
     without_password,
 )
+
+_OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 
 HMAC = "hmac-secret-hmac-secret-hmac-secret-1"
 TOKEN = "token-secret-token-secret-token-secret-2"
@@ -287,6 +294,53 @@ def test_worker_and_migrate_need_less() -> None:
     without_secrets = {name: GOOD[name] for name in WORKER_NEEDS}
     assert load(without_secrets, needs=WORKER_NEEDS).hmac_secrets == ()
     assert load({"DATABASE_URL": GOOD["DATABASE_URL"]}, needs=MIGRATE_NEEDS).redis_url == ""
+
+
+@pytest.mark.parametrize("needs", [WORKER_NEEDS, MIGRATE_NEEDS])
+def test_secrets_are_left_out_where_they_are_not_needed(needs: tuple[str, ...]) -> None:
+    """§3: also when they are set, and when `serve` would refuse them."""
+    assert load(GOOD, needs=needs).token_secrets == load(GOOD, needs=needs).hmac_secrets == ()
+    weak = load(GOOD | dict.fromkeys(SIGNING_SECRETS, "weak"), needs=needs)
+    assert weak.token_secrets == weak.hmac_secrets == ()
+    signs = load(GOOD, needs=["SEQSTREAM_TOKEN_SECRETS"])
+    assert (signs.token_secrets, signs.hmac_secrets) == ((TOKEN,), ())
+
+
+@pytest.mark.parametrize(
+    "name", ["DATABASE_URL", "REDIS_URL", "SEQSTREAM_ASSISTANT_KEY", "SEQSTREAM_X", "PGPASSWORD"]
+)
+def test_builds_cannot_be_given_our_secrets(name: str) -> None:
+    """§8, docs/builds.md: the start is stopped, and the line names what may not be named."""
+    assert refused(SEQSTREAM_BUILD_ENV=f"NPM_TOKEN,{name}") == (
+        f"SEQSTREAM_BUILD_ENV: must not name {name}: it may hold a secret of ours"
+    )
+    assert load(GOOD | {"SEQSTREAM_BUILD_ENV": "NPM_TOKEN, CI"}).build_env == ("NPM_TOKEN", "CI")
+
+
+_EMPTY = {"required", "required for `serve`", "none", "built-in example", "built-in assistant"}
+
+
+@pytest.mark.parametrize("field", msgspec.structs.fields(Settings), ids=lambda field: field.name)
+def test_operations_has_a_row_with_the_default(field: msgspec.structs.FieldInfo) -> None:
+    """docs/operations.md: one row for each setting, with its name and default."""
+    variable = variable_of(field.name)
+    rows = [line.split(" | ") for line in _OPERATIONS.splitlines() if f"| `{variable}` |" in line]
+    (shown,) = [row[1].removesuffix(" (off)") for row in rows]
+    default = field.default
+    if isinstance(default, bool):
+        assert shown == str(default).lower()
+    elif isinstance(default, int | float):
+        assert float(shown) == default
+    elif default:
+        assert shown == default
+    else:
+        assert shown in _EMPTY
+
+
+def test_operations_has_no_row_of_another_setting() -> None:
+    """docs/operations.md: a setting that is gone is not offered any more."""
+    named = re.findall(r"^\| `([A-Z_]+)` \|", _OPERATIONS, flags=re.M)
+    assert sorted(named) == sorted(variable_of(name) for name in Settings.__struct_fields__)
 
 
 def test_burst_is_four_seconds_of_posts() -> None:
