@@ -25,6 +25,9 @@ from tests.support.writer import Writer
 PROJECT = "Fault_project-1"
 OWNER = "owner"
 ASKER = "asker"
+# As many that no user has the streams that one may have (10 in a process), not even when all
+# are in one process, or when a process has not yet noticed that some are gone.
+_READERS = tuple(f"reader-{number}" for number in range(8))
 _SILENCE_LIMIT_S = 3.0  # of those that watch for heartbeats, one a second here
 _SLOW_BYTES_PER_S = 200_000.0
 
@@ -33,7 +36,7 @@ _SLOW_BYTES_PER_S = 200_000.0
 class Size:
     """How much load: `clients` counts the steady ones, `posts_per_s` all writers together.
 
-    `builds_per_s` are asked for beside them.
+    `builds_per_s` are asked for beside them. A writer posts less than a user may (50 a second).
     """
 
     clients: int = 6
@@ -65,6 +68,7 @@ class Load:
         self._world = world
         self._seed = seed
         self._joined = 0
+        self._readers = itertools.cycle(_READERS)
         self._stack = AsyncExitStack()
 
     @property
@@ -78,7 +82,8 @@ class Load:
                 await api.create_project(PROJECT)
                 for number in range(self.size.writers):
                     await api.add_member(PROJECT, f"writer-{number}")
-                await api.add_member(PROJECT, ASKER)
+                for user_id in (ASKER, *_READERS):
+                    await api.add_member(PROJECT, user_id)
             self._stack = stack
             for number in range(self.size.clients):
                 self.steady.append(
@@ -206,7 +211,7 @@ class Load:
             name,
             self._world.client_urls,
             PROJECT,
-            token(OWNER),
+            token(next(self._readers)),
             from_seq=from_seq,
             silence_limit_s=silence_limit_s,
             slow_bytes_per_s=slow_bytes_per_s,
