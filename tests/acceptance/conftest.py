@@ -41,7 +41,7 @@ def shared_url(postgres: PostgresServer, template_database: str) -> str:
 async def services(
     shared_url: str, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Services]:
-    """Two running processes with the settings of a test (no limits on posts and streams)."""
+    """Two running processes, their limits at the defaults."""
     folder = tmp_path_factory.mktemp("services")
     environment = service_environment(shared_url, redis_server.url)
     async with (
@@ -49,6 +49,27 @@ async def services(
         ServiceProcess("b", folder, environment) as b,
     ):
         yield Services(a, b, shared_url, redis_server)
+
+
+@pytest.fixture(scope="session")
+async def unlimited(
+    services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ServiceProcess]:
+    """A process without the limit on posts: there alone a post goes without a task."""
+    environment = service_environment(
+        services.database_url, services.redis.url, {"SEQSTREAM_POSTS_PER_SECOND": "0"}
+    )
+    folder = tmp_path_factory.mktemp("unlimited")
+    async with ServiceProcess("unlimited", folder, environment) as process:
+        yield process
+
+
+@pytest.fixture(params=["limited", "unlimited"])
+def both_ways(request: pytest.FixtureRequest, services: Services) -> Services:
+    """The processes, `a` with the limit on posts and then without: each way of a post."""
+    if request.param == "limited":
+        return services
+    return services._replace(a=request.getfixturevalue("unlimited"))
 
 
 class Project(NamedTuple):

@@ -19,11 +19,10 @@ ALLOWED = "https://app.example"
 async def process(
     services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ServiceProcess]:
-    """A process with its limits at their defaults, which pages of one other origin may use."""
+    """A process that pages of one other origin may use."""
     environment = service_environment(
         services.database_url, services.redis.url, {"SEQSTREAM_CORS_ORIGINS": ALLOWED}
     )
-    del environment["SEQSTREAM_POSTS_PER_SECOND"], environment["SEQSTREAM_MAX_STREAMS_PER_USER"]
     async with ServiceProcess("cookies", tmp_path_factory.mktemp("c"), environment) as process:
         yield process
 

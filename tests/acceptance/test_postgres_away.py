@@ -30,9 +30,6 @@ from tests.support.waiting import wait_until
 
 _databases = count(1)
 
-# Empty is unset: the limits are at their defaults.
-_LIMITS = {"SEQSTREAM_POSTS_PER_SECOND": "", "SEQSTREAM_MAX_STREAMS_PER_USER": ""}
-
 
 @pytest.fixture
 def name(postgres: PostgresServer) -> Iterator[str]:
@@ -45,7 +42,7 @@ def name(postgres: PostgresServer) -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def _serving(
-    folder: Path, database_url: str, redis_url: str, settings: Mapping[str, str] = _LIMITS
+    folder: Path, database_url: str, redis_url: str, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[tuple[ServiceProcess, httpx.AsyncClient]]:
     """A service process, ready or not, and a client without credentials."""
     process = ServiceProcess(
@@ -238,7 +235,7 @@ async def test_a_committer_that_ends_ends_the_process(
     start_service: StartService,
 ) -> None:
     """§4: what waits for it is 503 at once; the status asks a supervisor for another process."""
-    process = await start_service({"SEQSTREAM_FAULT": "fail-before-publish:1", **_LIMITS})
+    process = await start_service({"SEQSTREAM_FAULT": "fail-before-publish:1"})
     async with Api(process.url, "owner") as api:
         await api.create_project("p")
         assert await _status(api, "/v1/projects/p/chat/messages") == 503

@@ -17,6 +17,12 @@ from tests.support.signing import signed_headers, token
 from tests.support.waiting import wait_until
 
 
+@pytest.fixture
+def services(both_ways: Services) -> Services:
+    """Every test here runs on both ways of a post."""
+    return both_ways
+
+
 async def _error(response: httpx.Response, status: int, code: str) -> dict[str, object]:
     """The body of an error, once its form is checked."""
     body: dict[str, object] = response.json()

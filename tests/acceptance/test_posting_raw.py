@@ -1,7 +1,7 @@
 """PROTOCOL.md §4 byte by byte: a post is answered alike however it is cut, framed and sent.
 
-A body that is here with its headers goes a shorter way through the service than one that is not
-(`service/direct.py`); nobody may see a difference.
+A body that is here with its headers goes a shorter way through the service than one that is not,
+and the shortest where posts have no limit (`service/direct.py`); nobody may see a difference.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ _CUTS = {
     "in the headers": (40,),
     "byte by byte": tuple(range(1, 60)),
 }
+
+
+@pytest.fixture
+def services(both_ways: Services) -> Services:
+    """Every test here runs on both ways of a post."""
+    return both_ways
 
 
 def _post(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import platform
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from service.embedded import PostgresServer
 from tests.faults.catalogue import ALL
-from tests.faults.load import Size
+from tests.faults.load import POSTS_PER_S_OF_A_WRITER, Size
 from tests.faults.scenario import Fault, Result, run_fault
 from tests.faults.world import SharedPostgres
 from tests.support.processes import migrate
@@ -67,7 +68,12 @@ def main(
             click.echo(fault.name)
         return
     size = Size(
-        clients=clients, slow=2, stalled=2, writers=8, posts_per_s=posts_per_s, builds_per_s=1.0
+        clients=clients,
+        slow=2,
+        stalled=2,
+        writers=max(8, math.ceil(posts_per_s / POSTS_PER_S_OF_A_WRITER)),
+        posts_per_s=posts_per_s,
+        builds_per_s=1.0,
     )
     console = Console()
     if not console.is_terminal:

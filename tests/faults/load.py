@@ -25,6 +25,11 @@ from tests.support.writer import Writer
 PROJECT = "Fault_project-1"
 OWNER = "owner"
 ASKER = "asker"
+# A user may have 10 streams in a process: enough, even when all are in one process and it has not
+# yet noticed that some are gone.
+_STREAMS_OF_A_READER = 3
+_MIN_READERS = 8
+POSTS_PER_S_OF_A_WRITER = 40.0  # a user may post 50
 _SILENCE_LIMIT_S = 3.0  # of those that watch for heartbeats, one a second here
 _SLOW_BYTES_PER_S = 200_000.0
 
@@ -33,7 +38,8 @@ _SLOW_BYTES_PER_S = 200_000.0
 class Size:
     """How much load: `clients` counts the steady ones, `posts_per_s` all writers together.
 
-    `builds_per_s` are asked for beside them.
+    `builds_per_s` are asked for beside them. Let no writer post more than
+    `POSTS_PER_S_OF_A_WRITER`.
     """
 
     clients: int = 6
@@ -65,6 +71,8 @@ class Load:
         self._world = world
         self._seed = seed
         self._joined = 0
+        self._readers = _readers(size)
+        self._next_reader = itertools.cycle(self._readers)
         self._stack = AsyncExitStack()
 
     @property
@@ -78,7 +86,8 @@ class Load:
                 await api.create_project(PROJECT)
                 for number in range(self.size.writers):
                     await api.add_member(PROJECT, f"writer-{number}")
-                await api.add_member(PROJECT, ASKER)
+                for user_id in (ASKER, *self._readers):
+                    await api.add_member(PROJECT, user_id)
             self._stack = stack
             for number in range(self.size.clients):
                 self.steady.append(
@@ -206,7 +215,7 @@ class Load:
             name,
             self._world.client_urls,
             PROJECT,
-            token(OWNER),
+            token(next(self._next_reader)),
             from_seq=from_seq,
             silence_limit_s=silence_limit_s,
             slow_bytes_per_s=slow_bytes_per_s,
@@ -214,6 +223,12 @@ class Load:
             first_url=first_url,
         )
         return await self._stack.enter_async_context(client)
+
+
+def _readers(size: Size) -> list[str]:
+    streams = size.clients + size.slow + size.stalled
+    count = max(_MIN_READERS, streams // _STREAMS_OF_A_READER)
+    return [f"reader-{number}" for number in range(count)]
 
 
 def longest_silence_s(clients: Sequence[SseClient], began_s: float, ended_s: float) -> float:

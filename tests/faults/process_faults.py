@@ -94,6 +94,13 @@ async def _end_well(scene: Scene, service: ServiceProcess) -> None:
 
 FAULTS = [
     Fault("process killed", killed, told=Told.ALL),
+    # Without the limit on posts a post goes without a task (`service/direct.py`).
+    Fault(
+        "process killed, no limit on posts",
+        killed,
+        Plan(settings={"SEQSTREAM_POSTS_PER_SECOND": "0"}),
+        told=Told.ALL,
+    ),
     Fault(
         "process killed before publishing",
         killed_before_publishing,
@@ -108,7 +115,7 @@ FAULTS = [
         "process frozen (SIGSTOP)",
         frozen,
         short_s=2.0,
-        size=Size(clients=4, slow=0, stalled=0, writers=8, posts_per_s=480.0),
+        size=Size(clients=4, slow=0, stalled=0, writers=12, posts_per_s=480.0),
         told=Told.NONE,
     ),
     Fault("worker killed", worker_killed, told=Told.ALL),

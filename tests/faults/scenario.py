@@ -301,6 +301,8 @@ def _judge(
     answers: Counter[str] = Counter()
     for writer in load.writers:
         answers += writer.answers
+    if answers["429"]:
+        failures.append(f"the limits refused {answers['429']} posts of writers that keep them")
     counted = (Kind.LOST, Kind.UNANNOUNCED, Kind.REPEATED, Kind.REORDERED, Kind.CHANGED)
     return Result(
         fault=fault.name,

@@ -27,6 +27,7 @@ _ALWAYS = {
     "redis failed over to a lagging replica",
     "postgres restarted",
     "process killed",
+    "process killed, no limit on posts",
     "process killed before publishing",
     "process terminated under load",
     "clients cut",

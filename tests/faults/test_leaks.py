@@ -22,6 +22,7 @@ from tests.support.waiting import wait_until
 
 _ROUNDS = 12
 _STREAMS = 60
+_READERS = 6  # each with half of the streams that a user may have in a project
 # The API's own connections (httpx keeps up to 20 of them).
 _KEPT_ALIVE = 20
 # Connections to Redis and Postgres are pooled, up to this many, and need not be open at first.
@@ -40,6 +41,8 @@ async def test_nothing_is_left_behind(
         async with Api(service.url, "u") as api:
             for project in ("a", "b"):
                 await api.create_project(project)
+                for number in range(_READERS):
+                    await api.add_member(project, f"reader-{number}")
             files: list[int] = []
             sizes: list[int] = []
             for number in range(_ROUNDS):
@@ -64,7 +67,8 @@ async def _streams_come_and_go(url: str, api: Api) -> None:
 
         async def watch(number: int) -> None:
             project = "ab"[number % 2]
-            target = f"{url}/v1/projects/{project}/chat/stream?from_seq=0&token={token('u')}"
+            reader = token(f"reader-{number // 2 % _READERS}")
+            target = f"{url}/v1/projects/{project}/chat/stream?from_seq=0&token={reader}"
             async with http.stream("GET", target) as response:
                 assert response.status_code == 200
                 seen = b""

@@ -36,8 +36,8 @@ def service_environment(
 ) -> dict[str, str]:
     """Return the environment of a service process: the machine's own, then known settings.
 
-    Settings of the caller's shell do not leak in. Limits that get in a load's way are off;
-    `settings` (full names) come last.
+    Settings of the caller's shell do not leak in, and the service's limits are at their
+    defaults; `settings` (full names) come last.
     """
     own = {
         name: value
@@ -49,8 +49,6 @@ def service_environment(
         "REDIS_URL": redis_url,
         "SEQSTREAM_HMAC_SECRETS": HMAC_SECRET,
         "SEQSTREAM_TOKEN_SECRETS": TOKEN_SECRET,
-        "SEQSTREAM_POSTS_PER_SECOND": "0",
-        "SEQSTREAM_MAX_STREAMS_PER_USER": "0",
         "PYTHONUNBUFFERED": "1",
         **(settings or {}),
     }
