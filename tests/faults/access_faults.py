@@ -66,14 +66,16 @@ async def _head(scene: Scene) -> int:
 
 
 async def _rest(reader: asyncio.StreamReader) -> bytes:
-    """Read to the end of the stream; raises TimeoutError when there is none."""
+    """Read to the end of the stream; raises AssertionError when there is none."""
     got = bytearray()
-    async with asyncio.timeout(_READ_TIMEOUT_S):
-        try:
+    try:
+        async with asyncio.timeout(_READ_TIMEOUT_S):
             while data := await reader.read(65_536):
                 got += data
-        except ConnectionError:
-            pass  # cut off
+    except ConnectionError:
+        pass  # cut off
+    except TimeoutError:
+        raise AssertionError(f"a removed member still receives, {len(got)} bytes later") from None
     return bytes(got)
 
 
