@@ -73,6 +73,7 @@ class RedisClient:
         self._url = url
         self._timeout_s = timeout_s
         self._scheme = urlsplit(url).scheme
+        self._sentinel: Any = None
         self._client = self._make(_MAX_CONNECTIONS)
         self._kept: list[Any] = []
         self._turns: dict[str, asyncio.Semaphore] = {}
@@ -108,6 +109,9 @@ class RedisClient:
                     await self._client.aclose()
                 else:
                     await self._client.aclose(close_connection_pool=True)
+                    if self._sentinel is not None:
+                        for sentinel in self._sentinel.sentinels:
+                            await sentinel.aclose(close_connection_pool=True)
 
     async def call(self, *command: Argument) -> Any:
         """Send one command whose first key is its second word, and return the raw reply."""
@@ -313,8 +317,11 @@ class RedisClient:
         for host in hosts.split(","):
             name, _, port = host.partition(":")
             addresses.append((name, int(port or 26379)))
-        sentinel: Any = Sentinel(addresses, sentinel_kwargs=dict(common))  # type: ignore[no-untyped-call]
-        return sentinel.master_for(
+        if self._sentinel is None:
+            # One for all clients: nobody closes the connections to Sentinels with a client, and a
+            # lane makes a client each time that it connects.
+            self._sentinel = Sentinel(addresses, sentinel_kwargs=dict(common))  # type: ignore[no-untyped-call]
+        return self._sentinel.master_for(
             service,
             redis_class=Redis,
             db=int(database or 0),

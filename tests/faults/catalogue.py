@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.faults import (
+    access_faults,
     client_faults,
     double_faults,
     machine_faults,
@@ -15,6 +16,7 @@ from tests.faults.scenario import Fault
 
 ALL: list[Fault] = [
     *client_faults.FAULTS,
+    *access_faults.FAULTS,
     *redis_faults.FAULTS,
     *postgres_faults.FAULTS,
     *process_faults.FAULTS,

@@ -7,16 +7,19 @@ nothing is numbered twice, and open streams stay open.
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
 
+from tests.faults.process_logs import ProcessLogs
 from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan
 from tests.support.build_checker import Told
 
 _OWN = Plan(own_postgres=True)
 _FEW_CONNECTIONS = 40
+_TABLES = ("messages", "projects", "project_members", "builds", "answers")
 
 
 async def restarted(scene: Scene) -> None:
@@ -104,6 +107,43 @@ async def read_only(scene: Scene) -> None:
         await scene.last(0.7)
 
 
+async def tables_missing(scene: Scene) -> None:
+    """Every table is away, as in the middle of a restore; connections are not lost."""
+    async with _statements_fail(scene):
+        # One at a time: whoever asks for many locks at once may be chosen to end a deadlock.
+        for table in _TABLES:
+            await scene.world.psql(f"ALTER TABLE {table} RENAME TO {table}_away")
+        await scene.last()
+        for table in _TABLES:
+            await scene.world.psql(f"ALTER TABLE {table}_away RENAME TO {table}")
+
+
+async def rights_revoked(scene: Scene) -> None:
+    """The service's role may neither read nor write messages."""
+    async with _statements_fail(scene):
+        await scene.world.psql(f'REVOKE ALL ON messages FROM "{scene.world.database}"')
+        await scene.last()
+        await scene.world.psql(f'GRANT ALL ON messages TO "{scene.world.database}"')
+
+
+@asynccontextmanager
+async def _statements_fail(scene: Scene) -> AsyncIterator[None]:
+    """Posts get 503 and nothing else, no stream ends, and no part of a process does."""
+    logs = ProcessLogs(scene.world)
+    answers_before = scene.answers()
+    ends_before = [len(client.ends) for client in scene.load.steady]
+    yield
+    await scene.load.wait_acknowledged(20)
+    await scene.all_delivered()
+    answers = scene.answers() - answers_before
+    assert answers["503"], f"no post met the fault: {answers}"
+    assert not answers["500"], f"posts were answered with 500: {answers}"
+    ends = [len(client.ends) for client in scene.load.steady]
+    assert ends == ends_before, "streams ended"
+    assert all(service.is_running() for service in scene.world.services), "a process ended"
+    logs.check_bounded()
+
+
 async def row_locked(scene: Scene) -> None:
     """Someone else holds the lock that every append needs."""
     connection = await asyncpg.connect(
@@ -137,5 +177,7 @@ FAULTS = [
     ),
     Fault("postgres commits fail", commits_fail, told=Told.ALL),
     Fault("postgres read-only", read_only, told=Told.ALL),
+    Fault("postgres tables missing", tables_missing, told=Told.ALL),
+    Fault("postgres rights revoked", rights_revoked, Plan(own_role=True), told=Told.ALL),
     Fault("postgres row locked by another", row_locked, length_s=8.0, told=Told.ALL),
 ]

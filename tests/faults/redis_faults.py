@@ -8,15 +8,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import redis.asyncio as redis
 
+from tests.faults.process_logs import REDIS_DOWN, REDIS_UP, ProcessLogs
 from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan, RedisKind
 from tests.support.build_checker import Told
 from tests.support.redis_topology import redis_cli
 
 _STREAMS = "seqstream:*:stream:*"
+_FILLER_BYTES = 64 * 1024 * 1024
 
 
 def _client(scene: Scene) -> redis.Redis:
@@ -68,6 +72,42 @@ async def out_of_memory(scene: Scene) -> None:
     await scene.all_delivered()
     await redis_cli(scene.world.redis, "CONFIG", "SET", "maxmemory", "0")
     await scene.last(0.3)
+
+
+async def full(scene: Scene) -> None:
+    """Something else fills all of the memory it may have, and is deleted at last."""
+    server = scene.world.redis
+    lines = (await redis_cli(server, "INFO", "memory")).splitlines()
+    (used,) = (int(line.split(":")[1]) for line in lines if line.startswith("used_memory:"))
+    async with _writes_refused(scene):
+        await redis_cli(server, "SETRANGE", "filler", str(_FILLER_BYTES - 1), "x")
+        # Well below what is used, and well above what is used without the filler.
+        await redis_cli(server, "CONFIG", "SET", "maxmemory", str(used + _FILLER_BYTES // 2))
+        await scene.last()
+        await scene.all_delivered()
+        await redis_cli(server, "DEL", "filler")
+
+
+async def read_only(scene: Scene) -> None:
+    """It wants a replica to write to, and has none."""
+    async with _writes_refused(scene):
+        await redis_cli(scene.world.redis, "CONFIG", "SET", "min-replicas-to-write", "1")
+        await scene.last()
+        await scene.all_delivered()
+        await redis_cli(scene.world.redis, "CONFIG", "SET", "min-replicas-to-write", "0")
+
+
+@asynccontextmanager
+async def _writes_refused(scene: Scene) -> AsyncIterator[None]:
+    """Judge what the processes say of Redis: that it is not well, and that it is again."""
+    logs = ProcessLogs(scene.world)
+    yield
+    await logs.wait_services(REDIS_DOWN)
+    await logs.wait_services(REDIS_UP)
+    await scene.load.wait_acknowledged(20)
+    await scene.all_delivered()
+    logs.check_redis_changed_once()
+    logs.check_bounded()
 
 
 async def evicting(scene: Scene) -> None:
@@ -165,6 +205,8 @@ FAULTS = [
     Fault("redis FLUSHALL under load", flushed, silence_s=1.0),
     Fault("redis frozen (SIGSTOP)", frozen, length_s=5.0, short_s=2.5),
     Fault("redis out of memory", out_of_memory, silence_s=1.0),
+    Fault("redis refuses writes: full", full, length_s=60.0, short_s=3.0, silence_s=1.0),
+    Fault("redis refuses writes: read-only", read_only, length_s=60.0, short_s=3.0, silence_s=1.0),
     Fault("redis evicting", evicting, silence_s=1.0, told=Told.LAST),
     Fault("redis restored from old state", restored_from_old_state, silence_s=1.0, told=Told.LAST),
     Fault("redis connections killed", connections_killed, silence_s=1.0),

@@ -50,6 +50,10 @@ class Scene:
         """Let the load go on for the fault's length, or a share of it."""
         await asyncio.sleep(self.length_s * share)
 
+    def answers(self) -> Counter[str]:
+        """How the attempts of all posts so far ended: by status or error."""
+        return sum((writer.answers for writer in self.load.writers), Counter())
+
     async def all_delivered(self) -> None:
         """Wait until the steady clients have what was acknowledged up to now.
 
@@ -298,11 +302,9 @@ def _judge(
         if unhandled:
             first = unhandled[0][-_SHOWN_CHARACTERS:]
             failures.append(f"{len(unhandled)} unhandled errors in {name}'s log: {first}")
-    answers: Counter[str] = Counter()
-    for writer in load.writers:
-        answers += writer.answers
-    if answers["429"]:
-        failures.append(f"the limits refused {answers['429']} posts of writers that keep them")
+    refused = scene.answers()["429"]
+    if refused:
+        failures.append(f"the limits refused {refused} posts of writers that keep them")
     counted = (Kind.LOST, Kind.UNANNOUNCED, Kind.REPEATED, Kind.REORDERED, Kind.CHANGED)
     return Result(
         fault=fault.name,
@@ -332,6 +334,6 @@ def _judge(
         violations=[str(violation) for violation in (*report.violations, *of_builds)][:50],
         failures=failures,
         notes=scene.notes,
-        answers=dict(answers),
+        answers=dict(scene.answers()),
         ends=dict(Counter(end for client in load.clients for end in client.ends)),
     )

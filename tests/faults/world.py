@@ -6,6 +6,7 @@ It starts and stops; what goes wrong and when is the matter of the faults.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -55,6 +57,7 @@ class Plan:
     `proxied`: clients, Redis and Postgres are reached through proxies (never Sentinel's).
     `own_postgres`: a Postgres that may be hurt, with these settings; else the shared one;
     `postgres_disk_mib` puts it on a disk of this size (it takes root).
+    `own_role`: the service's role is no superuser; it is named as the database.
     `stepping_clock`: the services and Redis have a wall clock that a fault can step.
     `first_service`: settings of the first process alone. The worker uses the same servers, by the
     same ways.
@@ -67,6 +70,7 @@ class Plan:
     own_postgres: bool = False
     postgres_settings: Mapping[str, str] = field(default_factory=dict)
     postgres_disk_mib: int | None = None
+    own_role: bool = False
     stepping_clock: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     first_service: Mapping[str, str] = field(default_factory=dict)
@@ -155,14 +159,27 @@ class World:
             )
             stack.push_async_callback(self._drop_database)
         self._postgres = server
-        if not self.plan.proxied:
-            return server.database_url(self.database)
-        proxy = TcpProxy(server.port, seed=self._seed)
-        self.postgres_proxy = await stack.enter_async_context(proxy)
-        return server.database_url(self.database, port=proxy.port)
+        url = server.database_url(self.database)
+        if self.plan.proxied:
+            proxy = TcpProxy(server.port, seed=self._seed)
+            self.postgres_proxy = await stack.enter_async_context(proxy)
+            url = server.database_url(self.database, port=proxy.port)
+        return await self._as_own_role(url) if self.plan.own_role else url
+
+    async def _as_own_role(self, url: str) -> str:
+        """Make a role that may use the tables and no more; return the URL with it."""
+        password = secrets.token_hex(16)
+        await self.psql(f"CREATE ROLE \"{self.database}\" LOGIN PASSWORD '{password}'")
+        for kind in ("TABLES", "SEQUENCES"):
+            await self.psql(f'GRANT ALL ON ALL {kind} IN SCHEMA public TO "{self.database}"')
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        return parts._replace(netloc=f"{self.database}:{password}@{host}").geturl()
 
     async def _drop_database(self) -> None:
         command = f'DROP DATABASE "{self.database}" WITH (FORCE)'
+        await asyncio.to_thread(self._shared.server.psql, command)
+        command = f'DROP ROLE IF EXISTS "{self.database}"'
         await asyncio.to_thread(self._shared.server.psql, command)
 
     async def _start_redis(self, stack: AsyncExitStack) -> str:

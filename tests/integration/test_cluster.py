@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import warnings
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -13,7 +11,7 @@ from service.embedded import RedisServer
 from streams import EventLog, NewMessage, keys
 from tests.integration.conftest import NewProject, OpenLog
 from tests.support.follower import Follower, following
-from tests.support.redis_topology import ClusterRedis, redis_cli
+from tests.support.redis_topology import ClusterRedis, collect_dropped_nodes, redis_cli
 from tests.support.waiting import wait_until
 
 # By a thread it would end pytest at once and leave the servers running.
@@ -22,15 +20,9 @@ pytestmark = pytest.mark.timeout(120, method="signal")
 
 @pytest.fixture(autouse=True)
 def dropped_nodes() -> Iterator[None]:
-    """Collect what the driver dropped, here and not in another test.
-
-    When a cluster changes, redis-py replaces its nodes and forgets the old ones, open connections
-    and all, that a call made meanwhile has connected again (seen with 8.1).
-    """
+    """Collect what the driver dropped, here and not in another test."""
     yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    collect_dropped_nodes()
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from streams.ids import EntryId
 from streams.lua import script
 from streams.redis_client import RedisClient
 from streams.window import Run, Window
-from tests.support.redis_topology import free_node_port, redis_cli
+from tests.support.redis_topology import ReplicatedRedis, free_node_port, redis_cli
 from tests.support.tls_relay import make_certificate, tls_relay, why_no_tls
 from tests.support.waiting import wait_until
 
@@ -195,6 +195,31 @@ async def test_one_read_names_many_streams_of_a_shard_on_a_cluster(cluster: Redi
 async def test_a_script_is_loaded_where_its_slot_lives(cluster: RedisClient) -> None:
     """§7: a cluster's servers each need the script."""
     assert await cluster.run(script("take_token"), keys.post_bucket("p", "u"), "1", 1) == 0
+
+
+async def test_all_connections_ask_sentinel_by_the_same_one(tmp_path: Path) -> None:
+    """Nothing is left open at a Sentinel, however often lanes connect anew."""
+    async with ReplicatedRedis(tmp_path, sentinel=True) as redis:
+        before = await _clients_of_sentinel(redis)
+        client = RedisClient(redis.url)
+        for number in range(10):
+            lane = client.dedicated(f"key-{number}", block_s=1)
+            await lane.call("GET", f"key-{number}")
+            await lane.close()
+        assert await _clients_of_sentinel(redis) - before <= 1
+        await client.close()
+        await wait_until(lambda: _is_left_alone(redis, before), what="the end of the last one")
+
+
+async def _clients_of_sentinel(redis: ReplicatedRedis) -> int:
+    assert redis.sentinel is not None
+    lines = (await redis_cli(redis.sentinel, "INFO", "clients")).splitlines()
+    (count,) = (line.split(":")[1] for line in lines if line.startswith("connected_clients:"))
+    return int(count)
+
+
+async def _is_left_alone(redis: ReplicatedRedis, before: int) -> bool:
+    return await _clients_of_sentinel(redis) <= before
 
 
 async def test_rediss_speaks_tls_and_checks_the_certificate(
