@@ -57,6 +57,7 @@ bench: $(BENCH_STAMP)
 
 faults: $(DEV_STAMP)
 	$(BIN)/python -m tests.faults $(ARGS)
+	SEQSTREAM_ALL_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_http_fuzz.py
 
 # Needs uv. The locks name no index and no path, so that they install from wherever pip is told to.
 #   dev.lock    tests, lint and types
