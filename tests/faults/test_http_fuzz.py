@@ -376,8 +376,12 @@ def _exchanges(draw: st.DrawFn) -> tuple[list[bytes], bool]:
 
 
 @pytest.mark.parametrize(
-    "body", [b"[" * 5000, b'{"message":5}', b'{"message":5} x', b"[1", b'{"message":["\xff"]}', b""]
-)
+    "body",
+    [
+        b"[" * 5000, b'{"message":5}', b'{"message":5} x', b"[1", b'{"message":["\xff"]}', b"",
+        b'{"message":"a","x":1e999}', b'{"message":"a","x":"\xff"}',
+    ],
+)  # fmt: skip
 async def test_a_body_that_is_wrong_twice_is_called_the_same(pair: _Pair, body: bytes) -> None:
     """§4: 400 says of a body first that it is no JSON, then which field is wrong."""
     path = "/v1/projects/p1/chat/messages"
