@@ -27,6 +27,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from service.body import MAX_BODY_BYTES
 from service.deadlines import Deadline
 from service.direct import Answer, DirectAppend
 from service.errors import (
@@ -350,6 +351,10 @@ class StreamingProtocol(HttpToolsProtocol):
     def _begin(self, cycle: _Cycle, project_id: str) -> None:
         """Append what a request with its whole body asks for."""
         assert self._direct is not None
+        if len(cycle.body) > MAX_BODY_BYTES:
+            # Whole at once, which no socket brings: the application knows what to say.
+            self._run(cycle, self.app)
+            return
         scope: Any = cycle.scope
         try:
             appending = self._direct.begin(project_id, scope, bytes(cycle.body))

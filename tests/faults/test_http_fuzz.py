@@ -35,7 +35,11 @@ from tests.support.signing import HMAC_SECRET, TOKEN_SECRET, signed_headers, tok
 from tests.support.waiting import wait_until
 
 _LONG = bool(os.environ.get("SEQSTREAM_ALL_FAULTS"))
-pytestmark = pytest.mark.timeout(1800 if _LONG else 120, method="signal")
+pytestmark = [
+    pytest.mark.timeout(1800 if _LONG else 120, method="signal"),
+    # Of a body of 1 MiB that fails: the blob is shown too.
+    pytest.mark.filterwarnings("ignore:Generating overly large repr"),
+]
 
 _fuzzing = settings(
     max_examples=10_000 if _LONG else 300,
@@ -380,6 +384,7 @@ def _exchanges(draw: st.DrawFn) -> tuple[list[bytes], bool]:
     [
         b"[" * 5000, b'{"message":5}', b'{"message":5} x', b"[1", b'{"message":["\xff"]}', b"",
         b'{"message":"a","x":1e999}', b'{"message":"a","x":"\xff"}',
+        pytest.param(b'{"message":"%b"}' % (b"x" * 2**21), id="two MiB"),
     ],
 )  # fmt: skip
 async def test_a_body_that_is_wrong_twice_is_called_the_same(pair: _Pair, body: bytes) -> None:
