@@ -320,6 +320,8 @@ class StreamingProtocol(HttpToolsProtocol):
         if cycle.response_complete:
             return
         cycle.more_body = False
+        # Also of a body that is empty: there is nothing to ask for.
+        cycle.waiting_for_100_continue = False
         cycle.message_event.set()
         if self._serving is cycle:
             self.deadline.wait("answer")

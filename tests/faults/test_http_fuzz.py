@@ -397,6 +397,18 @@ async def test_a_body_that_is_wrong_twice_is_called_the_same(pair: _Pair, body: 
     assert answers[0] == answers[1]
 
 
+async def test_an_empty_body_is_not_asked_for(pair: _Pair) -> None:
+    """RFC 9110 §10.1.1: no `100 Continue` when the whole body is here."""
+    lines = ["POST /v1/projects/p1/chat/messages HTTP/1.1", "Host: x", "Expect: 100-continue"]
+    path = "/v1/projects/p1/chat/messages"
+    # Of another body: what is signed is compared when the body is here.
+    lines += [f"{n}: {v}" for n, v in signed_headers("POST", path, "owner", b"x").items()]
+    data = "\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""]).encode() + b"0\r\n\r\n"
+    answers = [await service.exchange([data], at_once=True) for service in pair]
+    assert answers[0] == answers[1]
+    assert [answer.status for answer in answers[0][0]] == [401]
+
+
 @_fuzzing
 @given(exchange=_exchanges())
 async def test_both_paths_answer_alike(pair: _Pair, exchange: tuple[list[bytes], bool]) -> None:
