@@ -17,7 +17,8 @@ SBOM_STAMP := $(VENV)/sbom/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # make test PYTEST_ARGS="tests/unit -x"
-PYTEST_ARGS ?= --numprocesses 2 --dist loadscope
+# Three on two cores: many tests wait for a lease, a timeout or a server.
+PYTEST_ARGS ?= --numprocesses 3 --dist loadscope
 # make run ARGS="--port 9000"
 ARGS ?=
 
@@ -57,7 +58,8 @@ bench: $(BENCH_STAMP)
 
 faults: $(DEV_STAMP)
 	$(BIN)/python -m tests.faults $(ARGS)
-	SEQSTREAM_ALL_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_http_fuzz.py
+	SEQSTREAM_ALL_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_http_fuzz.py \
+		tests/faults/test_openapi_fuzz.py tests/acceptance/test_builds.py
 
 # Needs uv. The locks name no index and no path, so that they install from wherever pip is told to.
 #   dev.lock    tests, lint and types

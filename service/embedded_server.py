@@ -31,8 +31,9 @@ class EmbeddedError(Exception):
 # Below what systems give to clients (32,768 and above on Linux, 49,152 elsewhere): a client's
 # connection would take a port between its choice and its use.
 _FIRST_PORT, _PORTS = 10_000, 20_000
-# Each process counts from a place of its own: two that start servers at once choose differently.
-_next_port = count(os.getpid() * 97)
+# Each process counts from a place of its own, also processes with consecutive ids: those that start
+# servers at once choose differently.
+_next_port = count(os.getpid() * 6007)
 
 
 def free_port() -> int:

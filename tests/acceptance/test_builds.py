@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
@@ -26,6 +27,8 @@ from tests.support.workers import WorkerProcess
 
 _numbers = count(1)
 
+# A thousand, by `make faults`, take half a minute of two cores.
+_MANY = 1000 if os.environ.get("SEQSTREAM_ALL_FAULTS") else 200
 UNDISTURBED = [("queued", 0), ("in_progress", 1), ("completed", 1)]
 _SLOW = f"{sys.executable} -c 'import time; print(\"on it\", flush=True); time.sleep(60)'"
 
@@ -456,13 +459,13 @@ async def test_builds_survive_redis(
 
 
 @pytest.mark.timeout(400, method="signal")  # a thousand processes on a starved machine
-async def test_a_thousand_builds_over_four_workers(
+async def test_many_builds_over_four_workers(
     home: House, builds_database: str, redis_server: RedisServer
 ) -> None:
-    """Issue: each runs once or is an honest further attempt; exactly 1,000 end messages."""
+    """Each runs once, and each has exactly one end message."""
     client = await home.client(from_seq=None)
     async with EventLog.open(builds_database, redis_server.url) as log:
-        for start in range(0, 1000, 100):
+        for start in range(0, _MANY, 100):
             questions = [
                 log.builds.ask(
                     home.project, NewMessage(user_id="alice", text=f"b{n}", mode="build")
@@ -474,17 +477,17 @@ async def test_a_thousand_builds_over_four_workers(
             await home.worker(
                 "true", SEQSTREAM_WORKER_CONCURRENCY="4", SEQSTREAM_BUILD_LEASE_SECONDS="30"
             )
-        await client.wait_seq_steadily(2000)
-        builds = await log.builds.list(home.project, limit=2000)
+        await client.wait_seq_steadily(2 * _MANY)
+        builds = await log.builds.list(home.project, limit=2 * _MANY)
         told = ends(await home.api.log(home.project))
     assert {build.status for build in builds} == {"completed"}
     assert {build.attempt for build in builds} == {1}
     ended = [msgspec.json.decode(row.data)["metadata"]["build_id"] for row in told]
-    assert len(ended) == 1000
+    assert len(ended) == _MANY
     assert set(ended) == {build.id for build in builds}
 
     def all_shown(client: SseClient) -> bool:
         shown = {status.content.build_id: status.status for status in statuses(client.events())}
-        return len(shown) == 1000 and set(shown.values()) == {"completed"}
+        return len(shown) == _MANY and set(shown.values()) == {"completed"}
 
     await client.wait_until(all_shown, timeout_s=10)

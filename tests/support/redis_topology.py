@@ -24,8 +24,9 @@ SENTINEL_NAME = "main"
 SLOTS = 16384
 _DOWN_AFTER_MS = 500
 _NODE_TIMEOUT_MS = 1000
-# A node listens for other nodes on its port + 10000.
-_HIGHEST_NODE_PORT = 55535
+# A node listens for other nodes on its port + 10,000. That port too must be below those that Linux
+# gives to clients (32,768 and above), and above those that `free_port` gives to other servers.
+_NODE_PORTS = range(20_000, 22_768)
 
 
 class ReplicatedRedis:
@@ -253,7 +254,7 @@ def collect_dropped_nodes() -> None:
 
 def free_node_port() -> int:
     """Return a free port that a cluster's node can have."""
-    while (port := free_port()) > _HIGHEST_NODE_PORT:
+    while (port := free_port()) not in _NODE_PORTS:
         pass
     return port
 
