@@ -221,7 +221,3 @@ def doctor(verify: Sequence[str]) -> None:
     findings = asyncio.run(doctors.examine(settings, [check_project_id(p) for p in verify]))
     _out.print(doctors.table(findings))
     sys.exit(0 if all(finding.is_good for finding in findings) else 1)
-
-
-if __name__ == "__main__":
-    main()

@@ -133,7 +133,7 @@ def _child(environ: dict[str, str], *words: str) -> Iterator[subprocess.Popen[by
 
 
 def _words() -> list[str]:
-    return [sys.executable, "-m", "service.cli", "--parent", str(os.getpid())]
+    return [sys.executable, "-m", "service", "--parent", str(os.getpid())]
 
 
 def _await_ready(url: str, children: list[subprocess.Popen[bytes]], stop: _Stop) -> bool:

@@ -92,7 +92,7 @@ class _Supervisor:
             # A build may run as this user: no worker's block of variables holds a secret.
             with private_environ.handed(self._environ) as (shown, descriptors):
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "service.cli", "--parent", str(os.getpid()),
+                    sys.executable, "-m", "service", "--parent", str(os.getpid()),
                     "serve", "--fd", str(self._fd),
                     # prometheus_client reads its folder when it is imported.
                     env={**shown, _METRICS_FOLDER: self._metrics_folder},

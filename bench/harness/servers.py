@@ -194,7 +194,7 @@ def service_process(
 ) -> HttpProcess:
     """Return the service as a process that is not started yet."""
     chosen = port or free_port()
-    command = [sys.executable, "-m", "service.cli", "serve"]
+    command = [sys.executable, "-m", "service", "serve"]
     command += ["--host", "127.0.0.1", "--port", str(chosen)]
     if workers > 1:
         command += ["--workers", str(workers)]

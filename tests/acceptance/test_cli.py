@@ -16,7 +16,7 @@ from tests.support.processes import ROOT, run_cli, service_environment
 from tests.support.raw_stream import raw_request
 from tests.support.signing import HMAC_SECRET, TOKEN_SECRET
 
-_CLI = (sys.executable, "-m", "service.cli")
+_CLI = (sys.executable, "-m", "service")
 
 
 def _environment(services: Services) -> dict[str, str]:

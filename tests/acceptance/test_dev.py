@@ -42,7 +42,7 @@ class _Dev:
         await wait_until(self._has_started, timeout_s=_START_TIMEOUT_S, what="what to type")
 
     def spawn(self) -> None:
-        command = [sys.executable, "-m", "service.cli", "dev"]
+        command = [sys.executable, "-m", "service", "dev"]
         command += ["--data", str(self.data), "--port", str(self.port)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -198,7 +198,7 @@ async def test_the_printed_addresses_serve_other_commands(dev: _Dev) -> None:
     """`DATABASE_URL` and `REDIS_URL` are over sockets, whatever the caller's PGPORT says."""
     addresses = {name: dev.line(f"^{name} ").split()[1] for name in ("DATABASE_URL", "REDIS_URL")}
     done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-m", "service.cli", "doctor"], capture_output=True,
+        subprocess.run, [sys.executable, "-m", "service", "doctor"], capture_output=True,
         text=True, timeout=60, cwd=ROOT, check=False,
         env={**os.environ, **addresses, "PGPORT": "1", "PGHOST": "localhost"},
     )  # fmt: skip

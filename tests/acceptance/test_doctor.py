@@ -16,7 +16,7 @@ from tests.support.processes import ROOT, service_environment
 async def _doctor(services: Services, project_id: str) -> subprocess.CompletedProcess[str]:
     return await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "service.cli", "doctor", "--verify", project_id],
+        [sys.executable, "-m", "service", "doctor", "--verify", project_id],
         capture_output=True, text=True, timeout=60, cwd=ROOT, check=False,
         env=service_environment(services.database_url, services.redis.url),
     )  # fmt: skip

@@ -42,7 +42,7 @@ class _Supervised:
     def spawn(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._python, "-m", "service.cli", "serve", "--port", str(self.port),
+                [self._python, "-m", "service", "serve", "--port", str(self.port),
                  "--workers", "2"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT,
                 env=self._environment, start_new_session=True,

@@ -25,7 +25,7 @@ from tests.support.signing import HMAC_SECRET, TOKEN_SECRET
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-_CLI = (sys.executable, "-m", "service.cli")
+_CLI = (sys.executable, "-m", "service")
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 20.0
 _LOG_LINE_CHARACTERS = 1000

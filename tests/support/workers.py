@@ -28,7 +28,7 @@ class WorkerProcess:
     ) -> None:
         self.name = name
         self.log_path = folder / f"{name}.log"
-        self._words = words or (sys.executable, "-m", "service.cli", "worker")
+        self._words = words or (sys.executable, "-m", "service", "worker")
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
 

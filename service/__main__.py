@@ -1,0 +1,5 @@
+"""`python -m service`: the command `seqstream`."""
+
+from service.cli import main
+
+main()
