@@ -15,9 +15,9 @@ from itertools import islice
 
 from service.auth import Caller, Scope
 from service.errors import forbidden, project_access_denied
-from streams.errors import LogUnavailable, Unavailable
 from streams.eventlog import EventLog
-from streams.tail import Tail
+from streams.model.errors import LogUnavailable, Unavailable
+from streams.tail.tail import Tail
 
 _log = logging.getLogger(__name__)
 

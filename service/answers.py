@@ -18,10 +18,10 @@ from service.assistant import Assistant, AssistantError, Turn
 from service.errors import rate_limited
 from service.limits import SlotRefusal, Slots
 from service.metrics import Metrics
-from streams.answers import Answer, Begun
-from streams.errors import Overloaded, StreamsError, Unavailable
+from streams.answers.answer_rows import Answer, Begun
 from streams.eventlog import EventLog
-from streams.events import MAX_TEXT_BYTES, Message, NewMessage, encode, format_now
+from streams.model.errors import Overloaded, StreamsError, Unavailable
+from streams.model.events import MAX_TEXT_BYTES, Message, NewMessage, encode, format_now
 
 _log = logging.getLogger(__name__)
 

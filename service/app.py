@@ -39,7 +39,7 @@ from service.reads import ReadSlots
 from service.routes import builds, chat, ephemeral, health, messages, page, projects
 from service.routes.documents import stream_path
 from service.settings import Settings
-from streams.build_rows import BuildBounds
+from streams.builds.build_rows import BuildBounds
 from streams.eventlog import EventLog, EventLogConfig
 
 

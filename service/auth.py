@@ -17,8 +17,8 @@ from urllib.parse import parse_qsl
 import jwt
 import msgspec
 
-from streams.errors import InvalidInput
-from streams.ids import check_project_id, is_user_id
+from streams.model.errors import InvalidInput
+from streams.model.ids import check_project_id, is_user_id
 
 Scope = Literal["read", "write", "worker"]
 SCOPES: Final[frozenset[Scope]] = frozenset(get_args(Scope))

@@ -13,7 +13,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
-from streams.ending import end
+from streams.runtime.owned_tasks import end
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from service.outgoing import Outgoing, Replays
-from streams.tail import Tail
+from streams.tail.tail import Tail
 
 if TYPE_CHECKING:
     from service.connection import Connection

@@ -17,7 +17,7 @@ import msgspec
 
 from service.build_stderr import StderrLog
 from service.keepers import Ended, Keepers, KeptCommand
-from streams.build import Build, clean
+from streams.model.build import Build, clean
 
 MAX_LINE_BYTES = 48 * 1024
 _READ_BYTES = 64 * 1024

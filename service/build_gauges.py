@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from service.metrics import BUILD_STATUSES, Metrics
-from streams.builds import Builds
-from streams.errors import StreamsError
+from streams.builds.lifecycle import Builds
+from streams.model.errors import StreamsError
 
 _EVERY_S = 5.0
 

@@ -15,10 +15,10 @@ from typing import Literal
 import msgspec
 
 from service.build_command import Outcome, Progress, Runner
-from streams.build import Build
-from streams.build_rows import MAX_RESULT_BYTES, Ending, LeaseLost
-from streams.builds import Builds
-from streams.errors import StreamsError, Unavailable
+from streams.builds.build_rows import MAX_RESULT_BYTES, Ending, LeaseLost
+from streams.builds.lifecycle import Builds
+from streams.model.build import Build
+from streams.model.errors import StreamsError, Unavailable
 
 _log = logging.getLogger(__name__)
 

@@ -27,10 +27,10 @@ from service.settings import (
     SettingsError,
     load,
 )
-from streams.errors import StreamsError
 from streams.eventlog import EventLog
-from streams.events import NewMessage
-from streams.ids import check_project_id, check_user_id
+from streams.model.errors import StreamsError
+from streams.model.events import NewMessage
+from streams.model.ids import check_project_id, check_user_id
 
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -118,7 +118,7 @@ def migrate() -> None:
     settings = _settings(MIGRATE_NEEDS)
 
     async def run() -> list[str]:
-        from streams.postgres import Database
+        from streams.log.database import Database
 
         database = await Database.open(settings.database_url, size=1)
         try:

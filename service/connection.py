@@ -19,10 +19,10 @@ import msgspec
 from service.broadcast import Broadcast
 from service.outgoing import Outgoing
 from service.wire import Wire
-from streams import sse
-from streams.build import told_by
-from streams.errors import LogRestored, LogUnavailable
-from streams.replay import Piece, Reader, Source
+from streams.model import sse
+from streams.model.build import told_by
+from streams.model.errors import LogRestored, LogUnavailable
+from streams.tail.reader import Piece, Reader, Source
 
 if TYPE_CHECKING:
     from service.metrics import Metrics

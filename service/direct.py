@@ -28,8 +28,8 @@ from service.errors import (
 )
 from service.metrics import Metrics
 from service.routes.messages import PostedMessage, append_message, new_message, receipt
-from streams.ids import check_project_id
-from streams.log import Appended
+from streams.log.log import Appended
+from streams.model.ids import check_project_id
 
 # Of the path as it was sent: one with an escape is left to the application.
 _MESSAGES = re.compile(rb"/v1/projects/([A-Za-z0-9_-]+)/chat/messages/?")

@@ -9,12 +9,12 @@ import msgspec
 from rich.table import Table
 
 from service.settings import Settings, without_password
-from streams.errors import StreamsError
 from streams.eventlog import EventLog
-from streams.events import encode
-from streams.ids import EntryId
-from streams.schema import read_schema
-from streams.window import WINDOW_MESSAGES
+from streams.log.schema import read_schema
+from streams.model.errors import StreamsError
+from streams.model.events import encode
+from streams.model.ids import EntryId
+from streams.window.window import WINDOW_MESSAGES
 
 _MIN_POSTGRES = (14,)
 _MIN_REDIS = (6, 2)

@@ -21,7 +21,7 @@ from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scop
 
 from service.auth import AuthenticationError
 from service.metrics import Metrics
-from streams.errors import (
+from streams.model.errors import (
     Closed,
     IdempotencyMismatch,
     InvalidInput,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.metrics import Metrics
-from streams.observer import Observer
+from streams.runtime.observer import Observer
 
 
 class MetricsObserver(Observer):

@@ -17,10 +17,10 @@ from service.metrics import Metrics
 from service.outgoing import Outgoing, Replays
 from service.rechecks import Rechecks
 from service.settings import Settings
-from streams import sse
 from streams.eventlog import EventLog
-from streams.events import format_now
-from streams.tail import Tail
+from streams.model import sse
+from streams.model.events import format_now
+from streams.tail.tail import Tail
 
 _log = logging.getLogger(__name__)
 

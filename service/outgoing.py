@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from service.wire import Chunk
-from streams import sse
+from streams.model import sse
 
 _HEAD = b"event: "
 _REPLAYS_KEPT = 16

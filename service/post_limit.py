@@ -16,9 +16,9 @@ from service.errors import rate_limited
 from service.limits import TokenBucket
 from service.metrics import Metrics
 from service.settings import Settings
-from streams import keys
-from streams.errors import WindowUnavailable
 from streams.eventlog import EventLog
+from streams.model.errors import WindowUnavailable
+from streams.window import keys
 
 _TIMEOUT_S = 0.25
 _LOCAL_BUCKETS = 10_000

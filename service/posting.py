@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from service.access import AccessControl
 from service.auth import Caller
 from service.post_limit import PostLimit, Token
-from streams.errors import Closed, LogUnavailable, Unavailable
+from streams.model.errors import Closed, LogUnavailable, Unavailable
 
 
 class Posting:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 
 from service.access import AccessControl
 from service.connection import Connection
-from streams.errors import StreamsError
 from streams.eventlog import EventLog
+from streams.model.errors import StreamsError
 
 EVERY_S = 1.0
 # docs/protocol.md §3: at least every 30 s, even if the notice of a removal is lost.

@@ -110,7 +110,8 @@ class Server(uvicorn.Server):
                     # The request sees a client that is gone, and ends as it always does then.
                     connection.transport.abort()
             if time.monotonic() >= cancel_at_s:
-                # The application answers that the store is away. Not once: see `streams.ending`.
+                # The application answers that the store is away. Not once: see
+                # `streams.runtime.owned_tasks`.
                 cancel_at_s = time.monotonic() + _CANCEL_EVERY_S
                 for task in list(self.server_state.tasks):
                     task.cancel()

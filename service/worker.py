@@ -23,9 +23,9 @@ from service.build_run import BuildRun, BuildTimes
 from service.keepers import BuildLimits, Keepers
 from service.private_environ import of_a_build
 from service.settings import Settings
-from streams.build_news import News
-from streams.errors import StreamsError
+from streams.builds.build_news import News
 from streams.eventlog import EventLog, EventLogConfig
+from streams.model.errors import StreamsError
 
 _log = logging.getLogger(__name__)
 

@@ -4,8 +4,7 @@ Postgres holds every message (the log), Redis Streams the newest (the window), t
 newest of those it reads (the tail). Knows no web framework; see `EventLog`.
 """
 
-from streams.build import Build
-from streams.build_rows import (
+from streams.builds.build_rows import (
     BuildBounds,
     BuildEnded,
     BuildHeld,
@@ -13,8 +12,11 @@ from streams.build_rows import (
     LeaseLost,
     TooManyBuilds,
 )
-from streams.builds import Builds
-from streams.errors import (
+from streams.builds.lifecycle import Builds
+from streams.eventlog import EventLog, EventLogConfig
+from streams.log.log import Appended, Page
+from streams.model.build import Build
+from streams.model.errors import (
     Closed,
     IdempotencyMismatch,
     InvalidInput,
@@ -27,11 +29,9 @@ from streams.errors import (
     Unavailable,
     WindowUnavailable,
 )
-from streams.eventlog import EventLog, EventLogConfig
-from streams.events import BuildContent, BuildStatus, Content, Event, Message, NewMessage
-from streams.ids import EntryId, Seq
-from streams.log import Appended, Page
-from streams.observer import Observer
+from streams.model.events import BuildContent, BuildStatus, Content, Event, Message, NewMessage
+from streams.model.ids import EntryId, Seq
+from streams.runtime.observer import Observer
 
 __all__ = [
     "Appended",

@@ -17,37 +17,37 @@ from typing import Any
 
 import msgspec
 
-from streams import sse
-from streams.answers import Answers
-from streams.appender import Appender
-from streams.buckets import Buckets
-from streams.build_news import BuildNews
-from streams.build_rows import BuildBounds, BuildRows
-from streams.build_watch import BuildWatch
-from streams.builds import Builds
-from streams.ending import end
-from streams.entries import SkippedEntries
-from streams.ephemeral import Typing
-from streams.errors import Closed, StreamsError, Unavailable
-from streams.events import BuildStatus, Event, Message, NewMessage, encode
-from streams.heads import HeadsPoll
-from streams.health import Health
-from streams.ids import EntryId
-from streams.log import Appended, Log, Page
-from streams.observer import Observer
-from streams.postgres import Database
-from streams.postgres_probe import PostgresProbe
-from streams.presence import Presence
-from streams.probe import RedisProbe
-from streams.projects import Projects
-from streams.publisher import Publisher
-from streams.redis_client import RedisClient
-from streams.replay import Reader, Tiers
-from streams.statuses import Statuses
-from streams.tail import Tail
-from streams.tails import Tails
-from streams.transient import TransientWriter
-from streams.window import Window
+from streams.answers.answer_rows import Answers
+from streams.builds.build_news import BuildNews
+from streams.builds.build_rows import BuildBounds, BuildRows
+from streams.builds.build_watch import BuildWatch
+from streams.builds.lifecycle import Builds
+from streams.builds.statuses import Statuses
+from streams.log.appender import Appender
+from streams.log.database import Database
+from streams.log.log import Appended, Log, Page
+from streams.log.postgres_probe import PostgresProbe
+from streams.log.projects import Projects
+from streams.model import sse
+from streams.model.errors import Closed, StreamsError, Unavailable
+from streams.model.events import BuildStatus, Event, Message, NewMessage, encode
+from streams.model.ids import EntryId
+from streams.presence.presence import Presence
+from streams.presence.typing_state import Typing
+from streams.runtime.health import Health
+from streams.runtime.observer import Observer
+from streams.runtime.owned_tasks import end
+from streams.tail.heads_poll import HeadsPoll
+from streams.tail.reader import Reader, Tiers
+from streams.tail.registry import Tails
+from streams.tail.tail import Tail
+from streams.window.buckets import Buckets
+from streams.window.entries import SkippedEntries
+from streams.window.publisher import Publisher
+from streams.window.redis_client import RedisClient
+from streams.window.redis_probe import RedisProbe
+from streams.window.transient import TransientWriter
+from streams.window.window import Window
 
 _log = logging.getLogger(__name__)
 

@@ -23,9 +23,9 @@ import uvloop
 from bench.harness.child import ChildError, Parent, own_cpu_s, write_samples
 from bench.harness.marks import filler
 from bench.harness.messages import BarePlan, BareResult, Failed, Go, Started
-from streams.errors import StreamsError
 from streams.eventlog import EventLog
-from streams.events import NewMessage
+from streams.model.errors import StreamsError
+from streams.model.events import NewMessage
 
 _USER = "bench"
 _TIMEOUT_S = 20.0

@@ -24,7 +24,7 @@ from typing import Self
 
 from bench.harness.counters import count_statements_of
 from service.embedded import PostgresServer, RedisServer, free_port
-from streams.postgres import Database
+from streams.log.database import Database
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "bench" / ".cache"

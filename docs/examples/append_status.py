@@ -14,7 +14,7 @@ import sys
 import uuid
 
 from streams import BuildContent, BuildStatus, EventLog
-from streams.events import BuildState, format_now
+from streams.model.events import BuildState, format_now
 
 
 async def main(project_id: str, user_id: str) -> None:

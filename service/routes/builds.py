@@ -16,11 +16,11 @@ from service.auth import Caller
 from service.context import context_of
 from service.errors import ApiError, not_found
 from service.routes.documents import ERRORS
-from streams.build import Build
-from streams.build_rows import BuildEnded, BuildHeld, BuildNotFound, LeaseLost
+from streams.builds.build_rows import BuildEnded, BuildHeld, BuildNotFound, LeaseLost
 from streams.eventlog import EventLog
-from streams.events import BuildState, format_time
-from streams.ids import check_project_id
+from streams.model.build import Build
+from streams.model.events import BuildState, format_time
+from streams.model.ids import check_project_id
 
 ApiRequest = Request[Caller, object, State]
 

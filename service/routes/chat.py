@@ -17,10 +17,10 @@ from service.errors import forbidden, rate_limited
 from service.posting import until
 from service.routes.documents import ERRORS
 from service.routes.messages import PostedMessage, new_message
-from streams.answers import Begun
-from streams.build_rows import TooManyBuilds
-from streams.events import BuildState, Message, NewMessage
-from streams.log import Appended
+from streams.answers.answer_rows import Begun
+from streams.builds.build_rows import TooManyBuilds
+from streams.log.log import Appended
+from streams.model.events import BuildState, Message, NewMessage
 
 ApiRequest = Request[Caller, object, State]
 

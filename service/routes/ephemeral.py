@@ -10,7 +10,7 @@ from litestar.params import FromPath, JSONBody
 from service.auth import Caller
 from service.context import context_of
 from service.routes.documents import ERRORS
-from streams.ids import check_project_id
+from streams.model.ids import check_project_id
 
 ApiRequest = Request[Caller, object, State]
 

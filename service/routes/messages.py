@@ -15,9 +15,9 @@ from service.auth import Caller
 from service.context import Context, context_of
 from service.errors import FieldError, validation_failed
 from service.routes.documents import ERRORS
-from streams.events import Message, NewMessage
-from streams.ids import MAX_SEQ, check_project_id
-from streams.log import Appended
+from streams.log.log import Appended
+from streams.model.events import Message, NewMessage
+from streams.model.ids import MAX_SEQ, check_project_id
 
 ApiRequest = Request[Caller, object, State]
 

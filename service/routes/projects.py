@@ -20,9 +20,9 @@ from service.context import context_of
 from service.errors import FieldError, project_access_denied, validation_failed
 from service.origin import is_plain_loopback
 from service.routes.documents import ERRORS
-from streams.events import format_time
-from streams.ids import check_project_id, check_user_id
-from streams.projects import Project
+from streams.log.projects import Project
+from streams.model.events import format_time
+from streams.model.ids import check_project_id, check_user_id
 
 MAX_TTL_S = 86_400
 MAX_MEMBERS = 1000

@@ -24,9 +24,9 @@ from service.errors import (
     to_api_error,
 )
 from service.wire import wire_for
-from streams.errors import LogRestored, LogUnavailable, ProjectNotFound, Unavailable
-from streams.ids import InvalidCursor, check_project_id, parse_cursor
-from streams.tail import Tail
+from streams.model.errors import LogRestored, LogUnavailable, ProjectNotFound, Unavailable
+from streams.model.ids import InvalidCursor, check_project_id, parse_cursor
+from streams.tail.tail import Tail
 
 Headers = list[tuple[bytes, bytes]]
 

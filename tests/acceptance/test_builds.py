@@ -15,7 +15,8 @@ import pytest
 import redis
 
 from service.embedded import PostgresServer, RedisServer
-from streams import EntryId, EventLog, NewMessage, keys
+from streams import EntryId, EventLog, NewMessage
+from streams.window import keys
 from tests.support.api import Api
 from tests.support.build_events import applied, changes, statuses
 from tests.support.build_house import House, ask, children, ends, house, is_alive

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from service.embedded import RedisServer
-from streams import keys
+from streams.window import keys
 from tests.acceptance.conftest import Services
 from tests.support.api import Api
 from tests.support.completions import DONE, Completions, chunk

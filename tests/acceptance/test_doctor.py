@@ -8,7 +8,7 @@ import sys
 
 import redis
 
-from streams import keys
+from streams.window import keys
 from tests.acceptance.conftest import Project, Services
 from tests.support.processes import ROOT, service_environment
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from streams import keys
-from streams.redis_client import RedisClient
+from streams.window import keys
+from streams.window.redis_client import RedisClient
 from tests.acceptance.conftest import NewProject, Services
 from tests.support.sse_client import SseClient
 

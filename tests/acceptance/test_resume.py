@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import redis.asyncio
 
-from streams import keys
+from streams.window import keys
 from tests.acceptance.conftest import NewProject, Project, Services
 from tests.support.api import Api
 from tests.support.checker import check

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sseclient import SSEClient
 
-from streams import sse
+from streams.model import sse
 from tests.conftest import StartService
 from tests.support.api import Api
 from tests.support.signing import token

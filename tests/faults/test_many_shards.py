@@ -20,8 +20,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from service.embedded import PostgresServer
-from streams import EventLog, NewMessage, keys
-from streams.errors import WindowUnavailable
+from streams import EventLog, NewMessage
+from streams.model.errors import WindowUnavailable
+from streams.window import keys
 from tests.support.follower import Follower
 from tests.support.redis_topology import (
     SENTINEL_NAME,

@@ -14,7 +14,7 @@ import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from service.embedded import RedisServer
-from streams import keys
+from streams.window import keys
 from tests.faults.world import World
 from tests.support.history import LogRow
 

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, settings
 
 from service.embedded import PostgresServer, RedisServer
 from streams.eventlog import EventLog, EventLogConfig
-from streams.log import Log
-from streams.observer import Observer
-from streams.postgres import Database
-from streams.redis_client import RedisClient
-from streams.window import Window
+from streams.log.database import Database
+from streams.log.log import Log
+from streams.runtime.observer import Observer
+from streams.window.redis_client import RedisClient
+from streams.window.window import Window
 from tests.support.key_leaks import leaked_keys
 from tests.support.waiting import wait_until
 

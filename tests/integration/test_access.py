@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from service.access import FRESH_S, FRESH_WHERE_TOLD_S, AccessControl
-from streams.errors import LogUnavailable
 from streams.eventlog import EventLog
-from streams.postgres import Database
+from streams.log.database import Database
+from streams.model.errors import LogUnavailable
 from tests.integration.conftest import NewProject, OpenLog
 from tests.support.waiting import wait_until
 

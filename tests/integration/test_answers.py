@@ -17,13 +17,13 @@ from service.embedded import RedisServer
 from service.errors import ApiError
 from service.limits import Slots
 from service.metrics import Metrics
-from streams.answers import Answer
-from streams.errors import IdempotencyMismatch, Overloaded
+from streams.answers.answer_rows import Answer
 from streams.eventlog import EventLog
-from streams.events import NewMessage, encode
-from streams.ids import EntryId
-from streams.postgres import Database
-from streams.transient import MAX_DATA_BYTES
+from streams.log.database import Database
+from streams.model.errors import IdempotencyMismatch, Overloaded
+from streams.model.events import NewMessage, encode
+from streams.model.ids import EntryId
+from streams.window.transient import MAX_DATA_BYTES
 from tests.integration.conftest import NewProject, OpenLog
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until

@@ -6,9 +6,9 @@ from itertools import count
 
 import pytest
 
-from streams import keys
-from streams.buckets import Buckets
-from streams.redis_client import RedisClient
+from streams.window import keys
+from streams.window.buckets import Buckets
+from streams.window.redis_client import RedisClient
 
 _users = count(1)
 

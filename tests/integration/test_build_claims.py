@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from streams.build import MAX_ATTEMPTS, Build
-from streams.build_rows import BuildBounds, BuildRows, LeaseLost, TooManyBuilds
-from streams.events import NewMessage
-from streams.log import Log
-from streams.postgres import Database
+from streams.builds.build_rows import BuildBounds, BuildRows, LeaseLost, TooManyBuilds
+from streams.log.database import Database
+from streams.log.log import Log
+from streams.model.build import MAX_ATTEMPTS, Build
+from streams.model.events import NewMessage
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ import pytest
 import redis.asyncio as redis
 
 from service.embedded import RedisServer
-from streams import BuildContent, BuildStatus, EntryId, NewMessage, keys
-from streams.build import states, told_by
-from streams.events import BuildState, format_now
-from streams.window import MAX_ENTRIES
+from streams import BuildContent, BuildStatus, EntryId, NewMessage
+from streams.model.build import states, told_by
+from streams.model.events import BuildState, format_now
+from streams.window import keys
+from streams.window.window import MAX_ENTRIES
 from tests.integration.conftest import OpenLog
 from tests.support.build_events import statuses
 from tests.support.follower import Follower, following

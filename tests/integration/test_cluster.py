@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from service.embedded import RedisServer
-from streams import EventLog, NewMessage, keys
+from streams import EventLog, NewMessage
+from streams.window import keys
 from tests.integration.conftest import NewProject, OpenLog
 from tests.support.follower import Follower, following
 from tests.support.redis_topology import ClusterRedis, collect_dropped_nodes, redis_cli

@@ -18,7 +18,7 @@ import redis
 
 from service import launching
 from service.embedded import EmbeddedError, PostgresServer, RedisServer, free_port
-from streams.postgres import Database
+from streams.log.database import Database
 from tests.support.processes import postgres_folder
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="as another user Postgres runs as that")

@@ -20,7 +20,7 @@ from streams import (
     ProjectNotFound,
 )
 from streams.eventlog import EventLog
-from streams.events import encode
+from streams.model.events import encode
 from tests.integration.conftest import NewProject, OpenLog
 from tests.support.follower import following
 from tests.support.waiting import wait_until

@@ -8,14 +8,14 @@ import logging
 import pytest
 
 from service.embedded import RedisServer
-from streams import keys
-from streams.build_news import BuildNews
+from streams.builds.build_news import BuildNews
 from streams.eventlog import EventLog, EventLogConfig
-from streams.events import NewMessage
-from streams.ids import EntryId
-from streams.observer import Observer
-from streams.redis_client import RedisClient
-from streams.window import Window
+from streams.model.events import NewMessage
+from streams.model.ids import EntryId
+from streams.runtime.observer import Observer
+from streams.window import keys
+from streams.window.redis_client import RedisClient
+from streams.window.window import Window
 from tests.integration.conftest import NewProject, OpenLog
 from tests.support.follower import following
 from tests.support.waiting import wait_until
@@ -120,7 +120,7 @@ async def test_foreign_entries_are_counted_and_said_once_a_stream(
     """§9: `stream_entries_skipped_total`; whoever floods a stream does not flood the log."""
     observer = _Counting()
     both = await open_log(QUICK, observer=observer)
-    with caplog.at_level(logging.WARNING, "streams.entries"):
+    with caplog.at_level(logging.WARNING, "streams.window.entries"):
         async with following(both, project) as follower:
             await _append(both, project)
             await follower.wait_seq(1)

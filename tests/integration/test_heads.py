@@ -11,16 +11,16 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service.embedded import RedisServer
-from streams import keys
-from streams.errors import LogRestored
 from streams.eventlog import EventLog, EventLogConfig
-from streams.events import NewMessage, encode, prepare
-from streams.ids import EntryId
-from streams.log import Log, Unit
-from streams.observer import Observer
-from streams.postgres import Database
-from streams.redis_client import RedisClient
-from streams.window import Window
+from streams.log.database import Database
+from streams.log.log import Log, Unit
+from streams.model.errors import LogRestored
+from streams.model.events import NewMessage, encode, prepare
+from streams.model.ids import EntryId
+from streams.runtime.observer import Observer
+from streams.window import keys
+from streams.window.redis_client import RedisClient
+from streams.window.window import Window
 from tests.integration.conftest import NewProject, OpenLog
 from tests.support.follower import following
 from tests.support.waiting import wait_until

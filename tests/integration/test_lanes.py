@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from service.embedded import RedisServer
-from streams import keys
-from streams.events import encode
-from streams.health import Health
-from streams.ids import EntryId
-from streams.lanes import BLOCK_S, Lanes
-from streams.observer import Observer
-from streams.redis_client import RedisClient
-from streams.tail import Tail
-from streams.window import Entry, Run, Window
+from streams.model.events import encode
+from streams.model.ids import EntryId
+from streams.runtime.health import Health
+from streams.runtime.observer import Observer
+from streams.tail.lanes import BLOCK_S, Lanes
+from streams.tail.tail import Tail
+from streams.window import keys
+from streams.window.redis_client import RedisClient
+from streams.window.window import Entry, Run, Window
 from tests.support.entries import message
 from tests.support.waiting import wait_until
 

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streams.errors import Contended, LogUnavailable
 from streams.eventlog import EventLogConfig
-from streams.events import NewMessage
-from streams.postgres import Database
+from streams.log.database import Database
+from streams.model.errors import Contended, LogUnavailable
+from streams.model.events import NewMessage
 from tests.integration.conftest import NewProject, OpenLog
 
 # One committer: the projects are neighbours in its commits.

@@ -10,16 +10,11 @@ import msgspec
 import pytest
 
 from service.embedded import free_port
-from streams.errors import (
-    IdempotencyMismatch,
-    LogUnavailable,
-    ProjectNotFound,
-    StreamsError,
-)
-from streams.events import Message, NewMessage, encode, prepare
-from streams.ids import MAX_SEQ
-from streams.log import PAGE_BYTES, Appended, Log, Unit
-from streams.postgres import Database
+from streams.log.database import Database
+from streams.log.log import PAGE_BYTES, Appended, Log, Unit
+from streams.model.errors import IdempotencyMismatch, LogUnavailable, ProjectNotFound, StreamsError
+from streams.model.events import Message, NewMessage, encode, prepare
+from streams.model.ids import MAX_SEQ
 from tests.integration.conftest import NewProject
 from tests.support.waiting import wait_until
 

@@ -9,11 +9,11 @@ from itertools import count
 import pytest
 
 from service.embedded import PostgresServer
-from streams import sql
-from streams.events import NewMessage, prepare
-from streams.log import Log, Unit
-from streams.postgres import Database
-from streams.schema import Applied, Schema, compare, read_schema
+from streams.log import sql
+from streams.log.database import Database
+from streams.log.log import Log, Unit
+from streams.log.schema import Applied, Schema, compare, read_schema
+from streams.model.events import NewMessage, prepare
 
 _numbers = count(1)
 

@@ -17,8 +17,8 @@ from service.metrics import Metrics
 from service.open_streams import OpenStreams
 from service.settings import Settings
 from streams.eventlog import EventLog
-from streams.postgres import Database
-from streams.tail import Tail
+from streams.log.database import Database
+from streams.tail.tail import Tail
 from tests.integration.conftest import OpenLog
 from tests.support.recording_wire import RecordingWire
 from tests.support.signing import HMAC_SECRET, TOKEN_SECRET

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service.embedded import PostgresServer
-from streams import postgres
-from streams.errors import Contended, LogUnavailable, StreamsError
-from streams.postgres import Database
+from streams.log import database as postgres
+from streams.log.database import Database
+from streams.model.errors import Contended, LogUnavailable, StreamsError
 from tests.support.hanging import hanging
 from tests.support.waiting import wait_until
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from streams.errors import InvalidInput, ProjectExists, ProjectNotFound
-from streams.postgres import Database
-from streams.projects import Projects
+from streams.log.database import Database
+from streams.log.projects import Projects
+from streams.model.errors import InvalidInput, ProjectExists, ProjectNotFound
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streams import publisher as publisher_module
-from streams.events import NewMessage, encode, prepare
-from streams.health import Health
-from streams.ids import EntryId
-from streams.log import Appended, Log, Unit
-from streams.observer import Observer
-from streams.probe import RedisProbe
-from streams.publisher import Publisher
-from streams.redis_client import RedisClient
-from streams.window import Run, Window
+from streams.log.log import Appended, Log, Unit
+from streams.model.events import NewMessage, encode, prepare
+from streams.model.ids import EntryId
+from streams.runtime.health import Health
+from streams.runtime.observer import Observer
+from streams.window import publisher as publisher_module
+from streams.window.publisher import Publisher
+from streams.window.redis_client import RedisClient
+from streams.window.redis_probe import RedisProbe
+from streams.window.window import Run, Window
 from tests.integration.conftest import NewProject
 from tests.support.waiting import wait_until
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from service.embedded import RedisServer, free_port
-from streams import keys
-from streams.errors import WindowUnavailable
-from streams.ids import EntryId
-from streams.lua import script
-from streams.redis_client import RedisClient
-from streams.window import Run, Window
+from streams.model.errors import WindowUnavailable
+from streams.model.ids import EntryId
+from streams.window import keys
+from streams.window.lua import script
+from streams.window.redis_client import RedisClient
+from streams.window.window import Run, Window
 from tests.support.redis_topology import ReplicatedRedis, free_node_port, redis_cli
 from tests.support.tls_relay import make_certificate, tls_relay, why_no_tls
 from tests.support.waiting import wait_until

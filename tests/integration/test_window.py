@@ -8,11 +8,11 @@ from itertools import count
 import msgspec
 import pytest
 
-from streams import keys
-from streams.events import encode
-from streams.ids import EntryId
-from streams.redis_client import RedisClient
-from streams.window import (
+from streams.model.events import encode
+from streams.model.ids import EntryId
+from streams.window import keys
+from streams.window.redis_client import RedisClient
+from streams.window.window import (
     IDLE_EXPIRY_MS,
     MAX_ENTRIES,
     WINDOW_BYTES,

@@ -23,11 +23,11 @@ from hypothesis.stateful import (
 )
 
 from service.embedded import PostgresServer
-from streams.build import MAX_ATTEMPTS, Build, states, told_by
-from streams.build_rows import BuildEnded, BuildRows, LeaseLost
-from streams.events import NewMessage
-from streams.log import Log
-from streams.postgres import Database
+from streams.builds.build_rows import BuildEnded, BuildRows, LeaseLost
+from streams.log.database import Database
+from streams.log.log import Log
+from streams.model.build import MAX_ATTEMPTS, Build, states, told_by
+from streams.model.events import NewMessage
 
 T = TypeVar("T")
 

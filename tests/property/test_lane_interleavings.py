@@ -13,19 +13,19 @@ from typing import cast
 
 import pytest
 
-from streams import keys
-from streams.errors import LogUnavailable
-from streams.health import Health
-from streams.ids import EntryId
-from streams.lanes import BLOCK_S
-from streams.log import Log, Slice
-from streams.observer import Observer
-from streams.postgres import Database
-from streams.publisher import Publisher
-from streams.redis_client import RedisClient
-from streams.tail import Tail
-from streams.tails import Tails
-from streams.window import How, Window
+from streams.log.database import Database
+from streams.log.log import Log, Slice
+from streams.model.errors import LogUnavailable
+from streams.model.ids import EntryId
+from streams.runtime.health import Health
+from streams.runtime.observer import Observer
+from streams.tail.lanes import BLOCK_S
+from streams.tail.registry import Tails
+from streams.tail.tail import Tail
+from streams.window import keys
+from streams.window.publisher import Publisher
+from streams.window.redis_client import RedisClient
+from streams.window.window import How, Window
 from tests.support.entries import ids_of, message
 from tests.support.fake_redis import FakeRedis
 from tests.support.virtual_time import run_in_virtual_time

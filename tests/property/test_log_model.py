@@ -27,12 +27,12 @@ from hypothesis.stateful import (
 )
 
 from service.embedded import PostgresServer, RedisServer
-from streams import keys
-from streams.errors import IdempotencyMismatch
 from streams.eventlog import EventLog, EventLogConfig
-from streams.events import NewMessage, encode, prepare
-from streams.ids import EntryId
-from streams.log import Appended, Unit
+from streams.log.log import Appended, Unit
+from streams.model.errors import IdempotencyMismatch
+from streams.model.events import NewMessage, encode, prepare
+from streams.model.ids import EntryId
+from streams.window import keys
 from tests.support.follower import Follower
 from tests.support.waiting import wait_until
 

@@ -11,10 +11,10 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.errors import LogUnavailable
-from streams.ids import EntryId
-from streams.replay import Reader
-from streams.tail import Tail, offer_all
+from streams.model.errors import LogUnavailable
+from streams.model.ids import EntryId
+from streams.tail.reader import Reader
+from streams.tail.tail import Tail, offer_all
 from tests.support.entries import entry, ids_of
 from tests.support.tiers import Project
 

@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from streams.ids import EntryId
-from streams.tail import Offered, Tail
+from streams.model.ids import EntryId
+from streams.tail.tail import Offered, Tail
 from tests.support.entries import entry, message_entry, transient_entry
 
 MAX_ENTRIES = 6

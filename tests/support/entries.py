@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streams.events import NO_METADATA, Content, Message, encode
-from streams.ids import EntryId
-from streams.window import Entry
+from streams.model.events import NO_METADATA, Content, Message, encode
+from streams.model.ids import EntryId
+from streams.window.window import Entry
 
 PROJECT = "p"
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from hiredis import Reader
 
-from streams import keys
-from streams.errors import WindowUnavailable
-from streams.ids import EntryId
-from streams.lua import Script
+from streams.model.errors import WindowUnavailable
+from streams.model.ids import EntryId
+from streams.window import keys
+from streams.window.lua import Script
 
 Fields = list[bytes]
 _FAR_S = 0.02

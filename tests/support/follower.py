@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from streams.eventlog import EventLog
-from streams.events import Event
+from streams.model.events import Event
 from tests.support.waiting import wait_until
 
 

@@ -1,4 +1,4 @@
-"""Which keys the project may leave in Redis: only those of `streams/keys.py`, all with an expiry.
+"""Which keys the project may leave in Redis: those of `streams/window/keys.py`, all with an expiry.
 
 Written from the names alone, so that a key that is added without being named here is found.
 """

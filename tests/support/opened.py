@@ -14,9 +14,9 @@ from service.connection import Connection, ResetReason, StreamTimes
 from service.metrics import Metrics
 from service.outgoing import Replays
 from service.wire import Wire
-from streams.ids import EntryId
-from streams.replay import Reader
-from streams.tail import Tail, offer_all
+from streams.model.ids import EntryId
+from streams.tail.reader import Reader
+from streams.tail.tail import Tail, offer_all
 from tests.support.entries import entry
 from tests.support.recording_wire import RecordingWire
 from tests.support.tiers import Project

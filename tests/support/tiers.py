@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from streams.errors import LogUnavailable, WindowUnavailable
-from streams.events import Message
-from streams.health import Health
-from streams.ids import MAX_SEQ, EntryId
-from streams.log import PAGE_BYTES, Log
-from streams.observer import Observer
-from streams.postgres import Database
-from streams.redis_client import RedisClient
-from streams.replay import Tiers
-from streams.window import Entry, Window
+from streams.log.database import Database
+from streams.log.log import PAGE_BYTES, Log
+from streams.model.errors import LogUnavailable, WindowUnavailable
+from streams.model.events import Message
+from streams.model.ids import MAX_SEQ, EntryId
+from streams.runtime.health import Health
+from streams.runtime.observer import Observer
+from streams.tail.reader import Tiers
+from streams.window.redis_client import RedisClient
+from streams.window.window import Entry, Window
 from tests.support.entries import entry, message
 
 

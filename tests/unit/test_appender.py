@@ -12,10 +12,12 @@ from typing import cast
 
 import pytest
 
-from streams import committer as committer_module
-from streams.append_batch import MAX_BATCH
-from streams.appender import MAX_HELD_BYTES, Appender
-from streams.errors import (
+from streams.log import committer as committer_module
+from streams.log.append_batch import MAX_BATCH
+from streams.log.appender import MAX_HELD_BYTES, Appender
+from streams.log.database import Database, Session
+from streams.log.log import Appended, Log, Unit
+from streams.model.errors import (
     Closed,
     Contended,
     IdempotencyMismatch,
@@ -25,10 +27,8 @@ from streams.errors import (
     ProjectNotFound,
     StreamsError,
 )
-from streams.events import MAX_TEXT_BYTES, NewMessage
-from streams.log import Appended, Log, Unit
-from streams.observer import Observer
-from streams.postgres import Database, Session
+from streams.model.events import MAX_TEXT_BYTES, NewMessage
+from streams.runtime.observer import Observer
 from tests.support.waiting import wait_until
 
 

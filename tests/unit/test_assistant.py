@@ -6,7 +6,7 @@ import pytest
 
 from service.answers import conversation
 from service.assistant import AssistantError, BuiltIn, ChatCompletions, Turn
-from streams.events import NO_METADATA, Content, Message, MessageType
+from streams.model.events import NO_METADATA, Content, Message, MessageType
 from tests.support.completions import DONE, Completions, chunk
 
 KEY = "a-key-that-must-not-be-told"

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from streams.ids import EntryId
-from streams.tail import offer_all
+from streams.model.ids import EntryId
+from streams.tail.tail import offer_all
 from tests.support.entries import message_entry
 from tests.support.opened import Room, room
 from tests.support.waiting import wait_until

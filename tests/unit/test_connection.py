@@ -9,10 +9,10 @@ import pytest
 
 from service.connection import refusal
 from service.outgoing import Outgoing
-from streams.errors import LogUnavailable
-from streams.ids import EntryId
-from streams.sse import event_frame
-from streams.window import Entry
+from streams.model.errors import LogUnavailable
+from streams.model.ids import EntryId
+from streams.model.sse import event_frame
+from streams.window.window import Entry
 from tests.support.opened import room
 from tests.support.waiting import wait_until
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from streams.ending import end
+from streams.runtime.owned_tasks import end
 
 
 async def _stubborn(lost: int) -> None:

@@ -27,7 +27,7 @@ from service import errors
 from service.auth import AuthenticationError
 from service.errors import ApiError, FieldError, exception_handlers, to_api_error, with_request_id
 from service.metrics import Metrics
-from streams.errors import ProjectExists
+from streams.model.errors import ProjectExists
 
 SECRET = "s3cret-value"
 

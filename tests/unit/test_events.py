@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import msgspec
 import pytest
 
-from streams.errors import InvalidInput, PayloadTooLarge
-from streams.events import (
+from streams.model.errors import InvalidInput, PayloadTooLarge
+from streams.model.events import (
     MAX_METADATA_BYTES,
     MAX_TEXT_BYTES,
     BuildContent,

@@ -8,7 +8,7 @@ import pytest
 
 from service.connection import CloseReason, Connection
 from service.wire import AsgiWire, TransportWire, Wire
-from streams.tail import offer_all
+from streams.tail.tail import offer_all
 from tests.support.entries import message_entry
 from tests.support.opened import Room, room
 from tests.support.waiting import wait_until

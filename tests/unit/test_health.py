@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from streams.health import ALL_SHARDS, DOES_NOT_ANSWER, REFUSES_WRITES, Health, ServerReport
-from streams.observer import Observer
+from streams.runtime.health import ALL_SHARDS, DOES_NOT_ANSWER, REFUSES_WRITES, Health, ServerReport
+from streams.runtime.observer import Observer
 
 _LOW = frozenset(range(100))
 _HIGH = ALL_SHARDS - _LOW
@@ -54,7 +54,7 @@ def test_a_minute_of_refused_writes_changes_the_verdict_twice(
     world: _World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """G7: down once and up once, and a line for each, whatever the lanes do meanwhile."""
-    with caplog.at_level(logging.INFO, "streams.health"):
+    with caplog.at_level(logging.INFO, "streams.runtime.health"):
         for turn in range(120):
             world.probe(REFUSES_WRITES)
             # A lane that is closed and connects anew, again and again.
@@ -122,7 +122,7 @@ def test_lost_lanes_have_the_poll_deliver_at_once_and_are_said_together(
         world.health.lane_lost(shard, RuntimeError("closed"))
     assert not world.health.delivers
     assert not world.health.delivers_to(7)
-    with caplog.at_level(logging.WARNING, "streams.health"):
+    with caplog.at_level(logging.WARNING, "streams.runtime.health"):
         world.probe(None)
     (record,) = caplog.records
     assert vars(record)["lanes"] == 200

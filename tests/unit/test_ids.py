@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streams.errors import InvalidInput
-from streams.ids import (
+from streams.model.errors import InvalidInput
+from streams.model.ids import (
     MAX_SEQ,
     EntryId,
     InvalidCursor,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from streams import keys
+from streams.window import keys
 
 PROJECTS = ["p", "P", "a" * 64, "with_under-score", "0", "-"]
 

@@ -38,13 +38,13 @@ def test_json_line_has_message_and_fields() -> None:
     """One line an event: constant message, level, logger, time in UTC, and the fields."""
     out = io.StringIO()
     configure("info", "json", out)
-    logging.getLogger("streams.tail").warning("healed", extra={"project_id": "p1", "seq": 7})
+    logging.getLogger("streams.tail.tail").warning("healed", extra={"project_id": "p1", "seq": 7})
     [line] = lines(out)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
         "message": "healed",
         "level": "warning",
-        "logger": "streams.tail",
+        "logger": "streams.tail.tail",
         "project_id": "p1",
         "seq": 7,
     }
@@ -66,7 +66,7 @@ def test_console_shows_the_same() -> None:
     """For a person: message and fields on one line, without colours in a file."""
     out = io.StringIO()
     configure("info", "console", out)
-    logging.getLogger("streams.tail").warning("healed", extra={"project_id": "p1"})
+    logging.getLogger("streams.tail.tail").warning("healed", extra={"project_id": "p1"})
     assert "healed" in out.getvalue()
     assert "project_id=p1" in out.getvalue()
     assert "\x1b" not in out.getvalue()
@@ -76,7 +76,7 @@ def test_level_is_kept() -> None:
     """§7: SEQSTREAM_LOG_LEVEL."""
     out = io.StringIO()
     configure("warning", "json", out)
-    logging.getLogger("streams.tail").info("fine")
+    logging.getLogger("streams.tail.tail").info("fine")
     assert out.getvalue() == ""
 
 

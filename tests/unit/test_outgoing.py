@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from service.outgoing import Outgoing, Replays
-from streams import sse
-from streams.ids import EntryId
-from streams.tail import Tail
-from streams.window import Entry
+from streams.model import sse
+from streams.model.ids import EntryId
+from streams.tail.tail import Tail
+from streams.window.window import Entry
 
 
 def _tail(count: int) -> Tail:

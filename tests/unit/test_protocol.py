@@ -14,8 +14,8 @@ from uvicorn.server import ServerState
 from service.direct import DirectAppend
 from service.protocol import StreamingProtocol
 from service.server import config
-from streams.events import Content, Message
-from streams.log import Appended
+from streams.log.log import Appended
+from streams.model.events import Content, Message
 from tests.support.raw_stream import RawResponse, raw_connection
 from tests.support.waiting import wait_until
 

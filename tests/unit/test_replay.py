@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from streams.errors import LogUnavailable
-from streams.ids import EntryId
-from streams.replay import MAX_PIECE_BYTES, PAGE_MESSAGES, Reader
-from streams.tail import Tail, offer_all
+from streams.model.errors import LogUnavailable
+from streams.model.ids import EntryId
+from streams.tail.reader import MAX_PIECE_BYTES, PAGE_MESSAGES, Reader
+from streams.tail.tail import Tail, offer_all
 from tests.support.entries import entry, ids_of, message_entry
 from tests.support.tiers import Project
 

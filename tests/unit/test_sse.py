@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sseclient import SSEClient
 
-from streams import sse
-from streams.events import NO_METADATA, Content, Message, encode
+from streams.model import sse
+from streams.model.events import NO_METADATA, Content, Message, encode
 
 
 def test_a_message_is_three_lines_and_an_empty_one() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from streams import sse
-from streams.ids import EntryId
-from streams.tail import Offered, Tail, offer_all
+from streams.model import sse
+from streams.model.ids import EntryId
+from streams.tail.tail import Offered, Tail, offer_all
 from tests.support.entries import entry, ids_of, message_entry, transient_entry
 
 

@@ -7,16 +7,16 @@ from typing import Any, cast
 
 import pytest
 
-from streams import tails as tails_module
-from streams.health import Health
-from streams.ids import EntryId
-from streams.log import Log
-from streams.observer import Observer
-from streams.publisher import Publisher
-from streams.redis_client import RedisClient
-from streams.tail import Tail
-from streams.tails import Tails
-from streams.window import Entry, Window
+from streams.log.log import Log
+from streams.model.ids import EntryId
+from streams.runtime.health import Health
+from streams.runtime.observer import Observer
+from streams.tail import registry as tails_module
+from streams.tail.registry import Tails
+from streams.tail.tail import Tail
+from streams.window.publisher import Publisher
+from streams.window.redis_client import RedisClient
+from streams.window.window import Entry, Window
 
 
 class _Hangs:

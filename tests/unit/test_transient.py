@@ -6,11 +6,11 @@ from typing import cast
 
 import pytest
 
-from streams.errors import PayloadTooLarge
-from streams.ids import EntryId
-from streams.log import Log
-from streams.transient import MAX_DATA_BYTES, TransientWriter
-from streams.window import Window
+from streams.log.log import Log
+from streams.model.errors import PayloadTooLarge
+from streams.model.ids import EntryId
+from streams.window.transient import MAX_DATA_BYTES, TransientWriter
+from streams.window.window import Window
 
 
 class _Window:

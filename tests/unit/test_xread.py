@@ -6,9 +6,9 @@ from hiredis import Reader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ids import EntryId
-from streams.tail import Tail
-from streams.xread import PackedRead
+from streams.model.ids import EntryId
+from streams.tail.packed_read import PackedRead
+from streams.tail.tail import Tail
 
 
 def _read() -> PackedRead:

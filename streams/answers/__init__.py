@@ -1,0 +1,1 @@
+"""Answers of assistants: their rows in Postgres."""

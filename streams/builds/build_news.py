@@ -1,0 +1,71 @@
+"""How workers hear of new and cancelled builds at once: a short stream in Redis.
+
+A convenience: a worker that hears nothing finds the same in the database, a second later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from streams.model.errors import WindowUnavailable
+from streams.window import keys
+from streams.window.lua import script
+from streams.window.redis_client import RedisClient
+
+_log = logging.getLogger(__name__)
+
+_KEPT = 1000
+_EXPIRY_MS = 60_000
+_BLOCK_S = 5.0
+_RETRY_S = 1.0
+
+News = Literal["queued", "cancelled"]
+
+
+def _news(fields: Sequence[bytes] | None) -> tuple[News, str] | None:
+    """Read an entry; none when no writer of this service makes such a one."""
+    match fields:
+        case [b"news", (b"queued" | b"cancelled") as news, b"id", build_id] if build_id.isascii():
+            return ("queued" if news == b"queued" else "cancelled"), build_id.decode()
+    return None
+
+
+class BuildNews:
+    """Tells and hears."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def tell(self, news: News, build_id: str) -> None:
+        """Tell all workers. Raises `WindowUnavailable`."""
+        await self._client.run(
+            script("add_expiring"), keys.build_news(), "~", _KEPT, _EXPIRY_MS,
+            "news", news, "id", build_id,
+        )  # fmt: skip
+
+    async def hear(self, heard: Callable[[News, str], None]) -> None:
+        """Call `heard` with all news from now on, for ever. While Redis is away there are none."""
+        key = keys.build_news()
+        connection = self._client.dedicated(key, block_s=_BLOCK_S)
+        try:
+            while True:
+                try:
+                    newest = await connection.call("XREVRANGE", key, "+", "-", "COUNT", 1)
+                    last = newest[0][0] if newest else b"0-0"
+                    while True:
+                        reply = await connection.call(
+                            "XREAD", "BLOCK", int(_BLOCK_S * 1000), "STREAMS", key, last
+                        )
+                        for _, entries in reply or ():
+                            for entry_id, fields in entries:
+                                last = entry_id
+                                news = _news(fields)
+                                if news is not None:
+                                    heard(*news)
+                except WindowUnavailable:
+                    await asyncio.sleep(_RETRY_S)
+        finally:
+            await connection.close()

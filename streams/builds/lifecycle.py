@@ -1,0 +1,218 @@
+"""Builds as users of the library have them: each step is committed, then told to the readers.
+
+log.builds.ask(…)                               a user asks
+build, = await log.builds.claim("worker-1")      a worker takes it …
+await log.builds.report(build, progress=50)      … says how far it is …
+await log.builds.finish(build, "completed")      … and ends it
+
+The rows are in `build_rows.py`, publishing in `statuses.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from streams.builds.build_news import BuildNews, News
+from streams.builds.build_rows import Asked, BuildRows, Counts, Ending, Finished
+from streams.builds.statuses import Statuses
+from streams.model.build import LEASE_S, Build
+from streams.model.errors import Unavailable
+from streams.model.events import BuildState, Message, NewMessage
+from streams.runtime.health import Health
+
+T = TypeVar("T")
+
+
+class Builds:
+    """The builds of all projects. Every method may raise `LogUnavailable`: the outcome is then
+    unknown, and a repeat is harmless.
+
+    A step that has begun goes on when its caller is cancelled. `committed` is called with each
+    message that was appended here.
+    """
+
+    def __init__(
+        self,
+        rows: BuildRows,
+        statuses: Statuses,
+        news: BuildNews,
+        health: Health,
+        committed: Callable[[Message], None],
+    ) -> None:
+        self._rows = rows
+        self._statuses = statuses
+        self._news = news
+        self._health = health
+        self._committed = committed
+        self._working: set[asyncio.Task[Any]] = set()
+
+    async def ask(self, project_id: str, message: NewMessage) -> Asked:
+        """Append a user's message and queue the build it asks for, in one transaction.
+
+        With a `client_msg_id` a repeat adds nothing and gives the first result.
+
+        Raises:
+            InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound, TooManyBuilds:
+                nothing written.
+        """
+        return await self._to_its_end(self._ask(project_id, message))
+
+    async def _ask(self, project_id: str, message: NewMessage) -> Asked:
+        asked = await self._rows.ask(project_id, message)
+        if not asked.appended.duplicate:
+            self._committed(asked.appended.message)
+            self._statuses.submit(asked.build)
+            await self._tell_workers("queued", asked.build.id)
+        return asked
+
+    async def cancel(self, project_id: str, build_id: str) -> Build:
+        """End a build: at once if nobody works on it, else its worker is told to.
+
+        Raises:
+            BuildNotFound, BuildEnded.
+        """
+        build = await self._to_its_end(self._finish(self._rows.cancel(project_id, build_id)))
+        if not build.ended:
+            await self._tell_workers("cancelled", build.id)
+        return build
+
+    async def claim(
+        self, worker_id: str, count: int = 1, *, lease_s: float = LEASE_S
+    ) -> list[Build]:
+        """Take up to `count` builds: those that nobody works on any more first; then the longest
+        waiting of the project that has the fewest running, and so on.
+
+        `worker_id` must be this worker's alone. The lease must be renewed before it runs out.
+        """
+        builds = await self._rows.claim(worker_id, count, lease_s=lease_s)
+        for build in builds:
+            self._statuses.submit(build)
+        return builds
+
+    async def claim_one(
+        self, project_id: str, build_id: str, worker_id: str, *, lease_s: float = LEASE_S
+    ) -> Build:
+        """Take this build. Raises `BuildNotFound`, `BuildEnded`, `BuildHeld`."""
+        build = await self._rows.claim_one(project_id, build_id, worker_id, lease_s=lease_s)
+        self._statuses.submit(build)
+        return build
+
+    async def renew(self, build: Build, *, lease_s: float = LEASE_S) -> bool:
+        """Prolong the lease; tell whether the build shall go on (else it was cancelled).
+
+        Raises `LeaseLost`.
+        """
+        return await self._rows.renew(build, lease_s=lease_s)
+
+    async def report(
+        self,
+        build: Build,
+        *,
+        progress: float | None = None,
+        step: str | None = None,
+        message: str | None = None,
+        lease_s: float = LEASE_S,
+    ) -> Build:
+        """Note progress (0 to 100) and prolong the lease; what is not given stays.
+
+        Readers see the newest a few times a second.
+
+        Raises `LeaseLost`.
+        """
+        reported = await self._rows.report(
+            build, progress=progress, step=step, message=message, lease_s=lease_s
+        )
+        self._statuses.submit(reported)
+        return reported
+
+    async def finish(
+        self,
+        build: Build,
+        status: Ending,
+        *,
+        message: str | None = None,
+        result: bytes | None = None,
+    ) -> Build:
+        """End a build that was claimed and append its message, in one transaction.
+
+        `result` is JSON; it goes into the message's `response_data`.
+
+        Raises:
+            LeaseLost: the build is another's; nothing was written.
+            InvalidInput: the result is too large.
+        """
+        return await self._to_its_end(
+            self._finish(self._rows.finish(build, status, message=message, result=result))
+        )
+
+    async def release(self, build: Build) -> None:
+        """Give the lease back: another worker may take the build at once, and goes on with the
+        same attempt. Only a lease that was lost counts as an attempt.
+        """
+        await self._rows.release(build)
+        await self._tell_workers("queued", build.id)
+
+    async def fail_abandoned(self) -> int:
+        """End builds that nobody works on and nobody may claim; return how many."""
+        finished = await self._rows.fail_abandoned()
+        for each in finished:
+            await self._tell(each)
+        return len(finished)
+
+    async def get(self, project_id: str, build_id: str) -> Build:
+        """Return a build of a project. Raises `BuildNotFound`."""
+        return await self._rows.get(project_id, build_id)
+
+    async def list(
+        self, project_id: str, *, status: BuildState | None = None, limit: int = 50
+    ) -> list[Build]:
+        """Return a project's builds, newest first."""
+        return await self._rows.list(project_id, status=status, limit=limit)
+
+    async def counts(self) -> Counts:
+        """Count the builds."""
+        return await self._rows.counts()
+
+    async def hear(self, heard: Callable[[News, str], None]) -> None:
+        """Call `heard` with "queued" or "cancelled" and the build, as it happens, for ever.
+
+        A convenience: nothing comes while Redis is away.
+        """
+        await self._news.hear(heard)
+
+    async def drained(self) -> None:
+        """Wait until the steps that have begun are done."""
+        await asyncio.gather(*self._working, return_exceptions=True)
+
+    async def _finish(self, finishing: Coroutine[Any, Any, Finished]) -> Build:
+        finished = await finishing
+        await self._tell(finished)
+        return finished.build
+
+    async def _tell(self, finished: Finished) -> None:
+        # The status first: a client that sees the message has seen how the build ended.
+        if finished.build.ended:
+            await self._statuses.publish(finished.build)
+        if finished.message is not None:
+            self._committed(finished.message)
+
+    async def _tell_workers(self, news: News, build_id: str) -> None:
+        if self._health.redis_up:
+            # They look for themselves too, a second later.
+            with contextlib.suppress(Unavailable):
+                await self._news.tell(news, build_id)
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._working.discard(task)
+        if not task.cancelled():
+            # Whoever asked has it, or is gone and has nobody to tell.
+            task.exception()

@@ -1,0 +1,177 @@
+"""Publishing builds' states: every change of status, and progress a few times a second.
+
+The rows are the truth: each publishing offers all changes of a build, and the window leaves out
+those it was given before. So whoever publishes last makes good what others could not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from streams.builds.build_rows import BuildRows
+from streams.model.build import Build, last_change, states
+from streams.model.errors import LogUnavailable, StreamsError, WindowUnavailable
+from streams.runtime.health import Health
+from streams.window.keys import shard_of
+from streams.window.transient import TransientWriter
+
+_log = logging.getLogger(__name__)
+
+PROGRESS_EVERY_S = 0.4
+_MAX_KNOWN = 10_000
+_MAX_UNPUBLISHED = 10_000
+_AT_ONCE = 8
+_RETRY_S = 1.0
+
+
+class _Published:
+    __slots__ = ("at", "revision")
+
+    def __init__(self, revision: int, at: float) -> None:
+        self.revision = revision
+        self.at = at
+
+
+class Statuses:
+    """Publishes the states of builds. `submit` returns at once; what waits is bounded by builds:
+    of each the newest row alone is kept, for it holds all its changes.
+    """
+
+    def __init__(self, writer: TransientWriter, builds: BuildRows, health: Health) -> None:
+        self._writer = writer
+        self._builds = builds
+        self._health = health
+        self._waiting: OrderedDict[str, Build] = OrderedDict()
+        self._published: OrderedDict[str, _Published] = OrderedDict()
+        self._unpublished: dict[str, None] = {}
+        self._publishing = 0
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._returned = False
+        health.on_redis_return(self._redis_returned)
+
+    def submit(self, build: Build) -> None:
+        """Publish what is new of the build, soon; progress alone may wait and be merged."""
+        waiting = self._waiting.get(build.id)
+        if waiting is None or waiting.revision < build.revision:
+            self._waiting[build.id] = build
+        if len(self._waiting) > _MAX_UNPUBLISHED:
+            dropped, _ = self._waiting.popitem(last=False)
+            self._note_unpublished([dropped])
+        self._idle.clear()
+        self._wake.set()
+
+    async def publish(self, build: Build, *, again: bool = False) -> bool:
+        """Publish what is new of the build now; tell whether it could be.
+
+        `again` offers it to the window even if this process has published it.
+        """
+        if again:
+            self._published.pop(build.id, None)
+        waiting = self._waiting.pop(build.id, None)
+        if waiting is not None and waiting.revision > build.revision:
+            build = waiting
+        return await self._publish(build)
+
+    async def drained(self) -> None:
+        """Wait until everything submitted so far was tried."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Publish for ever."""
+        while True:
+            if not self._waiting and not self._returned:
+                self._idle.set()
+                await self._wake.wait()
+            self._wake.clear()
+            if self._returned:
+                await self._publish_the_unpublished()
+            due, wait_s = self._due()
+            for start in range(0, len(due), _AT_ONCE):
+                await asyncio.gather(*map(self._publish, due[start : start + _AT_ONCE]))
+            if not due and wait_s is not None:
+                try:
+                    async with asyncio.timeout(wait_s):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+
+    def _due(self) -> tuple[list[Build], float | None]:
+        """Take what may be published now, and tell how long the rest has to wait."""
+        now = time.monotonic()
+        due = []
+        wait_s: float | None = None
+        for build in list(self._waiting.values()):
+            published = self._published.get(build.id)
+            left_s = 0.0
+            if published is not None and last_change(build) <= published.revision:
+                left_s = published.at + PROGRESS_EVERY_S - now
+            if left_s <= 0:
+                due.append(build)
+                del self._waiting[build.id]
+            else:
+                wait_s = left_s if wait_s is None else min(wait_s, left_s)
+        return due, wait_s
+
+    async def _publish(self, build: Build) -> bool:
+        published = self._published.get(build.id)
+        known = 0 if published is None else published.revision
+        if known >= build.revision:
+            return True
+        if not self._health.can_write(shard_of(build.project_id)):
+            # Open streams get it from the database (`build_watch.py`).
+            self._note_unpublished([build.id])
+            return False
+        # All changes, not only those that this process has not published: another one may have
+        # died before it published an earlier one.
+        offered = states(build)
+        try:
+            await self._writer.append_states(build.project_id, build.id, offered)
+        except WindowUnavailable:
+            self._health.suspect()
+            self._note_unpublished([build.id])
+            return False
+        except LogUnavailable:
+            self._note_unpublished([build.id])
+            return False
+        except StreamsError as error:
+            _log.warning(
+                "build status not published", extra={"build_id": build.id, "error": str(error)}
+            )
+            return False
+        self._published[build.id] = _Published(build.revision, time.monotonic())
+        self._published.move_to_end(build.id)
+        if len(self._published) > _MAX_KNOWN:
+            self._published.popitem(last=False)
+        return True
+
+    def _note_unpublished(self, build_ids: Iterable[str]) -> None:
+        for build_id in build_ids:
+            if len(self._unpublished) < _MAX_UNPUBLISHED:
+                self._unpublished[build_id] = None
+
+    def _redis_returned(self) -> None:
+        self._returned = True
+        # What was published may be gone with the server's memory.
+        self._published.clear()
+        self._idle.clear()
+        self._wake.set()
+
+    async def _publish_the_unpublished(self) -> None:
+        self._returned = False
+        unpublished = list(self._unpublished)
+        self._unpublished.clear()
+        try:
+            for build in await self._builds.by_ids(unpublished) if unpublished else ():
+                waiting = self._waiting.get(build.id)
+                if waiting is None or waiting.revision < build.revision:
+                    self._waiting[build.id] = build
+        except StreamsError:
+            self._note_unpublished(unpublished)
+            self._returned = True
+            await asyncio.sleep(_RETRY_S)

@@ -1,0 +1,76 @@
+"""Projects and who belongs to them. Raw reads and writes; nothing is cached here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from streams.log.database import Database
+from streams.log.sql import statement
+from streams.model.errors import ProjectExists, ProjectNotFound
+from streams.model.ids import check_project_id, check_user_id
+
+
+class Project(msgspec.Struct, frozen=True):
+    """A project's row."""
+
+    id: str
+    owner_id: str
+    name: str
+    head: int
+    created_at: datetime
+
+
+class Projects:
+    """The rows `projects` and `project_members`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, project_id: str, owner_id: str, name: str) -> tuple[Project, bool]:
+        """Create a project; tell whether it is new. The same id by the same owner is a repeat.
+
+        Raises:
+            ProjectExists: another user owns a project with this id.
+        """
+        check_project_id(project_id, "id")
+        check_user_id(owner_id)
+        tag = await self._database.execute(statement("project_create"), project_id, owner_id, name)
+        project = await self.get(project_id)
+        if project.owner_id != owner_id:
+            raise ProjectExists(project_id)
+        return project, tag.endswith(" 1")
+
+    async def get(self, project_id: str) -> Project:
+        """Return a project. Raises `ProjectNotFound`."""
+        rows = await self._database.fetch(statement("project_get"), project_id)
+        if not rows:
+            raise ProjectNotFound(project_id)
+        row = rows[0]
+        return Project(row["id"], row["owner_id"], row["name"], row["last_seq"], row["created_at"])
+
+    async def members(self, project_id: str, *, after: str = "", limit: int = 1000) -> list[str]:
+        """Return the first so many collaborators (without the owner) after an id, in its order."""
+        rows = await self._database.fetch(statement("project_members"), project_id, after, limit)
+        return [row["user_id"] for row in rows]
+
+    async def which_are_members(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return those of the (project, user) pairs that are owners or collaborators.
+
+        A project that does not exist has none.
+        """
+        rows = await self._database.fetch(
+            statement("members_among"), [p for p, _ in pairs], [u for _, u in pairs]
+        )
+        return {(row["project_id"], row["user_id"]) for row in rows}
+
+    async def add_member(self, project_id: str, user_id: str) -> None:
+        """Make the user a collaborator; a repeat changes nothing."""
+        await self._database.execute(statement("member_add"), project_id, user_id)
+
+    async def remove_member(self, project_id: str, user_id: str) -> bool:
+        """Take the user out of the collaborators; tell whether it was one."""
+        tag = await self._database.execute(statement("member_remove"), project_id, user_id)
+        return tag.endswith(" 1")

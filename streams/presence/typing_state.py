@@ -1,0 +1,129 @@
+"""Typing: who types in a project, told once at its start and once at its end. In Redis alone.
+
+Nothing is stored for later and nothing has an id. Any process that reads a project ends what has
+run out there, so an end is told also when the process that was told of the start has died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+
+from streams.model.errors import WindowUnavailable
+from streams.model.events import format_now
+from streams.runtime.health import Health
+from streams.tail.registry import Tails
+from streams.tail.tail import Tail
+from streams.window import keys
+from streams.window.lua import script
+from streams.window.redis_client import Argument, RedisClient
+
+TYPING_LASTS_MS = 6000
+_ONE_START_IN_MS = 1000
+_SIGNALS_KEPT = 256
+_SIGNALS_EXPIRY_MS = 60_000
+_LOOK_EVERY_S = 0.25
+_TIMEOUT_S = 0.5
+# Calls of one user in one project that get as far as Redis: so many a second, so many at once.
+_CALLS_PER_S = 5.0
+_CALLS_AT_ONCE = 10.0
+_REMEMBERED = 10_000
+_WATCHED = 50_000
+
+
+class Typing:
+    """Tells the readers of a project who types. While Redis is away nothing happens."""
+
+    def __init__(self, client: RedisClient, tails: Tails, health: Health) -> None:
+        self._client = client
+        self._health = health
+        # When to look at a project again, by the monotonic clock.
+        self._due: dict[str, float] = {}
+        self._calls: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+        tails.on_notice(self._noticed)
+        tails.watch(self._made, self._dropped)
+
+    async def say(self, project_id: str, user_id: str, typing: bool) -> None:
+        """Note that a user types (again) or no longer does. A flood has no effect."""
+        if not self._health.can_write(keys.shard_of(project_id)) or not self._may(
+            project_id, user_id
+        ):
+            return
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                reply = await self._client.run(
+                    script("typing"),
+                    keys.typing(project_id),
+                    *_head("start" if typing else "stop", project_id),
+                    user_id,
+                    TYPING_LASTS_MS,
+                    keys.typing_limit(project_id, user_id),
+                    _ONE_START_IN_MS,
+                )
+        except (WindowUnavailable, TimeoutError):
+            return
+        self._look_again(project_id, int(reply))
+
+    def _may(self, project_id: str, user_id: str) -> bool:
+        key = (project_id, user_id)
+        now = time.monotonic()
+        tokens, at = self._calls.pop(key, (_CALLS_AT_ONCE, now))
+        tokens = min(_CALLS_AT_ONCE, tokens + (now - at) * _CALLS_PER_S)
+        may = tokens >= 1
+        self._calls[key] = (tokens - 1 if may else tokens, now)
+        if len(self._calls) > _REMEMBERED:
+            self._calls.popitem(last=False)
+        return may
+
+    async def run(self) -> None:
+        """End what has run out, for ever."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            now = time.monotonic()
+            due = [
+                project_id
+                for project_id, at in self._due.items()
+                if at <= now and self._health.can_write(keys.shard_of(project_id))
+            ]
+            if due:
+                await self._sweep(due)
+
+    async def _sweep(self, project_ids: list[str]) -> None:
+        calls: list[tuple[str, list[Argument]]] = [
+            (keys.typing(project_id), [*_head("sweep", project_id)]) for project_id in project_ids
+        ]
+        try:
+            replies = await self._client.run_all(script("typing"), calls)
+        except WindowUnavailable:
+            # What ran out meanwhile is ended when it is back.
+            return
+        for project_id, reply in zip(project_ids, replies, strict=True):
+            if not isinstance(reply, WindowUnavailable):
+                self._look_again(project_id, int(reply))
+
+    def _look_again(self, project_id: str, in_ms: int) -> None:
+        if in_ms < 0:
+            self._due.pop(project_id, None)
+        else:
+            self._watch(project_id, in_ms / 1000)
+
+    def _watch(self, project_id: str, in_s: float) -> None:
+        if len(self._due) < _WATCHED or project_id in self._due:
+            self._due[project_id] = time.monotonic() + in_s
+
+    def _noticed(self, project_id: str, event: str, data: bytes) -> None:
+        if event == "typing.start" and project_id not in self._due:
+            self._watch(project_id, TYPING_LASTS_MS / 1000)
+
+    def _made(self, tail: Tail) -> None:
+        # Someone may have begun to type before this process read the project.
+        self._watch(tail.project_id, 0.0)
+
+    def _dropped(self, tail: Tail) -> None:
+        self._due.pop(tail.project_id, None)
+
+
+def _head(op: str, project_id: str) -> tuple[str | int, ...]:
+    signals = keys.signals(keys.shard_of(project_id))
+    return op, signals, _SIGNALS_KEPT, _SIGNALS_EXPIRY_MS, project_id, format_now()

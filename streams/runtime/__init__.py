@@ -1,0 +1,1 @@
+"""What every tier uses while it runs: the health of servers, the observer, owned tasks."""

@@ -1,0 +1,161 @@
+"""The heads poll: the one mechanism that makes every lost wake-up, crash and outage harmless.
+
+Once in a while one query reads the heads of the projects that have readers here; a tail that is
+behind is filled from the log and its window healed. While anything that delivers through Redis is
+broken (a server takes no writes, a lane does not read) the same poll runs every 100 ms and is the
+delivery path of the shards concerned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from streams.log.log import Log
+from streams.model.errors import StreamsError, WindowUnavailable
+from streams.model.ids import EntryId
+from streams.runtime.health import Health
+from streams.runtime.observer import Observer
+from streams.tail.registry import Tails
+from streams.tail.tail import Tail
+from streams.window.keys import shard_of
+from streams.window.publisher import Publisher
+from streams.window.window import Window
+
+_log = logging.getLogger(__name__)
+
+_WITHOUT_REDIS_S = 0.1
+# A message committed just now is still on its way through Redis: it gets this long.
+_GRACE_S = 0.1
+_TIMEOUT_S = 2.0
+# How long a poll may look into Redis: one that hangs must not hold up the next poll.
+_LOOK_S = 0.2
+
+
+class HeadsPoll:
+    """Compares every tail with its head."""
+
+    def __init__(
+        self,
+        tails: Tails,
+        log: Log,
+        window: Window,
+        publisher: Publisher,
+        health: Health,
+        observer: Observer,
+        *,
+        interval_s: float,
+    ) -> None:
+        self._tails = tails
+        self._log = log
+        self._window = window
+        self._publisher = publisher
+        self._health = health
+        self._observer = observer
+        self._interval_s = interval_s
+        self._looked_at = 0
+        health.on_redis_return(self._heal_windows)
+
+    async def run(self) -> None:
+        """Poll for ever."""
+        while True:
+            await asyncio.sleep(
+                self._interval_s
+                if self._health.delivers
+                else min(_WITHOUT_REDIS_S, self._interval_s)
+            )
+            self._tails.sweep()
+            await self.once()
+
+    async def once(self) -> None:
+        """Poll once: fill what is behind."""
+        tails = self._tails.all()
+        if not tails:
+            # Else the gauge would keep what the last reader's tail lacked when it left.
+            self._observer.lagging(0)
+            return
+        before = {tail.project_id: tail.last_seq for tail in tails}
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                heads = await self._log.heads_unlike(list(before), list(before.values()))
+        except (StreamsError, TimeoutError):
+            # Whether that is an outage, and the one log line about it, is the probe's matter.
+            return
+        behind: list[tuple[Tail, int]] = []
+        for project_id, head in heads.items():
+            tail = self._tails.get(project_id)
+            if tail is None:
+                continue
+            if head < before[project_id]:
+                # Read after the tail had more: the log lost messages (restored from a backup).
+                _log.warning(
+                    "the log is behind what was delivered",
+                    extra={
+                        "project_id": project_id, "head": head, "delivered": before[project_id],
+                    },
+                )  # fmt: skip
+                self._tails.restart(tail, head)
+            elif head > tail.last_seq:
+                behind.append((tail, head))
+        self._observer.lagging(max((head - tail.last_seq for tail, head in behind), default=0))
+        if behind:
+            await self._catch_up(behind)
+        await self._find_lost_streams(tails)
+
+    async def _catch_up(self, behind: list[tuple[Tail, int]]) -> None:
+        health = self._health
+        on_their_way = []
+        for tail, head in behind:
+            if health.delivers_to(shard_of(tail.project_id)):
+                on_their_way.append((tail, head))
+            else:
+                self._observer.gap_found()
+                self._tails.fill(tail)
+        if not on_their_way:
+            return
+        await asyncio.sleep(_GRACE_S)
+        for tail, head in on_their_way:
+            if tail.last_seq < head:
+                self._observer.gap_found()
+                self._tails.fill(tail)
+                if health.can_write(shard_of(tail.project_id)):
+                    self._publisher.heal(tail.project_id)
+
+    async def _find_lost_streams(self, tails: list[Tail]) -> None:
+        """Notice streams that are below a lane's position: they were lost and have begun again.
+
+        Then only transient entries can be missed: a new message always has a higher id. Or an
+        entry that is not ours took the lane further than the log goes.
+        """
+        suspects = [
+            tail
+            for tail in tails
+            if (tail.position.k or tail.position.seq > tail.last_seq)
+            and self._health.can_read(shard_of(tail.project_id))
+        ]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                for _ in suspects:
+                    # Goes on where the last poll had to stop.
+                    self._looked_at = (self._looked_at + 1) % len(suspects)
+                    if not await self._look(suspects[self._looked_at]):
+                        return
+
+    async def _look(self, tail: Tail) -> bool:
+        """Read a stream again that ends below where it was read; tell whether Redis answered."""
+        position = tail.position
+        try:
+            last = await self._window.last_id(tail.project_id)
+        except WindowUnavailable:
+            self._health.suspect()
+            return False
+        if last is None or last < position:
+            self._tails.lanes.reposition(tail, EntryId(min(position.seq, tail.last_seq), 0))
+        elif position.seq > tail.last_seq:
+            # It ends with what the log does not have, or has not shown yet: healing decides.
+            self._publisher.heal(tail.project_id)
+        return True
+
+    def _heal_windows(self) -> None:
+        self._publisher.heal_later(tail.project_id for tail in self._tails.all())

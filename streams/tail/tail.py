@@ -1,0 +1,219 @@
+"""The tail: the newest entries of one project as ready SSE frames, in this process's memory.
+
+No I/O. It keeps messages contiguous (I3): an entry that does not meet the last one is refused
+with `Gap`, and whoever fills the tail fetches what is between. Readers are indices into it:
+`index_after` gives the first, `frames` what follows, `first_index` says whether a slow reader has
+fallen out. Nothing is queued per reader.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from itertools import islice
+
+from streams.model import sse
+from streams.model.ids import EntryId
+from streams.window.window import Entry
+
+MAX_ENTRIES = 1024
+MAX_BYTES = 1024 * 1024
+
+
+class Offered(Enum):
+    """What became of an entry that was offered to a tail."""
+
+    TAKEN = "taken"
+    REPEAT = "repeat"
+    GAP = "gap"
+
+
+class Tail:
+    """The newest entries of one project.
+
+    `floor` is the position after which everything up to `last_seq` is in memory. `position` is
+    how far the project's stream was read. Indices grow by one an entry and are never used again;
+    entries put in below (`extend_down`) get smaller ones.
+    """
+
+    def __init__(
+        self,
+        project_id: str,
+        *,
+        last_seq: int,
+        position: EntryId,
+        max_entries: int = MAX_ENTRIES,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.project_id = project_id
+        self.floor = position
+        self.position = position
+        self.last_seq = last_seq
+        self.first_index = 0
+        # How often the log turned out to be another one, and its head when it last did.
+        self.generation = 0
+        self.restored_head = 0
+        self.size_bytes = 0
+        # Bytes ever put at the end: the difference of two readings is what came between them.
+        self.appended_bytes = 0
+        self.max_bytes = max_bytes
+        self._max_entries = max_entries
+        self._frames: deque[bytes] = deque()
+        self._ids: deque[EntryId] = deque()
+        # Indices of the messages low_seq..last_seq, so that a seq is found without a search.
+        self._message_indices: deque[int] = deque()
+        self._listeners: list[Callable[[], None]] = []
+        self._signal_listeners: list[Callable[[bytes], None]] = []
+
+    @property
+    def end_index(self) -> int:
+        """The index that the next entry will get."""
+        return self.first_index + len(self._frames)
+
+    @property
+    def _is_over_bounds(self) -> bool:
+        return len(self._frames) > self._max_entries or self.size_bytes > self.max_bytes
+
+    @property
+    def low_seq(self) -> int:
+        """The lowest message in memory; `last_seq + 1` when there is none."""
+        return self.last_seq - len(self._message_indices) + 1
+
+    def offer(self, entry: Entry) -> Offered:
+        """Put an entry at the end, if it meets the last one. Call `notify` after a batch."""
+        seq, k = entry.id
+        if k == 0:
+            if seq <= self.last_seq:
+                return Offered.REPEAT
+            if seq != self.last_seq + 1:
+                return Offered.GAP
+            self._message_indices.append(self.end_index)
+            self.last_seq = seq
+            frame = sse.message_frame(seq, entry.data)
+        else:
+            if seq > self.last_seq:
+                return Offered.GAP
+            frame = sse.event_frame(entry.event, entry.data)
+        self._frames.append(frame)
+        self._ids.append(entry.id)
+        self.size_bytes += len(frame)
+        self.appended_bytes += len(frame)
+        return Offered.TAKEN
+
+    def extend_down(self, entries: Sequence[Entry], new_floor: EntryId) -> None:
+        """Put entries in below: all there is after `new_floor` up to the present floor."""
+        below = [entry for entry in entries if new_floor < entry.id <= self.floor]
+        for entry in reversed(below):
+            self.first_index -= 1
+            if entry.id.k == 0:
+                self._message_indices.appendleft(self.first_index)
+                frame = sse.message_frame(entry.id.seq, entry.data)
+            else:
+                frame = sse.event_frame(entry.event, entry.data)
+            self._frames.appendleft(frame)
+            self._ids.appendleft(entry.id)
+            self.size_bytes += len(frame)
+        self.floor = new_floor
+
+    def covers(self, cursor: int) -> bool:
+        """Tell whether everything after message `cursor` is in memory."""
+        return self.floor <= EntryId(cursor, 0) and cursor <= self.last_seq
+
+    def index_after(self, cursor: int) -> int:
+        """Return the index of the first entry after message `cursor`, which must be covered."""
+        low = self.low_seq
+        if cursor < low:
+            return self.first_index
+        return self._message_indices[cursor - low] + 1
+
+    def frames(self, start: int, end: int | None = None) -> list[bytes]:
+        """Return the frames from index `start` up to `end` (exclusive; none: the tail's end)."""
+        first = start - self.first_index
+        count = None if end is None else end - self.first_index
+        if first == len(self._frames):
+            return []
+        if first > len(self._frames) // 2:
+            # A deque is slow in its middle: read the newest from the right.
+            newest = list(islice(reversed(self._frames), len(self._frames) - first))
+            newest.reverse()
+            return newest if count is None else newest[: count - first]
+        return list(islice(self._frames, first, count))
+
+    def entries(self, start: int) -> list[tuple[EntryId, bytes]]:
+        """Return (id, frame) from index `start` on."""
+        first = start - self.first_index
+        return list(
+            zip(islice(self._ids, first, None), islice(self._frames, first, None), strict=True)
+        )
+
+    def seq_before(self, index: int) -> int:
+        """Return the last message before `index`, which must be in memory."""
+        assert index >= self.first_index
+        low, high = 0, len(self._message_indices)
+        while low < high:
+            middle = (low + high) // 2
+            if self._message_indices[middle] < index:
+                low = middle + 1
+            else:
+                high = middle
+        return self.low_seq + low - 1
+
+    def trim(self) -> None:
+        """Drop the oldest entries above the bounds. The newest entry always stays."""
+        while len(self._frames) > 1 and self._is_over_bounds:
+            frame = self._frames.popleft()
+            self.floor = max(self.floor, self._ids.popleft())
+            self.size_bytes -= len(frame)
+            if self._message_indices and self._message_indices[0] == self.first_index:
+                self._message_indices.popleft()
+            self.first_index += 1
+
+    def restart(self, last_seq: int, position: EntryId) -> None:
+        """Forget everything and go on after `last_seq`: the log is not the one it was.
+
+        Readers that are further than that learn it from `generation`.
+        """
+        self.generation += 1
+        self.restored_head = last_seq
+        self.first_index = self.end_index
+        self._frames.clear()
+        self._ids.clear()
+        self._message_indices.clear()
+        self.size_bytes = 0
+        self.last_seq = last_seq
+        self.position = position
+        self.floor = max(position, EntryId(last_seq, 0))
+        self.notify()
+
+    # Listeners are told once a batch, in the loop's thread, and must not block or raise.
+
+    def listen(self, changed: Callable[[], None], signalled: Callable[[bytes], None]) -> None:
+        """Call `changed` after entries came, and `signalled` with each ephemeral frame."""
+        self._listeners.append(changed)
+        self._signal_listeners.append(signalled)
+
+    def unlisten(self, changed: Callable[[], None], signalled: Callable[[bytes], None]) -> None:
+        """Take the listeners away again."""
+        self._listeners.remove(changed)
+        self._signal_listeners.remove(signalled)
+
+    def notify(self) -> None:
+        """Tell the listeners that entries came, then trim."""
+        for listener in tuple(self._listeners):
+            listener()
+        self.trim()
+
+    def signal(self, frame: bytes) -> None:
+        """Hand an ephemeral frame to the listeners; it is not kept."""
+        for listener in tuple(self._signal_listeners):
+            listener(frame)
+
+
+def offer_all(tail: Tail, entries: Iterable[Entry]) -> list[Entry]:
+    """Offer entries in order; return those from the first gap on. Does not notify."""
+    iterator = iter(entries)
+    for entry in iterator:
+        if tail.offer(entry) is Offered.GAP:
+            return [entry, *iterator]
+    return []

@@ -1,0 +1,155 @@
+"""Entries of Redis Streams as the server returns them: those that are ours, and how many are not.
+
+Whoever can write to Redis can put anything into a stream: no such entry may end a lane, reach a
+client, or keep a project from being read. Pure, apart from the count and the log line.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from streams.model.ids import MAX_SEQ, EntryId
+from streams.runtime.observer import Observer
+
+_log = logging.getLogger(__name__)
+
+_REMEMBERED_KEYS = 1000
+_ENTRY_FIELDS = [b"event", b"data", b"at"]
+_SIGNAL_FIELDS = [b"project", b"event", b"data"]
+_EVENT = re.compile(rb"[a-z0-9_.]{1,64}\Z")
+# Goes through the text and builds nothing.
+_json = msgspec.json.Decoder(msgspec.Raw)
+
+RawEntry = Sequence[Any]
+"""Id and fields: `[id, [field, value, …]]`; fields are none where the entry was deleted."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An entry of a project's stream: a message (k = 0) or a transient entry.
+
+    `at_us` is when it was published, unix time in microseconds.
+    """
+
+    id: EntryId
+    event: str
+    data: bytes
+    at_us: int
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """An entry of a shard's signals: an ephemeral event or a notice."""
+
+    project_id: str
+    event: str
+    data: bytes
+
+
+class SkippedEntries:
+    """Counts the entries that are not ours; each stream is logged once."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._logged: OrderedDict[bytes, None] = OrderedDict()
+
+    def skipped(self, key: bytes, count: int) -> None:
+        """Note that so many entries of a stream were skipped."""
+        self._observer.entries_skipped(count)
+        if key not in self._logged:
+            _log.warning(
+                "skipped entries that no writer of this service makes",
+                extra={"key": key.decode("utf-8", "replace"), "entries": count},
+            )
+            if len(self._logged) >= _REMEMBERED_KEYS:
+                self._logged.popitem(last=False)
+            self._logged[key] = None
+
+
+def parse_entries(
+    key: bytes, raw_entries: Sequence[RawEntry], skipped: SkippedEntries
+) -> list[Entry]:
+    """Return the entries of a project's stream that are messages or transient entries."""
+    entries = []
+    foreign = 0
+    for raw_id, fields in raw_entries:
+        # Deleted entries may come back without fields (Redis before 7).
+        if fields:
+            entry = _entry(raw_id, fields)
+            if entry is None:
+                foreign += 1
+            else:
+                entries.append(entry)
+    if foreign:
+        skipped.skipped(key, foreign)
+    return entries
+
+
+def parse_signals(
+    key: bytes, raw_entries: Sequence[RawEntry], skipped: SkippedEntries
+) -> Iterator[Signal]:
+    """Yield the signals among the entries of a shard's stream of signals."""
+    foreign = 0
+    for _, fields in raw_entries:
+        if fields:
+            signal = _signal(fields)
+            if signal is None:
+                foreign += 1
+            else:
+                yield signal
+    if foreign:
+        skipped.skipped(key, foreign)
+
+
+def _entry(raw_id: bytes, fields: Sequence[bytes]) -> Entry | None:
+    if fields[::2] != _ENTRY_FIELDS or len(fields) != 6:
+        return None
+    event, data, at = fields[1::2]
+    entry_id = EntryId.parse(raw_id)
+    seq, k = entry_id
+    if k == 0:
+        is_ours = event == b"message.new"
+    else:
+        # The script that gives out an id writes it into the data, and clients read it there.
+        is_ours = (
+            event != b"message.new"
+            and _EVENT.match(event) is not None
+            and data.startswith(b'{"entryId":"%d-%d"' % entry_id)
+        )
+    if not (is_ours and seq <= MAX_SEQ and k <= MAX_SEQ and at.isdigit() and _is_object(data)):
+        return None
+    return Entry(entry_id, event.decode(), data, int(at[:18]))
+
+
+def _signal(fields: Sequence[bytes]) -> Signal | None:
+    if fields[::2] != _SIGNAL_FIELDS or len(fields) != 6:
+        return None
+    project, event, data = fields[1::2]
+    if not (project.isascii() and _EVENT.match(event) and _is_line(data)):
+        return None
+    return Signal(project.decode(), event.decode(), data)
+
+
+def _is_object(data: bytes) -> bool:
+    """Tell whether the data is a JSON object on one line, as a frame needs it."""
+    if data[:1] != b"{" or not _is_line(data):
+        return False
+    try:
+        _json.decode(data)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _is_line(data: bytes) -> bool:
+    if b"\n" in data or b"\r" in data:
+        return False
+    try:
+        str(data, "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

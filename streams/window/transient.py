@@ -1,0 +1,99 @@
+"""Appending transient entries: into the window as it is, or restored from the log if it was lost.
+
+What the entries mean is the matter of `statuses.py` and of whoever appends others.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from streams.log.log import Log
+from streams.model.build import State
+from streams.model.errors import PayloadTooLarge
+from streams.model.events import encode
+from streams.model.ids import EntryId
+from streams.window.window import WINDOW_BYTES, WINDOW_MESSAGES, Run, Window
+
+MAX_DATA_BYTES = 64 * 1024
+_MAX_KNOWN = 10_000
+
+
+class TransientWriter:
+    """Appends transient entries.
+
+    It remembers the newest id it gave out in each project, so that a stream that was lost does
+    not give out the same id again: clients drop repeats by it.
+    """
+
+    def __init__(self, window: Window, log: Log) -> None:
+        self._window = window
+        self._log = log
+        self._known: OrderedDict[str, EntryId] = OrderedDict()
+
+    async def append(self, project_id: str, event: str, data: bytes) -> EntryId:
+        """Append an entry and return its id.
+
+        Raises:
+            PayloadTooLarge: the data is larger than `MAX_DATA_BYTES`.
+            ProjectNotFound: the log has no such project.
+            WindowUnavailable, LogUnavailable.
+        """
+        if len(data) > MAX_DATA_BYTES:
+            raise PayloadTooLarge("data", MAX_DATA_BYTES)
+        known = self._known.get(project_id, EntryId(0, 0))
+        head: int | None = None
+        while True:
+            entry_id = await self._window.append_transient(
+                project_id, event, data, head=head, newest_known=known
+            )
+            if entry_id is not None:
+                self._note(project_id, entry_id)
+                return entry_id
+            head = await self._restored(project_id)
+
+    async def append_states(self, project_id: str, build_id: str, states: Sequence[State]) -> None:
+        """Append those states of a build that no process has appended; revisions ascending.
+
+        Raises `WindowUnavailable`, `LogUnavailable`.
+        """
+        told = [(state.revision, state.data) for state in states]
+        head: int | None = None
+        while True:
+            ids = await self._window.append_states(
+                project_id,
+                build_id,
+                told,
+                head=head,
+                newest_known=self._known.get(project_id, EntryId(0, 0)),
+            )
+            if ids is not None:
+                if ids:
+                    self._note(project_id, ids[-1])
+                return
+            head = await self._restored(project_id)
+
+    async def _restored(self, project_id: str) -> int:
+        """Put the newest messages back into an empty stream: a transient entry stands after them.
+
+        Else it would stand alone and keep out those before it.
+        """
+        head = await self._log.head(project_id)
+        messages = await self._log.read(
+            project_id,
+            limit=WINDOW_MESSAGES,
+            before=head + 1,
+            descending=True,
+            max_bytes=WINDOW_BYTES,
+        )
+        if messages:
+            messages.reverse()
+            data = [encode(message) for message in messages]
+            await self._window.append(Run(project_id, messages[0].seq, data), "restart")
+        return head
+
+    def _note(self, project_id: str, entry_id: EntryId) -> None:
+        self._known[project_id] = max(entry_id, self._known.get(project_id, entry_id))
+        self._known.move_to_end(project_id)
+        if len(self._known) > _MAX_KNOWN:
+            self._known.popitem(last=False)
