@@ -26,7 +26,7 @@ from bench.harness.posting import RoundFailed
 from bench.harness.report import Report, Screen, outcomes_table, write
 from bench.harness.servers import ROOT, ServerError, raise_file_limit
 from bench.harness.targets import Outcome
-from service.embedded import EmbeddedError
+from service.operate.embedded import EmbeddedError
 
 _WORKLOADS: dict[str, Measure] = {
     "w1": w1_fanout.measure,

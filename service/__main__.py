@@ -1,5 +1,5 @@
 """`python -m service`: the command `seqstream`."""
 
-from service.cli import main
+from service.operate.commands import main
 
 main()

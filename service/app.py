@@ -15,30 +15,30 @@ from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry
 
-from service import errors
-from service.access import AccessControl
-from service.answers import AnswerDesk
-from service.assistant import assistant_of
-from service.auth import TokenVerifier
-from service.authentication import Authentication
+from service.access.authentication import Authentication
+from service.access.creation_limit import CreationLimit
+from service.access.credentials import TokenVerifier
+from service.access.limits import Slots
+from service.access.membership import AccessControl
+from service.access.post_limit import PostLimit
+from service.access.posting import Posting
+from service.access.read_slots import ReadSlots
+from service.assistant.answer_desk import AnswerDesk
+from service.assistant.assistants import assistant_of
 from service.background import running
-from service.body import MAX_BODY_BYTES
-from service.build_gauges import measure
 from service.context import Context
-from service.creation_limit import CreationLimit
-from service.direct import DirectAppend
-from service.front import Front
-from service.intake import Intake
-from service.limits import Slots
-from service.metrics import Metrics
-from service.observer import MetricsObserver
-from service.open_streams import OpenStreams
-from service.post_limit import PostLimit
-from service.posting import Posting
-from service.reads import ReadSlots
+from service.http import api_errors
+from service.http.body import MAX_BODY_BYTES
+from service.http.intake import Intake
 from service.routes import builds, chat, ephemeral, health, messages, page, projects
+from service.routes.direct_append import DirectAppend
 from service.routes.documents import stream_path
+from service.routes.front import Front
 from service.settings import Settings
+from service.streaming.open_streams import OpenStreams
+from service.telemetry.build_gauges import measure
+from service.telemetry.metrics import Metrics
+from service.telemetry.metrics_observer import MetricsObserver
 from streams.builds.build_rows import BuildBounds
 from streams.eventlog import EventLog, EventLogConfig
 
@@ -145,7 +145,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
     app = Litestar(
         [api, health.health, health.live, health.ready, health.metrics, *pages],
         lifespan=[lifespan],
-        exception_handlers=errors.exception_handlers(metrics),
+        exception_handlers=api_errors.exception_handlers(metrics),
         openapi_config=openapi,
         request_max_body_size=MAX_BODY_BYTES,
         cors_config=_cors(settings),
@@ -173,7 +173,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
     front = Front(app, context, metrics, settings.cors_origins)
     direct = DirectAppend(context, metrics, answers_origins=bool(settings.cors_origins))
     intake = Intake(limit_bytes=settings.max_pending_bytes, malformed=metrics.http_malformed)
-    return Made(errors.with_request_id(front), drain, direct, intake, ended)
+    return Made(api_errors.with_request_id(front), drain, direct, intake, ended)
 
 
 def fault_point(fault: str | None) -> Callable[[int], None] | None:

@@ -9,23 +9,23 @@ import msgspec
 from litestar.connection import ASGIConnection
 from litestar.types import HTTPScope
 
-from service.access import AccessControl
-from service.answers import AnswerDesk
-from service.auth import (
+from service.access.creation_limit import CreationLimit
+from service.access.credentials import (
     Caller,
     SignedCredentials,
     TokenVerifier,
     read_credentials,
     verify_signature,
 )
-from service.creation_limit import CreationLimit
-from service.errors import forbidden
-from service.metrics import Metrics
-from service.open_streams import OpenStreams
-from service.origin import may_use_cookie
-from service.posting import Posting
-from service.reads import ReadSlots
+from service.access.membership import AccessControl
+from service.access.origin import may_use_cookie
+from service.access.posting import Posting
+from service.access.read_slots import ReadSlots
+from service.assistant.answer_desk import AnswerDesk
+from service.http.api_errors import forbidden
 from service.settings import Settings
+from service.streaming.open_streams import OpenStreams
+from service.telemetry.metrics import Metrics
 from streams.eventlog import EventLog
 
 

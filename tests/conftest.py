@@ -14,7 +14,7 @@ import pytest
 import redis
 from hypothesis import settings
 
-from service.embedded import PostgresServer, RedisServer
+from service.operate.embedded import PostgresServer, RedisServer
 from tests.support.processes import (
     ServiceProcess,
     log_tail,

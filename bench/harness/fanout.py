@@ -21,7 +21,7 @@ from bench.peers.go_servers import Centrifugo, Mercure
 from bench.peers.nchan import NchanMemory, NchanRedis
 from bench.peers.python_app import LitestarChannels, SubscriberEach
 from bench.peers.seqstream import Seqstream
-from service.embedded import EmbeddedError
+from service.operate.embedded import EmbeddedError
 
 # In the order of their rounds: the yardstick right after seqstream, in the same weather.
 PEERS: tuple[type[System], ...] = (

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from bench.harness.counters import count_statements_of
-from service.embedded import PostgresServer, RedisServer, free_port
+from service.operate.embedded import PostgresServer, RedisServer, free_port
 from streams.log.database import Database
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,7 +19,7 @@ from bench.harness.http11 import CHANNEL, TEXT, PostTemplate
 from bench.harness.messages import StreamGroup
 from bench.harness.servers import CACHE, HttpProcess, new_secret
 from bench.peers.base import System
-from service.embedded import free_port
+from service.operate.embedded import free_port
 
 _HOUR_S = 3600
 

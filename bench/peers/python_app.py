@@ -12,7 +12,7 @@ from bench.harness.http11 import CHANNEL, TEXT, PostTemplate
 from bench.harness.messages import StreamGroup
 from bench.harness.servers import HttpProcess
 from bench.peers.base import System
-from service.embedded import RedisServer, free_port
+from service.operate.embedded import RedisServer, free_port
 
 
 class PythonApp(System):

@@ -12,9 +12,9 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
-from service.auth import Caller
+from service.access.credentials import Caller
 from service.context import context_of
-from service.errors import ApiError, not_found
+from service.http.api_errors import ApiError, not_found
 from service.routes.documents import ERRORS
 from streams.builds.build_rows import BuildEnded, BuildHeld, BuildNotFound, LeaseLost
 from streams.eventlog import EventLog

@@ -11,10 +11,10 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
 from msgspec import Meta
 
-from service.auth import Caller
+from service.access.credentials import Caller
+from service.access.posting import until
 from service.context import Context, context_of
-from service.errors import forbidden, rate_limited
-from service.posting import until
+from service.http.api_errors import forbidden, rate_limited
 from service.routes.documents import ERRORS
 from service.routes.messages import PostedMessage, new_message
 from streams.answers.answer_rows import Begun

@@ -11,9 +11,9 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta
 
-from service.auth import Caller
+from service.access.credentials import Caller
 from service.context import Context, context_of
-from service.errors import FieldError, validation_failed
+from service.http.api_errors import FieldError, validation_failed
 from service.routes.documents import ERRORS
 from streams.log.log import Appended
 from streams.model.events import Message, NewMessage

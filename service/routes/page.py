@@ -22,7 +22,7 @@ from litestar.params import FromPath
 from swagger_ui_bundle import swagger_ui_path
 
 from service import web
-from service.errors import not_found
+from service.http.api_errors import not_found
 
 # The demo's token stands in the address's fragment, which no server sees.
 _DEMO = files(web).joinpath("demo.html").read_bytes()

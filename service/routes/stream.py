@@ -12,18 +12,19 @@ from urllib.parse import parse_qsl
 
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from service.auth import Caller
-from service.authentication import authenticate
-from service.body import read_body
-from service.connection import STREAM_HEADERS, Connection, ResetReason, StreamTimes, refusal
+from service.access.authentication import authenticate
+from service.access.credentials import Caller
 from service.context import Context
-from service.errors import (
-    ApiError,
-    rate_limited,
-    store_unavailable,
-    to_api_error,
+from service.http.api_errors import ApiError, rate_limited, store_unavailable, to_api_error
+from service.http.body import read_body
+from service.http.wire import wire_for
+from service.streaming.connection import (
+    STREAM_HEADERS,
+    Connection,
+    ResetReason,
+    StreamTimes,
+    refusal,
 )
-from service.wire import wire_for
 from streams.model.errors import LogRestored, LogUnavailable, ProjectNotFound, Unavailable
 from streams.model.ids import InvalidCursor, check_project_id, parse_cursor
 from streams.tail.tail import Tail
@@ -47,7 +48,7 @@ async def open_stream(
 ) -> None:
     """Serve a stream until it ends. `headers` go along with those of the stream.
 
-    Raises whatever the client must not retry; `service/errors.py` says what it is told.
+    Raises whatever the client must not retry; `service/http/api_errors.py` says what it is told.
     """
     # A GET should have no body, but a signature covers it.
     caller, _ = await authenticate(

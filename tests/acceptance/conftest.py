@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import pytest
 
-from service.embedded import PostgresServer, RedisServer
+from service.operate.embedded import PostgresServer, RedisServer
 from tests.support.api import Api
 from tests.support.key_leaks import leaked_keys
 from tests.support.processes import ServiceProcess, service_environment

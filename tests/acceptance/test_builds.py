@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import redis
 
-from service.embedded import PostgresServer, RedisServer
+from service.operate.embedded import PostgresServer, RedisServer
 from streams import EntryId, EventLog, NewMessage
 from streams.window import keys
 from tests.support.api import Api

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
-from service.embedded import PostgresServer
+from service.operate.embedded import PostgresServer
 from tests.acceptance.conftest import Project, Services
 from tests.support.processes import ROOT, run_cli, service_environment
 from tests.support.raw_stream import raw_request

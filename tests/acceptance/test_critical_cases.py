@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from service.embedded import RedisServer
+from service.operate.embedded import RedisServer
 from tests.acceptance.conftest import NewProject, Project, Services
 from tests.support.checker import check
 from tests.support.history import Acknowledgement, Post

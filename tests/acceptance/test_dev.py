@@ -19,7 +19,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from service.embedded import free_port
+from service.operate.embedded import free_port
 from tests.support.processes import ROOT
 from tests.support.waiting import wait_until
 

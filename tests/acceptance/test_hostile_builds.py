@@ -13,8 +13,8 @@ import msgspec
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from service.build_stderr import LINES_PER_BUILD
-from service.embedded import PostgresServer, RedisServer
+from service.operate.embedded import PostgresServer, RedisServer
+from service.worker.build_stderr import LINES_PER_BUILD
 from tests.support.build_events import changes
 from tests.support.build_house import House, ask, ends, house
 from tests.support.processes import ROOT, ServiceProcess, service_environment

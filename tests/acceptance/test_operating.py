@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from service.embedded import RedisServer
+from service.operate.embedded import RedisServer
 from tests.acceptance.conftest import NewProject, Project, Services
 from tests.support.api import Api
 from tests.support.processes import ServiceProcess, service_environment

@@ -15,7 +15,7 @@ import httpx
 import msgspec
 import pytest
 
-from service.embedded import PostgresServer
+from service.operate.embedded import PostgresServer
 from tests.conftest import StartService
 from tests.support.api import Api
 from tests.support.hanging import hanging

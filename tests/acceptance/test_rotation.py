@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.embedded import free_port
+from service.operate.embedded import free_port
 from tests.support.api import Api
 from tests.support.processes import ServiceProcess, service_environment
 from tests.support.raw_stream import raw_request

@@ -15,7 +15,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from service.embedded import free_port
+from service.operate.embedded import free_port
 from tests.acceptance.conftest import NewProject, Services
 from tests.support.processes import ROOT, service_environment
 from tests.support.raw_stream import raw_request

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import redis
 
-from service.embedded import RedisServer
+from service.operate.embedded import RedisServer
 from streams.window import keys
 from tests.acceptance.conftest import Services
 from tests.support.api import Api

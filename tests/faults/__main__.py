@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from service.embedded import PostgresServer
+from service.operate.embedded import PostgresServer
 from tests.faults.catalogue import ALL
 from tests.faults.load import POSTS_PER_S_OF_A_WRITER, Size
 from tests.faults.scenario import Fault, Result, run_fault

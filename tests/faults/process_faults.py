@@ -94,7 +94,7 @@ async def _end_well(scene: Scene, service: ServiceProcess) -> None:
 
 FAULTS = [
     Fault("process killed", killed, told=Told.ALL),
-    # Without the limit on posts a post goes without a task (`service/direct.py`).
+    # Without the limit on posts a post goes without a task (`service/routes/direct_append.py`).
     Fault(
         "process killed, no limit on posts",
         killed,

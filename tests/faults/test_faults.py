@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.embedded import PostgresServer
+from service.operate.embedded import PostgresServer
 from tests.faults.catalogue import ALL
 from tests.faults.load import Size
 from tests.faults.scenario import Fault, run_fault

@@ -1,9 +1,9 @@
 """The short path of a post against the router: the same bytes get the same answers.
 
 Two services with databases of their own get each exchange in the same pieces; one serves posts
-directly (`service/direct.py`), the other routes them. Status, headers and body must be equal, and
-so must the logs: whatever differs was a decision of one path alone. SEQSTREAM_ALL_FAULTS=1 makes
-it long, with other examples each time.
+directly (`service/routes/direct_append.py`), the other routes them. Status, headers and body must
+be equal, and so must the logs: whatever differs was a decision of one path alone.
+SEQSTREAM_ALL_FAULTS=1 makes it long, with other examples each time.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
 
 from service.app import create_app
-from service.direct import DirectAppend
-from service.embedded import PostgresServer, RedisServer
-from service.protocol import StreamingProtocol
-from service.server import config
+from service.http.protocol import StreamingProtocol
+from service.http.server import config
+from service.operate.embedded import PostgresServer, RedisServer
+from service.routes.direct_append import DirectAppend
 from service.settings import load
 from tests.support.memory_transport import MemoryTransport
 from tests.support.signing import HMAC_SECRET, TOKEN_SECRET, signed_headers, token

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.embedded import PostgresServer, RedisServer
+from service.operate.embedded import PostgresServer, RedisServer
 from tests.faults.world import Plan, SharedPostgres, World
 from tests.support.api import Api
 from tests.support.redis_topology import redis_cli

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.embedded import PostgresServer
+from service.operate.embedded import PostgresServer
 from streams import EventLog, NewMessage
 from streams.model.errors import WindowUnavailable
 from streams.window import keys

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from service.embedded import PostgresServer, RedisServer
+from service.operate.embedded import PostgresServer, RedisServer
 from tests.support.api import Api
 from tests.support.processes import ServiceProcess, service_environment
 from tests.support.signing import token

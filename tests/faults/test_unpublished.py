@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.embedded import PostgresServer
+from service.operate.embedded import PostgresServer
 from tests.faults.world import Plan, SharedPostgres, World
 from tests.support.api import Api
 from tests.support.signing import token

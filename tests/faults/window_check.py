@@ -13,7 +13,7 @@ import msgspec
 import redis.asyncio as redis
 from redis.exceptions import RedisError
 
-from service.embedded import RedisServer
+from service.operate.embedded import RedisServer
 from streams.window import keys
 from tests.faults.world import World
 from tests.support.history import LogRow

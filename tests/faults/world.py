@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.embedded import PostgresServer, RedisServer
+from service.operate.embedded import PostgresServer, RedisServer
 from tests.faults.machine import SteppingClock, mount_small_disk, unmount_small_disk
 from tests.support.processes import (
     ServiceProcess,

@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 
-from service.embedded import PostgresServer, RedisServer
+from service.operate.embedded import PostgresServer, RedisServer
 from streams.eventlog import EventLog, EventLogConfig
 from streams.log.database import Database
 from streams.log.log import Log

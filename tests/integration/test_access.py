@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.access import FRESH_S, FRESH_WHERE_TOLD_S, AccessControl
+from service.access.membership import FRESH_S, FRESH_WHERE_TOLD_S, AccessControl
 from streams.eventlog import EventLog
 from streams.log.database import Database
 from streams.model.errors import LogUnavailable

@@ -11,12 +11,12 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.answers import AnswerDesk
-from service.assistant import Turn
-from service.embedded import RedisServer
-from service.errors import ApiError
-from service.limits import Slots
-from service.metrics import Metrics
+from service.access.limits import Slots
+from service.assistant.answer_desk import AnswerDesk
+from service.assistant.assistants import Turn
+from service.http.api_errors import ApiError
+from service.operate.embedded import RedisServer
+from service.telemetry.metrics import Metrics
 from streams.answers.answer_rows import Answer
 from streams.eventlog import EventLog
 from streams.log.database import Database

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis.asyncio as redis
 
-from service.embedded import RedisServer
+from service.operate.embedded import RedisServer
 from streams import BuildContent, BuildStatus, EntryId, NewMessage
 from streams.model.build import states, told_by
 from streams.model.events import BuildState, format_now

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from service.embedded import RedisServer
+from service.operate.embedded import RedisServer
 from streams import EventLog, NewMessage
 from streams.window import keys
 from tests.integration.conftest import NewProject, OpenLog

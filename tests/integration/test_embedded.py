@@ -16,8 +16,8 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 import redis
 
-from service import launching
-from service.embedded import EmbeddedError, PostgresServer, RedisServer, free_port
+from service.operate import launching
+from service.operate.embedded import EmbeddedError, PostgresServer, RedisServer, free_port
 from streams.log.database import Database
 from tests.support.processes import postgres_folder
 

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from service.embedded import RedisServer
+from service.operate.embedded import RedisServer
 from streams.builds.build_news import BuildNews
 from streams.eventlog import EventLog, EventLogConfig
 from streams.model.events import NewMessage

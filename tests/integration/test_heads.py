@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.embedded import RedisServer
+from service.operate.embedded import RedisServer
 from streams.eventlog import EventLog, EventLogConfig
 from streams.log.database import Database
 from streams.log.log import Log, Unit

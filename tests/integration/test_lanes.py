@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from service.embedded import RedisServer
+from service.operate.embedded import RedisServer
 from streams.model.events import encode
 from streams.model.ids import EntryId
 from streams.runtime.health import Health

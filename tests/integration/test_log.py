@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.embedded import free_port
+from service.operate.embedded import free_port
 from streams.log.database import Database
 from streams.log.log import PAGE_BYTES, Appended, Log, Unit
 from streams.model.errors import IdempotencyMismatch, LogUnavailable, ProjectNotFound, StreamsError

@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from service.embedded import PostgresServer
+from service.operate.embedded import PostgresServer
 from streams.log import sql
 from streams.log.database import Database
 from streams.log.log import Log, Unit

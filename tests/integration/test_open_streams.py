@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service import rechecks
-from service.access import AccessControl
-from service.connection import Connection, StreamTimes
-from service.metrics import Metrics
-from service.open_streams import OpenStreams
+from service.access.membership import AccessControl
 from service.settings import Settings
+from service.streaming import rechecks
+from service.streaming.connection import Connection, StreamTimes
+from service.streaming.open_streams import OpenStreams
+from service.telemetry.metrics import Metrics
 from streams.eventlog import EventLog
 from streams.log.database import Database
 from streams.tail.tail import Tail

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.embedded import PostgresServer
-from streams.log import database as postgres
+from service.operate.embedded import PostgresServer
 from streams.log.database import Database
 from streams.model.errors import Contended, LogUnavailable, StreamsError
 from tests.support.hanging import hanging
@@ -85,7 +84,7 @@ async def test_a_connection_that_nobody_used_for_long_is_not_used_again(
     """It may be gone without a word."""
     async with _opened(database_url, 2) as database:
         first = await _pid(database)
-        monkeypatch.setattr(postgres, "_KEPT_S", 0.0)
+        monkeypatch.setattr("streams.log.database._KEPT_S", 0.0)
         assert await _pid(database) != first
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.embedded import RedisServer, free_port
+from service.operate.embedded import RedisServer, free_port
 from streams.model.errors import WindowUnavailable
 from streams.model.ids import EntryId
 from streams.window import keys

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.embedded import PostgresServer
+from service.operate.embedded import PostgresServer
 from streams.builds.build_rows import BuildEnded, BuildRows, LeaseLost
 from streams.log.database import Database
 from streams.log.log import Log

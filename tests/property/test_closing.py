@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service import connection as connections
-from service.connection import CloseReason, Connection
-from service.outgoing import Outgoing
+from service.streaming import connection as connections
+from service.streaming.connection import CloseReason, Connection
+from service.streaming.outgoing import Outgoing
 from tests.support.opened import Room, room
 from tests.support.recording_wire import RecordingWire
 

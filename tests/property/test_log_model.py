@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.embedded import PostgresServer, RedisServer
+from service.operate.embedded import PostgresServer, RedisServer
 from streams.eventlog import EventLog, EventLogConfig
 from streams.log.log import Appended, Unit
 from streams.model.errors import IdempotencyMismatch

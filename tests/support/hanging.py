@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import psutil  # type: ignore[import-untyped]
 
-from service.embedded import PostgresServer
+from service.operate.embedded import PostgresServer
 
 
 @contextlib.contextmanager

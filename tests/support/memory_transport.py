@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from service.protocol import StreamingProtocol
+from service.http.protocol import StreamingProtocol
 
 
 class MemoryTransport(asyncio.Transport):

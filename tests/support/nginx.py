@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from service.embedded import free_port
+from service.operate.embedded import free_port
 from tests.support.waiting import wait_until
 
 PATH = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")

@@ -9,11 +9,11 @@ from itertools import count
 
 from prometheus_client import CollectorRegistry
 
-from service.broadcast import Broadcast
-from service.connection import Connection, ResetReason, StreamTimes
-from service.metrics import Metrics
-from service.outgoing import Replays
-from service.wire import Wire
+from service.http.wire import Wire
+from service.streaming.broadcast import Broadcast
+from service.streaming.connection import Connection, ResetReason, StreamTimes
+from service.streaming.outgoing import Replays
+from service.telemetry.metrics import Metrics
 from streams.model.ids import EntryId
 from streams.tail.reader import Reader
 from streams.tail.tail import Tail, offer_all

@@ -1,7 +1,7 @@
 """Real processes of the service for tests: start, hurt and stop them, and keep their logs.
 
 Only processes started here are ever signalled, by their id. Postgres and Redis are in
-`service.embedded`; Redis with a replica and Sentinel is in `redis_topology.py`.
+`service.operate.embedded`; Redis with a replica and Sentinel is in `redis_topology.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Self
 import httpx
 import psutil  # type: ignore[import-untyped]
 
-from service.embedded import free_port
+from service.operate.embedded import free_port
 from tests.support.signing import HMAC_SECRET, TOKEN_SECRET
 from tests.support.waiting import wait_until
 

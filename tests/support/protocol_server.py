@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from uvicorn.server import ServerState
 
-from service.deadlines import sweep
-from service.direct import DirectAppend
-from service.intake import Intake
-from service.protocol import StreamingProtocol
-from service.server import config
+from service.http.deadlines import sweep
+from service.http.intake import Intake
+from service.http.protocol import StreamingProtocol
+from service.http.server import config
+from service.routes.direct_append import DirectAppend
 from tests.support.waiting import wait_until
 
 

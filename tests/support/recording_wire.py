@@ -7,7 +7,7 @@ from typing import cast
 
 import msgspec
 
-from service.wire import Chunk
+from service.http.wire import Chunk
 
 
 class RecordingWire:
@@ -57,25 +57,25 @@ class RecordingWire:
             self._callback()
 
     def on_change(self, callback: object) -> None:
-        """See `service.wire.Wire`."""
+        """See `service.http.wire.Wire`."""
         self._callback = cast("Callable[[], None]", callback)
 
     async def start(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """See `service.wire.Wire`."""
+        """See `service.http.wire.Wire`."""
         self.headers = headers
 
     def write(self, chunk: Chunk) -> None:
-        """See `service.wire.Wire`."""
+        """See `service.http.wire.Wire`."""
         assert not self.finished
         self.chunks.append(chunk)
 
     def offer(self, chunk: Chunk) -> bool:
-        """See `service.wire.Wire`."""
+        """See `service.http.wire.Wire`."""
         if self.blocked or self.lost:
             return False
         self.write(chunk)
         return True
 
     async def finish(self) -> None:
-        """See `service.wire.Wire`."""
+        """See `service.http.wire.Wire`."""
         self.finished = True

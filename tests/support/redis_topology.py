@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.embedded import RedisServer, free_port
+from service.operate.embedded import RedisServer, free_port
 from tests.support.waiting import wait_until
 
 SENTINEL_NAME = "main"

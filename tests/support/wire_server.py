@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from uvicorn.server import ServerState
 
-from service.protocol import StreamingProtocol
-from service.server import config
-from service.wire import AsgiWire, Wire, wire_for
+from service.http.protocol import StreamingProtocol
+from service.http.server import config
+from service.http.wire import AsgiWire, Wire, wire_for
 
 HEADERS = [(b"content-type", b"text/event-stream")]
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

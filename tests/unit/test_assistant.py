@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.answers import conversation
-from service.assistant import AssistantError, BuiltIn, ChatCompletions, Turn
+from service.assistant.answer_desk import conversation
+from service.assistant.assistants import AssistantError, BuiltIn, ChatCompletions, Turn
 from streams.model.events import NO_METADATA, Content, Message, MessageType
 from tests.support.completions import DONE, Completions, chunk
 

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import auth
-from service.auth import (
+from service.access.credentials import (
     AuthenticationError,
     Caller,
     SignedCredentials,
@@ -531,7 +530,7 @@ def test_good_token_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_memory_of_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The least recently used token is forgotten first."""
-    monkeypatch.setattr(auth, "_CACHED_TOKENS", 2)
+    monkeypatch.setattr("service.access.credentials._CACHED_TOKENS", 2)
     tokens = verifier()
     a, b, c = (token_of(good_claims(sub=user)) for user in "abc")
     for token in (a, b, a, c):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 import pytest
 
-from service.build_stderr import (
+from service.worker.build_stderr import (
     BURST_LINES,
     LINE_CHARACTERS,
     LINES_PER_BUILD,
@@ -37,7 +37,7 @@ async def _lines(
 
 @pytest.fixture
 def records(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, "service.build_stderr")
+    caplog.set_level(logging.INFO, "service.worker.build_stderr")
     return caplog
 
 

@@ -7,8 +7,8 @@ import asyncio
 import msgspec
 import pytest
 
-from service.connection import refusal
-from service.outgoing import Outgoing
+from service.streaming.connection import refusal
+from service.streaming.outgoing import Outgoing
 from streams.model.errors import LogUnavailable
 from streams.model.ids import EntryId
 from streams.model.sse import event_frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.deadlines import LIMITS_S, STALL_S, Deadline, Phase, sweep
+from service.http.deadlines import LIMITS_S, STALL_S, Deadline, Phase, sweep
 
 
 class _Clock:

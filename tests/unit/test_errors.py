@@ -23,10 +23,16 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ASGIApp, Message
 from prometheus_client import CollectorRegistry
 
-from service import errors
-from service.auth import AuthenticationError
-from service.errors import ApiError, FieldError, exception_handlers, to_api_error, with_request_id
-from service.metrics import Metrics
+from service.access.credentials import AuthenticationError
+from service.http import api_errors
+from service.http.api_errors import (
+    ApiError,
+    FieldError,
+    exception_handlers,
+    to_api_error,
+    with_request_id,
+)
+from service.telemetry.metrics import Metrics
 from streams.model.errors import ProjectExists
 
 SECRET = "s3cret-value"
@@ -61,19 +67,19 @@ async def take_query(limit: Annotated[int, QueryParameter(ge=1, le=500)]) -> str
 
 
 RAISED: dict[str, Exception] = {
-    "validation": errors.validation_failed(FieldError("message", "is empty")),
-    "unauthenticated": errors.unauthenticated(),
-    "denied": errors.project_access_denied(),
-    "forbidden": errors.forbidden("Only the owner may do this"),
-    "gone": errors.not_found(),
+    "validation": api_errors.validation_failed(FieldError("message", "is empty")),
+    "unauthenticated": api_errors.unauthenticated(),
+    "denied": api_errors.project_access_denied(),
+    "forbidden": api_errors.forbidden("Only the owner may do this"),
+    "gone": api_errors.not_found(),
     "exists": ProjectExists("p1"),
-    "mismatch": errors.idempotency_mismatch(),
-    "large": errors.payload_too_large(65_536, "message"),
-    "media": errors.unsupported_media_type(),
-    "method": errors.method_not_allowed("GET"),
-    "limited": errors.rate_limited(0.02),
-    "store": errors.store_unavailable(2.5),
-    "internal": errors.internal(),
+    "mismatch": api_errors.idempotency_mismatch(),
+    "large": api_errors.payload_too_large(65_536, "message"),
+    "media": api_errors.unsupported_media_type(),
+    "method": api_errors.method_not_allowed("GET"),
+    "limited": api_errors.rate_limited(0.02),
+    "store": api_errors.store_unavailable(2.5),
+    "internal": api_errors.internal(),
     "bad_token": AuthenticationError("bad_token"),
     "bug": RuntimeError(SECRET),
     "bug_in_text": UnicodeDecodeError("utf-8", SECRET.encode(), 0, 1, SECRET),
@@ -95,7 +101,7 @@ async def fail(which: FromPath[str]) -> str:
 @get("/id")
 async def own_id(request: Request[Any, Any, Any]) -> str:
     """Return the request's id as a route sees it."""
-    return errors.request_id(request.scope)
+    return api_errors.request_id(request.scope)
 
 
 @pytest.fixture
@@ -248,7 +254,7 @@ def test_bad_body_that_a_route_decodes(content: bytes, field: str, message: str)
     try:
         msgspec.json.decode(content, type=Body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as caught:
-        error = errors.invalid_body(caught)
+        error = api_errors.invalid_body(caught)
     assert json.loads(error.body("r"))["details"] == [{"field": field, "message": message}]
 
 
@@ -421,7 +427,7 @@ def mapped(monkeypatch: pytest.MonkeyPatch) -> type[Exception]:
         pass
 
     monkeypatch.setitem(
-        errors._STREAMS_ERRORS, LibraryError, lambda exc: errors.not_found(str(exc))
+        api_errors._STREAMS_ERRORS, LibraryError, lambda exc: api_errors.not_found(str(exc))
     )
     return LibraryError
 

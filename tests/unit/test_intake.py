@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from service.intake import Intake
-from service.reads import ReadSlots
+from service.access.read_slots import ReadSlots
+from service.http.intake import Intake
 
 
 def test_pending_bytes_have_a_bound() -> None:

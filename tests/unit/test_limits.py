@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from service.limits import StreamSlots, TokenBucket
+from service.access.limits import StreamSlots, TokenBucket
 
 
 class Clock:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service.logs import configure
+from service.telemetry.logs import configure
 
 SECRET = "s3cret-value"
 

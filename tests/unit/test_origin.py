@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.origin import is_plain_loopback, may_use_cookie
+from service.access.origin import is_plain_loopback, may_use_cookie
 
 ALLOWED = ("https://app.example", "http://localhost:3000")
 

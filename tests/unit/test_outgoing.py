@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.outgoing import Outgoing, Replays
+from service.streaming.outgoing import Outgoing, Replays
 from streams.model import sse
 from streams.model.ids import EntryId
 from streams.tail.tail import Tail

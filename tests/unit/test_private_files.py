@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service import private_files
+from service.operate import private_files
 
 
 def _mode(path: Path) -> int:

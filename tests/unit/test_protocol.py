@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 from uvicorn.server import ServerState
 
-from service.direct import DirectAppend
-from service.protocol import StreamingProtocol
-from service.server import config
+from service.http.protocol import StreamingProtocol
+from service.http.server import config
+from service.routes.direct_append import DirectAppend
 from streams.log.log import Appended
 from streams.model.events import Content, Message
 from tests.support.raw_stream import RawResponse, raw_connection

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.deadlines import (
+from service.http.deadlines import (
     BODY_TIMEOUT_S,
     HEADERS_TIMEOUT_S,
     KEEP_ALIVE_S,
@@ -18,7 +18,7 @@ from service.deadlines import (
     STALL_S,
     SWEEP_EVERY_S,
 )
-from service.protocol import MAX_HEADER_BYTES
+from service.http.protocol import MAX_HEADER_BYTES
 from tests.support.protocol_server import ProtocolServer, protocol_server
 from tests.support.raw_stream import RawResponse, raw_connection
 from tests.support.waiting import wait_until

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.targets import is_canonical, split_target
+from service.http.targets import is_canonical, split_target
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from service.wire import AsgiWire, Chunk, TransportWire, Wire, wire_for
+from service.http.wire import AsgiWire, Chunk, TransportWire, Wire, wire_for
 from tests.support.waiting import wait_until
 from tests.support.wire_server import REQUEST, client, serving
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.build_command import MAX_LINE_BYTES, Progress, lines, read_line
+from service.worker.build_command import MAX_LINE_BYTES, Progress, lines, read_line
 
 
 async def _lines(*blocks: bytes) -> list[bytes]:

@@ -1,0 +1,95 @@
+"""The limit on a user's posts in a project, the same across processes.
+
+Kept in Redis. While Redis is away each process counts for itself: a post never fails for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict
+
+import msgspec
+
+from service.access.limits import TokenBucket
+from service.http.api_errors import rate_limited
+from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from streams.eventlog import EventLog
+from streams.model.errors import WindowUnavailable
+from streams.window import keys
+
+_TIMEOUT_S = 0.25
+_LOCAL_BUCKETS = 10_000
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A post that was counted; `own` is the bucket of this process, none: the one in Redis."""
+
+    project_id: str
+    user_id: str
+    own: TokenBucket | None
+
+
+class PostLimit:
+    """Lets a user post `posts_per_second` in a project, with bursts."""
+
+    def __init__(self, log: EventLog, settings: Settings, metrics: Metrics) -> None:
+        self._log = log
+        self._rate = settings.posts_per_second
+        self._burst = settings.posts_burst
+        self._metrics = metrics
+        self._local: OrderedDict[tuple[str, str], TokenBucket] = OrderedDict()
+
+    @property
+    def is_off(self) -> bool:
+        """Whether there is no limit: then `take` does nothing."""
+        return self._rate == 0
+
+    async def take(self, project_id: str, user_id: str) -> Token | None:
+        """Count one post, or raise 429. None when there is no limit."""
+        if self.is_off:
+            return None
+        own: TokenBucket | None = None
+        wait_s = await self._shared(project_id, user_id)
+        if wait_s is None:
+            own = self._own(project_id, user_id)
+            wait_s = own.take()
+        if wait_s > 0:
+            self._metrics.rate_limited.inc()
+            raise rate_limited(wait_s, "Too many posts; slow down")
+        return Token(project_id, user_id, own)
+
+    async def give_back(self, token: Token) -> None:
+        """Count a post no more: it was refused for a reason that is not its sender's."""
+        if token.own is not None:
+            token.own.give_back()
+            return
+        with contextlib.suppress(WindowUnavailable, TimeoutError):
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._log.buckets.give_back(
+                    keys.post_bucket(token.project_id, token.user_id),
+                    rate_per_s=self._rate,
+                    burst=self._burst,
+                )
+
+    async def _shared(self, project_id: str, user_id: str) -> float | None:
+        if not self._log.health.can_write(keys.shard_of(project_id)):
+            return None
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                return await self._log.buckets.take(
+                    keys.post_bucket(project_id, user_id), rate_per_s=self._rate, burst=self._burst
+                )
+        except (WindowUnavailable, TimeoutError):
+            return None
+
+    def _own(self, project_id: str, user_id: str) -> TokenBucket:
+        key = (project_id, user_id)
+        bucket = self._local.get(key)
+        if bucket is None:
+            bucket = self._local[key] = TokenBucket(self._rate, self._burst, time.monotonic)
+            if len(self._local) > _LOCAL_BUCKETS:
+                self._local.popitem(last=False)
+        return bucket

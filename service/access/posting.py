@@ -1,0 +1,79 @@
+"""What every post passes, whichever way it comes: membership, the limit, one deadline.
+
+What the post then does is its route's matter. A post that is refused for now (503) costs its
+sender nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from service.access.credentials import Caller
+from service.access.membership import AccessControl
+from service.access.post_limit import PostLimit, Token
+from streams.model.errors import Closed, LogUnavailable, Unavailable
+
+
+class Posting:
+    """Admits posts, each until `timeout_s` after its request was there."""
+
+    def __init__(self, access: AccessControl, limit: PostLimit, *, timeout_s: float) -> None:
+        self._access = access
+        self._limit = limit
+        self._timeout_s = timeout_s
+
+    def is_free(self, caller: Caller, project_id: str) -> bool:
+        """Tell whether a post passes without waiting and without a count."""
+        return self._limit.is_off and self._access.admits(caller, project_id, "write")
+
+    def admitted(self, caller: Caller, project_id: str) -> Admission:
+        """Return an `async with` around what the post does; it gives the deadline.
+
+        It raises the 403, 429 or 503 of a post that may not pass.
+        """
+        deadline_s = asyncio.get_running_loop().time() + self._timeout_s
+        return Admission(self._access, self._limit, caller, project_id, deadline_s)
+
+
+class Admission:
+    """One post that passes: its token, and until when it may take, in the loop's time."""
+
+    __slots__ = ("_access", "_caller", "_deadline_s", "_limit", "_project_id", "_token")
+
+    def __init__(
+        self,
+        access: AccessControl,
+        limit: PostLimit,
+        caller: Caller,
+        project_id: str,
+        deadline_s: float,
+    ) -> None:
+        self._access = access
+        self._limit = limit
+        self._caller = caller
+        self._project_id = project_id
+        self._deadline_s = deadline_s
+        self._token: Token | None = None
+
+    async def __aenter__(self) -> float:
+        if not self._access.admits(self._caller, self._project_id, "write"):
+            async with until(self._deadline_s):
+                await self._access.require(self._caller, self._project_id, "write")
+        self._token = await self._limit.take(self._project_id, self._caller.user_id)
+        return self._deadline_s
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if self._token is not None and isinstance(error, Unavailable | Closed):
+            await self._limit.give_back(self._token)
+
+
+@contextlib.asynccontextmanager
+async def until(deadline_s: float) -> AsyncIterator[None]:
+    """Raise `LogUnavailable` when the deadline comes first: the outcome is then unknown."""
+    try:
+        async with asyncio.timeout_at(deadline_s):
+            yield
+    except TimeoutError:
+        raise LogUnavailable("no answer from Postgres in time") from None

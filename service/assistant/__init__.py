@@ -1,0 +1,1 @@
+"""Who answers in plan mode, and the answers under way."""

@@ -1,0 +1,260 @@
+"""The wire of one open stream: bytes out, and whether the client takes them.
+
+Two implementations of one interface. `TransportWire` writes to uvicorn's transport directly: one
+system call a write and no task, so that one loop can feed thousands of connections. `AsgiWire`
+uses plain ASGI and runs on any server. What is written is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import TYPE_CHECKING, Protocol, cast
+
+from litestar.types import Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from service.http.protocol import StreamingProtocol
+
+TRANSPORT_EXTENSION = "seqstream.transport"
+
+# With the rest of a stream's end within the 5 s that an end of access may take.
+_SEND_TIMEOUT_S = 2.0
+_SEND_BUFFER_BYTES = 128 * 1024
+_MAX_PENDING_BYTES = 64 * 1024
+
+
+class Chunk:
+    """Bytes that go to many connections: framed for HTTP once, not once each."""
+
+    __slots__ = ("data", "framed")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        # As one chunk of HTTP/1.1 chunked transfer coding (RFC 9112 §7.1).
+        self.framed = b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Wire(Protocol):
+    """How a stream is written. `write` never blocks and never fails; look at `blocked` before."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether the client is gone."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the client takes no more for now."""
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What was written and not taken yet."""
+
+    def on_change(self, callback: object) -> None:
+        """Call `callback()` when the client is gone, or takes bytes again."""
+
+    async def start(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send the status line 200 and the headers."""
+
+    def write(self, chunk: Chunk) -> None:
+        """Send a chunk."""
+
+    def offer(self, chunk: Chunk) -> bool:
+        """Send a chunk unless the client is gone or takes no more; tell whether it was sent."""
+
+    async def finish(self) -> None:
+        """End the response, waiting a few seconds at most for the client."""
+
+
+class _Callback(Protocol):
+    def __call__(self) -> None: ...
+
+
+def wire_for(scope: Scope, receive: Receive, send: Send, *, dead_after_s: float) -> Wire:
+    """Return the best wire that the server offers.
+
+    A client whose host acknowledges nothing for `dead_after_s` counts as gone, where the system
+    can tell.
+    """
+    protocol = (scope.get("extensions") or {}).get(TRANSPORT_EXTENSION)
+    if protocol is not None:
+        return TransportWire(cast("StreamingProtocol", protocol), send, dead_after_s)
+    return AsgiWire(receive, send)
+
+
+class TransportWire:
+    """Writes to the transport of a `StreamingProtocol`."""
+
+    __slots__ = ("_dead_after_s", "_protocol", "_send", "_started", "_transport")
+
+    def __init__(self, protocol: StreamingProtocol, send: Send, dead_after_s: float) -> None:
+        self._dead_after_s = dead_after_s
+        self._protocol = protocol
+        self._transport = protocol.transport
+        self._send = send
+        self._started = False
+
+    @property
+    def lost(self) -> bool:
+        return self._protocol.lost or self._transport.is_closing()
+
+    @property
+    def blocked(self) -> bool:
+        return self._protocol.flow.write_paused
+
+    @property
+    def backlog_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def on_change(self, callback: object) -> None:
+        self._protocol.on_change = cast("_Callback", callback)
+
+    async def start(self, headers: list[tuple[bytes, bytes]]) -> None:
+        # Through the server, so that its own headers and its idea of the response stay right.
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        self._started = True
+        # From here on any byte that the socket does not take at once counts as blocked.
+        self._transport.set_write_buffer_limits(high=0)
+        _bound_kernel(self._transport, self._dead_after_s)
+        self._protocol.forget_request()
+
+    def write(self, chunk: Chunk) -> None:
+        self._transport.write(chunk.framed)
+
+    def offer(self, chunk: Chunk) -> bool:
+        # `blocked`, `lost` and `write` in one call: it is made for every delivery.
+        protocol, transport = self._protocol, self._transport
+        if protocol.flow.write_paused or protocol.lost or transport.is_closing():
+            return False
+        transport.write(chunk.framed)
+        return True
+
+    async def finish(self) -> None:
+        self._protocol.on_change = None
+        if self.lost:
+            return
+        if self.blocked or not self._started:
+            # It took nothing for long: the end would wait behind what it does not read.
+            self._transport.abort()
+            return
+        try:
+            async with asyncio.timeout(_SEND_TIMEOUT_S):
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            self._transport.abort()
+        if not self.lost:
+            self._transport.set_write_buffer_limits()
+
+
+def _bound_kernel(transport: asyncio.Transport, dead_after_s: float) -> None:
+    """Bound what the kernel keeps for a client: bytes, and patience with one that vanished.
+
+    By itself it would take megabytes for a client that reads nothing, and wait a quarter of an
+    hour for one that went without a word (RFC 5482: TCP_USER_TIMEOUT).
+    """
+    lent = transport.get_extra_info("socket")
+    if lent is None or lent.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    # A copy of the descriptor: what uvloop lends has no setsockopt.
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(lent.fileno())) as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(dead_after_s * 1000))
+
+
+class AsgiWire:
+    """Writes through `send`, by a task of its own."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._lost = False
+        self._finishing = False
+        self._callback: _Callback | None = None
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def lost(self) -> bool:
+        return self._lost
+
+    @property
+    def blocked(self) -> bool:
+        return self._pending_bytes >= _MAX_PENDING_BYTES
+
+    @property
+    def backlog_bytes(self) -> int:
+        return self._pending_bytes
+
+    def on_change(self, callback: object) -> None:
+        self._callback = cast("_Callback", callback)
+
+    async def start(self, headers: list[tuple[bytes, bytes]]) -> None:
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        self._tasks = [
+            asyncio.create_task(self._pump(), name="stream writer"),
+            asyncio.create_task(self._watch(), name="stream watcher"),
+        ]
+
+    def write(self, chunk: Chunk) -> None:
+        self._pending.append(chunk.data)
+        self._pending_bytes += len(chunk.data)
+        self._wake.set()
+
+    def offer(self, chunk: Chunk) -> bool:
+        if self.blocked or self.lost:
+            return False
+        self.write(chunk)
+        return True
+
+    async def finish(self) -> None:
+        self._finishing = True
+        self._callback = None
+        self._wake.set()
+        if self._tasks:
+            pump, watch = self._tasks
+            if not self.blocked:
+                await asyncio.wait([pump], timeout=_SEND_TIMEOUT_S)
+            for task in (pump, watch):
+                task.cancel()
+            await asyncio.gather(pump, watch, return_exceptions=True)
+
+    async def _pump(self) -> None:
+        try:
+            while not self._lost:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._pending:
+                    body = b"".join(self._pending)
+                    self._pending.clear()
+                    await self._send(
+                        {"type": "http.response.body", "body": body, "more_body": True}
+                    )
+                    self._pending_bytes -= len(body)
+                self._tell()
+                if self._finishing:
+                    with contextlib.suppress(OSError):
+                        await self._send(
+                            {"type": "http.response.body", "body": b"", "more_body": False}
+                        )
+                    return
+        except OSError:
+            self._lose()
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._lose()
+
+    def _lose(self) -> None:
+        self._lost = True
+        self._wake.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._callback is not None:
+            self._callback()

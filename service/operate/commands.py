@@ -1,0 +1,225 @@
+"""The command `seqstream`: each command reads its settings, runs one thing, says what it did."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast, get_args
+
+import click
+from rich.console import Console
+
+from service import __version__
+from service.access.credentials import Scope, mint_token
+from service.operate import private_environ
+from service.operate.parent import end_with
+from service.settings import (
+    MIGRATE_NEEDS,
+    SERVICE_NEEDS,
+    SERVICE_SECRETS,
+    WORKER_NEEDS,
+    Settings,
+    SettingsError,
+    load,
+)
+from service.telemetry import logs
+from streams.eventlog import EventLog
+from streams.model.errors import StreamsError
+from streams.model.events import NewMessage
+from streams.model.ids import check_project_id, check_user_id
+
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _settings(needs: Sequence[str]) -> Settings:
+    try:
+        private_environ.take()
+        settings = load(os.environ, needs=needs)
+    except SettingsError as error:
+        # One line that names the variable, and nothing started.
+        _err.print(str(error), markup=False)
+        sys.exit(2)
+    logs.configure(settings.log_level, settings.log_format)
+    return settings
+
+
+def _plain_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Tell an expected failure in one line, without a stack trace."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except StreamsError as error:
+            _err.print(f"[red]error:[/red] {error}")
+            sys.exit(1)
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("--parent", type=int, hidden=True, help="the process to end with")
+def main(parent: int | None) -> None:
+    """A durable, resumable event log per project, over Server-Sent Events."""
+    if parent is not None:
+        end_with(parent)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
+@click.option("--fd", type=int, hidden=True, help="a listening socket of the supervisor")
+def serve(host: str, port: int, workers: int, fd: int | None) -> None:
+    """Run the service."""
+    if workers > 1:
+        # Builds may run as this user: neither this process nor its workers show a secret.
+        private_environ.hide(without=())
+    settings = _settings(SERVICE_NEEDS)
+    if workers > 1:
+        from service.operate.supervisor import run_workers
+
+        sys.exit(run_workers(host=host, port=port, workers=workers))
+    from service.http import server
+
+    listening = None if fd is None else socket.socket(fileno=fd)
+    sys.exit(0 if server.run(settings, host=host, port=port, listening=listening) else 3)
+
+
+@main.command()
+@click.option(
+    "--data",
+    default=".seqstream",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="where the servers keep their data",
+)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+def dev(data: Path, port: int) -> None:
+    """Run everything on this machine: Postgres, Redis, the service, a worker, a demo project."""
+    from service.operate import dev as development
+
+    sys.exit(development.run(data, port=port, out=_out))
+
+
+@main.command()
+@_plain_errors
+def migrate() -> None:
+    """Bring the database's schema up to date."""
+    settings = _settings(MIGRATE_NEEDS)
+
+    async def run() -> list[str]:
+        from streams.log.database import Database
+
+        database = await Database.open(settings.database_url, size=1)
+        try:
+            return await database.migrate()
+        finally:
+            await database.close()
+
+    applied = asyncio.run(run())
+    for name in applied:
+        _out.print(f"applied {name}")
+    if not applied:
+        _out.print("the schema is up to date")
+
+
+@main.command()
+@click.option("--concurrency", type=click.IntRange(1, 1000), help="builds at once")
+@click.option("--grace", type=click.FloatRange(0, 86_400), help="seconds for what runs at SIGTERM")
+@_plain_errors
+def worker(concurrency: int | None, grace: float | None) -> None:
+    """Carry out builds until interrupted."""
+    # First: builds run below this process, as its user.
+    private_environ.hide(without=SERVICE_SECRETS)
+    settings = _settings(WORKER_NEEDS)
+    from service.worker import worker as working
+
+    asyncio.run(
+        working.run(
+            settings,
+            concurrency=concurrency or settings.worker_concurrency,
+            grace_s=settings.worker_grace_s if grace is None else grace,
+        )
+    )
+
+
+@main.command()
+@click.argument("project")
+@click.argument("text")
+@click.option("--user", required=True, help="who sends it")
+@click.option("--client-msg-id", help="makes a repeat harmless")
+@_plain_errors
+def send(project: str, text: str, user: str, client_msg_id: str | None) -> None:
+    """Append a message to PROJECT, past the service and its access checks."""
+    settings = _settings(WORKER_NEEDS)
+
+    async def run() -> int:
+        async with EventLog.open(settings.database_url, settings.redis_url) as log:
+            message = NewMessage(user_id=user, text=text, client_msg_id=client_msg_id)
+            return (await log.append(check_project_id(project), message)).seq
+
+    _out.print(f"seq {asyncio.run(run())}")
+
+
+@main.command()
+@click.argument("project")
+@click.option("--after", type=click.IntRange(0), help="begin after this seq, not with what comes")
+@_plain_errors
+def tail(project: str, after: int | None) -> None:
+    """Follow PROJECT on the terminal until interrupted."""
+    settings = _settings(WORKER_NEEDS)
+
+    async def run() -> None:
+        async with EventLog.open(settings.database_url, settings.redis_url) as log:
+            async for event in log.follow(check_project_id(project), after=after):
+                _out.print(f"{event.id} {event.name} {event.data.decode()}", markup=False)
+
+    try:
+        asyncio.run(run())
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@main.command()
+@click.argument("project")
+@click.option("--user", required=True)
+@click.option("--scope", multiple=True, default=["read"], type=click.Choice(get_args(Scope)))
+@click.option("--ttl", default=3600, show_default=True, type=click.IntRange(1), help="seconds")
+@_plain_errors
+def token(project: str, user: str, scope: Sequence[str], ttl: int) -> None:
+    """Print a token for USER in PROJECT."""
+    settings = _settings(["SEQSTREAM_TOKEN_SECRETS"])
+    check_user_id(user, "user")
+    minted = mint_token(
+        settings.token_secrets[0],
+        user_id=user,
+        expires_at_s=time.time() + ttl,
+        scopes=cast("Any", frozenset(scope)),
+        projects=[check_project_id(project, "project")],
+    )
+    click.echo(minted)
+
+
+@main.command()
+@click.option("--verify", multiple=True, metavar="PROJECT", help="compare its stream with the log")
+@_plain_errors
+def doctor(verify: Sequence[str]) -> None:
+    """Check the servers, their versions and settings; exit 1 when something is wrong."""
+    settings = _settings(WORKER_NEEDS)
+    from service.operate import doctor as doctors
+
+    findings = asyncio.run(doctors.examine(settings, [check_project_id(p) for p in verify]))
+    _out.print(doctors.table(findings))
+    sys.exit(0 if all(finding.is_good for finding in findings) else 1)

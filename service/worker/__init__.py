@@ -1,0 +1,1 @@
+"""The worker: it claims builds and runs their commands."""

@@ -1,0 +1,201 @@
+"""One attempt at a build by this worker: run, report, renew the lease, end.
+
+Whatever happens, one of four things follows: the build has ended, its lease was given back, the
+lease is another's, or the lease runs out and another takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+import msgspec
+
+from service.worker.build_command import Outcome, Progress, Runner
+from streams.builds.build_rows import MAX_RESULT_BYTES, Ending, LeaseLost
+from streams.builds.lifecycle import Builds
+from streams.model.build import Build
+from streams.model.errors import StreamsError, Unavailable
+
+_log = logging.getLogger(__name__)
+
+# At most so often a build's progress is written: a chatty build must not be a load.
+REPORT_EVERY_S = 0.4
+_RETRY_S = 0.5
+
+Stop = Literal["cancelled", "timed out", "lease lost", "shutdown"]
+
+
+class BuildTimes(msgspec.Struct, frozen=True):
+    """Seconds."""
+
+    lease_s: float
+    timeout_s: float
+
+
+class BuildRun:
+    """One attempt. `run` is its whole life."""
+
+    def __init__(self, build: Build, builds: Builds, runner: Runner, times: BuildTimes) -> None:
+        self.build = build
+        self._builds = builds
+        self._runner = runner
+        self._times = times
+        self._said: Progress | None = None
+        self._spoke = asyncio.Event()
+        self._stop: Stop | None = None
+        self._running: asyncio.Task[Outcome] | None = None
+        # By our own clock, and from before the claim was answered: never later than the row's.
+        self._leased_until = time.monotonic() + times.lease_s
+
+    def stop(self, why: Stop) -> None:
+        """Kill the build. The first reason counts."""
+        if self._stop is None:
+            self._stop = why
+            if self._running is not None:
+                self._running.cancel()
+
+    async def run(self) -> None:
+        """Carry the build out to its end."""
+        self._running = asyncio.create_task(
+            self._runner.run(self.build, self._say), name="build command"
+        )
+        if self._stop is not None:
+            self._running.cancel()
+        attendants = [
+            asyncio.create_task(self._report(), name="build progress"),
+            asyncio.create_task(self._keep_lease(), name="build lease"),
+        ]
+        try:
+            outcome = await self._outcome(self._running)
+        finally:
+            self._running.cancel()
+            for task in attendants:
+                task.cancel()
+            await asyncio.gather(self._running, *attendants, return_exceptions=True)
+        try:
+            if outcome is not None and self._said is not None:
+                # The last it said, which was still waiting its turn.
+                await self._write(self._said)
+            await self._end(outcome)
+        except LeaseLost:
+            _log.warning("build lost", extra=self._fields)
+
+    @property
+    def _fields(self) -> dict[str, object]:
+        return {
+            "project_id": self.build.project_id,
+            "build_id": self.build.id,
+            "attempt": self.build.attempt,
+        }
+
+    async def _outcome(self, running: asyncio.Task[Outcome]) -> Outcome | None:
+        try:
+            async with asyncio.timeout(self._times.timeout_s):
+                await asyncio.wait([running])
+        except TimeoutError:
+            self.stop("timed out")
+            await asyncio.wait([running])
+        if self._stop is not None:
+            return None
+        if running.cancelled():
+            raise asyncio.CancelledError
+        error = running.exception()
+        if error is not None:
+            _log.error("build runner failed", extra=self._fields, exc_info=error)
+            return Outcome(False, "the build could not be run")
+        return running.result()
+
+    async def _end(self, outcome: Outcome | None) -> None:
+        if outcome is None:
+            if self._stop == "lease lost":
+                raise LeaseLost("the lease ran out or is another's")
+            if self._stop == "shutdown":
+                await self._until_available(lambda: self._builds.release(self.build))
+                return
+            outcome = Outcome(False, self._stop)
+        result = outcome.result
+        if result is not None and len(result) > MAX_RESULT_BYTES:
+            outcome = Outcome(False, f"the result is larger than {MAX_RESULT_BYTES} bytes")
+            result = None
+        status: Ending = "completed" if outcome.succeeded else "failed"
+        await self._until_available(
+            lambda: self._builds.finish(self.build, status, message=outcome.message, result=result)
+        )
+
+    async def _until_available(self, step: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            try:
+                await step()
+            except Unavailable:
+                # Nobody else can take the build either while Postgres is away.
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
+
+    def _say(self, progress: Progress) -> None:
+        before = self._said or Progress()
+        self._said = Progress(
+            before.progress if progress.progress is None else progress.progress,
+            progress.step or before.step,
+            progress.message or before.message,
+        )
+        self._spoke.set()
+
+    async def _report(self) -> None:
+        while True:
+            await self._spoke.wait()
+            self._spoke.clear()
+            said, self._said = self._said, None
+            if said is None:
+                continue
+            try:
+                await self._write(said)
+            except LeaseLost:
+                self.stop("lease lost")
+                return
+            await asyncio.sleep(REPORT_EVERY_S)
+
+    async def _write(self, said: Progress) -> None:
+        asked_at = time.monotonic()
+        try:
+            await self._builds.report(
+                self.build,
+                progress=said.progress,
+                step=said.step,
+                message=said.message,
+                lease_s=self._times.lease_s,
+            )
+        except Unavailable:
+            # Progress is not worth a retry; the lease looks after itself.
+            _log.debug("progress not written", extra=self._fields)
+        else:
+            self._leased_until = asked_at + self._times.lease_s
+
+    async def _keep_lease(self) -> None:
+        pause_s = self._times.lease_s / 3
+        while True:
+            await asyncio.sleep(pause_s)
+            asked_at = time.monotonic()
+            left_s = self._leased_until - asked_at
+            try:
+                async with asyncio.timeout(max(left_s, 0.0)):
+                    go_on = await self._builds.renew(self.build, lease_s=self._times.lease_s)
+            except LeaseLost:
+                self.stop("lease lost")
+                return
+            except (StreamsError, TimeoutError):
+                if time.monotonic() >= self._leased_until:
+                    # Another may have it by now: two at once is what a lease is against.
+                    self.stop("lease lost")
+                    return
+                pause_s = min(_RETRY_S, self._times.lease_s / 10)
+                continue
+            self._leased_until = asked_at + self._times.lease_s
+            pause_s = self._times.lease_s / 3
+            if not go_on:
+                self.stop("cancelled")
+                return
