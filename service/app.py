@@ -16,6 +16,7 @@ from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry
 
 from service.access.authentication import Authentication
+from service.access.callers import Callers
 from service.access.creation_limit import CreationLimit
 from service.access.credentials import TokenVerifier
 from service.access.limits import Slots
@@ -27,8 +28,8 @@ from service.assistant.answer_desk import AnswerDesk
 from service.assistant.assistants import assistant_of
 from service.background import running
 from service.context import Context
-from service.http import api_errors
 from service.http.body import MAX_BODY_BYTES
+from service.http.error_answers import exception_handlers, with_request_id
 from service.http.intake import Intake
 from service.routes import builds, chat, ephemeral, health, messages, page, projects
 from service.routes.direct_append import DirectAppend
@@ -67,6 +68,12 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
         CollectorRegistry(), multiprocess_dir=os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     )
 
+    callers = Callers(
+        settings.hmac_secrets,
+        TokenVerifier(settings.token_secrets, time.time),
+        settings.cors_origins,
+    )
+    reads = ReadSlots(settings.max_reads_per_user)
     ended: list[str] = []
 
     @contextlib.asynccontextmanager
@@ -112,8 +119,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
                 posting=Posting(
                     access, PostLimit(log, settings, metrics), timeout_s=settings.post_timeout_s
                 ),
-                reads=ReadSlots(settings.max_reads_per_user),
-                tokens=TokenVerifier(settings.token_secrets, time.time),
+                callers=callers,
                 creations=CreationLimit(settings, metrics),
             )
             tasks = {
@@ -138,14 +144,14 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
             ephemeral.typing,
             ephemeral.presence,
         ],
-        middleware=[Authentication()],
+        middleware=[Authentication(callers, reads, metrics)],
     )
     openapi = page.openapi_config(title="seqstream", version=version, with_page=settings.docs_page)
     pages = [page.demo] if settings.docs_page else []
     app = Litestar(
         [api, health.health, health.live, health.ready, health.metrics, *pages],
         lifespan=[lifespan],
-        exception_handlers=api_errors.exception_handlers(metrics),
+        exception_handlers=exception_handlers(metrics),
         openapi_config=openapi,
         request_max_body_size=MAX_BODY_BYTES,
         cors_config=_cors(settings),
@@ -173,7 +179,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
     front = Front(app, context, metrics, settings.cors_origins)
     direct = DirectAppend(context, metrics, answers_origins=bool(settings.cors_origins))
     intake = Intake(limit_bytes=settings.max_pending_bytes, malformed=metrics.http_malformed)
-    return Made(api_errors.with_request_id(front), drain, direct, intake, ended)
+    return Made(with_request_id(front), drain, direct, intake, ended)
 
 
 def fault_point(fault: str | None) -> Callable[[int], None] | None:

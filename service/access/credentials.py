@@ -17,24 +17,12 @@ from urllib.parse import parse_qsl
 import jwt
 import msgspec
 
+from service.http.api_errors import AuthenticationError, AuthenticationFailure
 from streams.model.errors import InvalidInput
 from streams.model.ids import check_project_id, is_user_id
 
 Scope = Literal["read", "write", "worker"]
 SCOPES: Final[frozenset[Scope]] = frozenset(get_args(Scope))
-
-Reason = Literal[
-    "missing",
-    "ambiguous",
-    "bad_signature",
-    "clock_skew",
-    "bad_user_id",
-    "bad_scope",
-    "bad_token",
-    "expired_token",
-    "early_token",
-]
-REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 AUDIENCE: Final = "seqstream"
 COOKIE: Final = "__Host-seqstream"
@@ -57,14 +45,6 @@ _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _SIGNATURE = re.compile(r"v2=([0-9a-f]{64})")
 _METHOD = re.compile(r"[A-Z]+")
 _BEARER = re.compile(r"bearer +(.*)", re.IGNORECASE)
-
-
-class AuthenticationError(Exception):
-    """The caller is not known; `reason` is one of `REASONS`, and fit for a metric's label."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason)
-        self.reason: Reason = reason
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -373,7 +353,7 @@ def _hex_hmac(secret: str, text: bytes) -> str:
     return hmac.digest(secret.encode(), text, "sha256").hex()
 
 
-def _text(value: bytes | None, reason: Reason) -> str:
+def _text(value: bytes | None, reason: AuthenticationFailure) -> str:
     if value is None:
         raise AuthenticationError(reason)
     try:

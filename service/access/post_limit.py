@@ -18,6 +18,7 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from streams.eventlog import EventLog
 from streams.model.errors import WindowUnavailable
+from streams.model.shards import shard_of
 from streams.window import keys
 
 _TIMEOUT_S = 0.25
@@ -75,7 +76,7 @@ class PostLimit:
                 )
 
     async def _shared(self, project_id: str, user_id: str) -> float | None:
-        if not self._log.health.can_write(keys.shard_of(project_id)):
+        if not self._log.health.can_write(shard_of(project_id)):
             return None
         try:
             async with asyncio.timeout(_TIMEOUT_S):

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
 
 from litestar.types import HTTPScope, Receive, Scope
 
 from service.http.api_errors import body_too_late, ended_too_early, payload_too_large
 from service.http.deadlines import BODY_TIMEOUT_S
-from service.http.wire import TRANSPORT_EXTENSION
+from service.http.server_connection import server_connection_of
 
-if TYPE_CHECKING:
-    from service.http.protocol import StreamingProtocol
-
-__all__ = [
-    "BODY_TIMEOUT_S", "MAX_BODY_BYTES", "body_is_here", "is_json", "protocol_of", "read_body",
-]  # fmt: skip
+__all__ = ["BODY_TIMEOUT_S", "MAX_BODY_BYTES", "body_is_here", "is_json", "read_body"]
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -57,16 +51,10 @@ async def _read(receive: Receive, limit_bytes: int) -> bytes:
             return body
 
 
-def protocol_of(scope: Scope) -> StreamingProtocol | None:
-    """Return the connection that a request came on, when the server is our own."""
-    protocol = (scope.get("extensions") or {}).get(TRANSPORT_EXTENSION)
-    return None if protocol is None else cast("StreamingProtocol", protocol)
-
-
 def body_is_here(scope: Scope) -> bool:
     """Tell whether the whole body has arrived."""
-    protocol = protocol_of(scope)
-    return protocol is not None and protocol.has_body_of(scope)
+    connection = server_connection_of(scope)
+    return connection is not None and connection.has_body_of(scope)
 
 
 def is_json(scope: Scope) -> bool:

@@ -1,9 +1,9 @@
 """uvicorn's HTTP protocol with what streams and single appends need, and with bounds.
 
-An open stream is lent the transport. An append whose body is here goes to `direct.py`; everything
-else is served by the ASGI application. Each byte that a client sends is counted in some state, and
-each wait for a client has a deadline (`deadlines.py`). What a head may say is in `framing.py` and
-`targets.py`. With `server.py` the only file that imports uvicorn.
+An open stream is lent the transport. An append whose body is here goes the short way
+(`short_way.py`); everything else is served by the ASGI application. Each byte that a client sends
+is counted in some state, and each wait for a client has a deadline (`deadlines.py`). What a head
+may say is in `framing.py` and `targets.py`. With `server.py` the only file that imports uvicorn.
 """
 
 from __future__ import annotations
@@ -28,23 +28,20 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from service.http.api_errors import (
-    JSON,
-    SECURITY_HEADERS,
     ApiError,
     internal,
     malformed_request,
     overloaded,
     payload_too_large,
-    request_id,
-    with_request_id,
 )
 from service.http.body import MAX_BODY_BYTES
 from service.http.deadlines import Deadline
+from service.http.error_answers import JSON, SECURITY_HEADERS, request_id, with_request_id
 from service.http.framing import check_head
 from service.http.intake import Intake
+from service.http.server_connection import TRANSPORT_EXTENSION
+from service.http.short_way import ShortAnswer, ShortWay
 from service.http.targets import split_target
-from service.http.wire import TRANSPORT_EXTENSION
-from service.routes.direct_append import Answer, DirectAppend
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +92,6 @@ class StreamingProtocol(HttpToolsProtocol):
     # would cost each idle stream a kilobyte.
     __slots__ = (
         "_counted_bytes",
-        "_direct",
         "_dropped_bytes",
         "_held",
         "_in_head",
@@ -104,6 +100,7 @@ class StreamingProtocol(HttpToolsProtocol):
         "_is_feeding",
         "_refusal",
         "_serving",
+        "_short_way",
         "_since_progress_bytes",
         "_takers",
         "deadline",
@@ -112,10 +109,10 @@ class StreamingProtocol(HttpToolsProtocol):
     )
 
     def __init__(
-        self, direct: DirectAppend | None = None, intake: Intake | None = None, **kwargs: Any
+        self, short_way: ShortWay | None = None, intake: Intake | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self._direct = direct
+        self._short_way = short_way
         self._intake = Intake() if intake is None else intake
         self.lost = False
         self.on_change: Callable[[], None] | None = None
@@ -124,7 +121,7 @@ class StreamingProtocol(HttpToolsProtocol):
         self._serving: _Cycle | None = None
         # Who waits until all that was written is taken.
         self._takers: tuple[Callable[[], None], ...] = ()
-        # A request for `direct` and its project, while bytes are read that may hold its body.
+        # A request for the short way and its project, while bytes are read that may hold its body.
         self._held: tuple[_Cycle, str] | None = None
         self._is_feeding = False
         self._in_head = False
@@ -337,7 +334,7 @@ class StreamingProtocol(HttpToolsProtocol):
             self.deadline.wait("answer")
         elif not self._is_feeding:
             self.deadline.wait("body")
-        project_id = None if self._direct is None else self._direct.project_of(cycle.scope)
+        project_id = None if self._short_way is None else self._short_way.project_of(cycle.scope)
         if project_id is None:
             self._run(cycle, app)
         elif not cycle.more_body:
@@ -352,16 +349,16 @@ class StreamingProtocol(HttpToolsProtocol):
 
     def _begin(self, cycle: _Cycle, project_id: str) -> None:
         """Append what a request with its whole body asks for."""
-        assert self._direct is not None
+        assert self._short_way is not None
         if len(cycle.body) > MAX_BODY_BYTES:
             # Whole at once, which no socket brings: the application knows what to say.
             self._run(cycle, self.app)
             return
         scope: Any = cycle.scope
         try:
-            appending = self._direct.begin(project_id, scope, bytes(cycle.body))
+            appending = self._short_way.begin(project_id, scope, bytes(cycle.body))
         except Exception as error:  # noqa: BLE001 - answered, and logged where it is unexpected
-            self._run(cycle, self._direct.failed(error))
+            self._run(cycle, self._short_way.failed(error))
             return
         # Like a request's task: the server waits for it when it ends, and cancels it in the end.
         pending: Any = appending
@@ -369,26 +366,26 @@ class StreamingProtocol(HttpToolsProtocol):
         appending.add_done_callback(lambda _: self._appended(cycle, pending))
 
     def _appended(self, cycle: _Cycle, done: Any) -> None:
-        assert self._direct is not None
+        assert self._short_way is not None
         self.tasks.discard(done)
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if self.transport.is_closing():
             cycle.disconnected = True
         if error is not None:
             # Also when the client is gone: a bug is logged there.
-            self._run(cycle, self._direct.failed(error))
+            self._run(cycle, self._short_way.failed(error))
             return
         if cycle.disconnected:
             cycle.on_response = _nothing
             return
-        answer = Answer(done.result())
+        answer = self._short_way.answer(done.result())
         if self.flow.write_paused:
             # The client does not take the answers to what it asked before: wait for it.
             self._run(cycle, with_request_id(answer))
         else:
             self._write(cycle, answer)
 
-    def _write(self, cycle: _Cycle, answer: Answer) -> None:
+    def _write(self, cycle: _Cycle, answer: ShortAnswer) -> None:
         """Write a whole response, as the cycle's `send` would piece by piece."""
         head = [STATUS_LINE[answer.status]]
         for name, value in cycle.default_headers:

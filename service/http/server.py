@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import functools
 import gc
-import os
 import signal
 import socket
 import time
@@ -18,16 +17,12 @@ from typing import Any
 
 import uvicorn
 
-from service import __version__
-from service.app import create_app
 from service.background import running
 from service.http.deadlines import KEEP_ALIVE_S, SWEEP_EVERY_S, sweep
 from service.http.intake import Intake
 from service.http.protocol import StreamingProtocol
-from service.routes.direct_append import DirectAppend
-from service.settings import Settings
+from service.http.short_way import ShortWay
 
-FAULT_VARIABLE = "SEQSTREAM_FAULT"
 _SHUTDOWN_TIMEOUT_S = 8
 # How long after the streams' end a request may keep the process waiting: for the rest of its body,
 # until its client takes the answer, and for a store that does not answer.
@@ -135,7 +130,7 @@ def config(
     *,
     host: str,
     port: int,
-    direct: DirectAppend | None = None,
+    short_way: ShortWay | None = None,
     intake: Intake | None = None,
 ) -> uvicorn.Config:
     """Return the configuration that the service runs with."""
@@ -144,7 +139,7 @@ def config(
         host=host,
         port=port,
         loop="uvloop",
-        http=functools.partial(StreamingProtocol, direct, intake),  # type: ignore[arg-type]
+        http=functools.partial(StreamingProtocol, short_way, intake),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         # Said, not guessed: the outermost application is a plain function that returns a coroutine.
@@ -157,19 +152,3 @@ def config(
         timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
         proxy_headers=False,
     )
-
-
-def run(
-    settings: Settings, *, host: str, port: int, listening: socket.socket | None = None
-) -> bool:
-    """Serve in this process until SIGTERM or SIGINT; tell whether all was as it should be.
-
-    Else it never started, or one of its tasks ended by itself: a supervisor starts another.
-
-    `listening` is a socket to serve on instead of host and port.
-    """
-    made = create_app(settings, version=__version__, fault=os.environ.get(FAULT_VARIABLE))
-    served = config(made.app, host=host, port=port, direct=made.direct, intake=made.intake)
-    server = Server(served, made.drain, made.intake, made.ended.append)
-    server.run(sockets=None if listening is None else [listening])
-    return server.started and not made.ended

@@ -11,14 +11,11 @@ import asyncio
 import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 from litestar.types import Receive, Scope, Send
 
-if TYPE_CHECKING:
-    from service.http.protocol import StreamingProtocol
-
-TRANSPORT_EXTENSION = "seqstream.transport"
+from service.http.server_connection import ServerConnection, server_connection_of
 
 # With the rest of a stream's end within the 5 s that an end of access may take.
 _SEND_TIMEOUT_S = 2.0
@@ -78,38 +75,38 @@ def wire_for(scope: Scope, receive: Receive, send: Send, *, dead_after_s: float)
     A client whose host acknowledges nothing for `dead_after_s` counts as gone, where the system
     can tell.
     """
-    protocol = (scope.get("extensions") or {}).get(TRANSPORT_EXTENSION)
-    if protocol is not None:
-        return TransportWire(cast("StreamingProtocol", protocol), send, dead_after_s)
+    connection = server_connection_of(scope)
+    if connection is not None:
+        return TransportWire(connection, send, dead_after_s)
     return AsgiWire(receive, send)
 
 
 class TransportWire:
-    """Writes to the transport of a `StreamingProtocol`."""
+    """Writes to the transport of the server's own connection."""
 
-    __slots__ = ("_dead_after_s", "_protocol", "_send", "_started", "_transport")
+    __slots__ = ("_connection", "_dead_after_s", "_send", "_started", "_transport")
 
-    def __init__(self, protocol: StreamingProtocol, send: Send, dead_after_s: float) -> None:
+    def __init__(self, connection: ServerConnection, send: Send, dead_after_s: float) -> None:
         self._dead_after_s = dead_after_s
-        self._protocol = protocol
-        self._transport = protocol.transport
+        self._connection = connection
+        self._transport = connection.transport
         self._send = send
         self._started = False
 
     @property
     def lost(self) -> bool:
-        return self._protocol.lost or self._transport.is_closing()
+        return self._connection.lost or self._transport.is_closing()
 
     @property
     def blocked(self) -> bool:
-        return self._protocol.flow.write_paused
+        return self._connection.flow.write_paused
 
     @property
     def backlog_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
 
     def on_change(self, callback: object) -> None:
-        self._protocol.on_change = cast("_Callback", callback)
+        self._connection.on_change = cast("_Callback", callback)
 
     async def start(self, headers: list[tuple[bytes, bytes]]) -> None:
         # Through the server, so that its own headers and its idea of the response stay right.
@@ -118,21 +115,21 @@ class TransportWire:
         # From here on any byte that the socket does not take at once counts as blocked.
         self._transport.set_write_buffer_limits(high=0)
         _bound_kernel(self._transport, self._dead_after_s)
-        self._protocol.forget_request()
+        self._connection.forget_request()
 
     def write(self, chunk: Chunk) -> None:
         self._transport.write(chunk.framed)
 
     def offer(self, chunk: Chunk) -> bool:
         # `blocked`, `lost` and `write` in one call: it is made for every delivery.
-        protocol, transport = self._protocol, self._transport
-        if protocol.flow.write_paused or protocol.lost or transport.is_closing():
+        connection, transport = self._connection, self._transport
+        if connection.flow.write_paused or connection.lost or transport.is_closing():
             return False
         transport.write(chunk.framed)
         return True
 
     async def finish(self) -> None:
-        self._protocol.on_change = None
+        self._connection.on_change = None
         if self.lost:
             return
         if self.blocked or not self._started:

@@ -91,10 +91,10 @@ def serve(host: str, port: int, workers: int, fd: int | None) -> None:
         from service.operate.supervisor import run_workers
 
         sys.exit(run_workers(host=host, port=port, workers=workers))
-    from service.http import server
+    from service.operate import serving
 
     listening = None if fd is None else socket.socket(fileno=fd)
-    sys.exit(0 if server.run(settings, host=host, port=port, listening=listening) else 3)
+    sys.exit(0 if serving.run(settings, host=host, port=port, listening=listening) else 3)
 
 
 @main.command()

@@ -15,22 +15,13 @@ from contextlib import contextmanager
 
 from service.settings import SettingsError
 from service.worker import build_keeper
+from service.worker.build_environ import of_a_build
 
 _DESCRIPTOR = "SEQSTREAM_ENVIRON_FD"
 _MAX_BYTES = 4 * 1024 * 1024
 
-_OF_A_BUILD = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR"})
 # What the loader and the interpreter read before this program runs.
 _OF_A_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_TUNABLES", "VIRTUAL_ENV")
-
-
-def of_a_build(environ: Mapping[str, str], more: Collection[str] = ()) -> dict[str, str]:
-    """Return the variables that a build's command gets."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in _OF_A_BUILD or name.startswith("LC_") or name in more
-    }
 
 
 def hide(*, without: Collection[str]) -> None:

@@ -17,15 +17,14 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from service.context import Context
 from service.http.api_errors import (
     FieldError,
-    answer_error,
     body_required,
-    invalid_body,
     store_unavailable,
     unsupported_media_type,
     validation_failed,
-    with_request_id,
 )
 from service.http.body import is_json
+from service.http.error_answers import answer_error, with_request_id
+from service.http.error_mapping import invalid_body
 from service.routes.messages import PostedMessage, append_message, new_message, receipt
 from service.telemetry.metrics import Metrics
 from streams.log.log import Appended
@@ -109,7 +108,7 @@ class DirectAppend:
         Whatever this or the future raises, `failed` answers.
         """
         context = self._context()
-        caller = context.authenticate(scope, body, query_token=False)
+        caller = context.callers.authenticate(scope, body, query_token=False)
         if body and not is_json(scope):
             raise unsupported_media_type()
         if not body:
@@ -121,6 +120,10 @@ class DirectAppend:
         return asyncio.create_task(
             append_message(context, caller, project_id, posted), name="append"
         )
+
+    def answer(self, appended: list[Appended]) -> Answer:
+        """Return the answer to an append that was committed."""
+        return Answer(appended)
 
     def failed(self, error: BaseException) -> ASGIApp:
         """An application that answers what `begin` or its future raised."""

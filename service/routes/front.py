@@ -15,7 +15,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from service.context import Context
-from service.http.api_errors import answer_error, method_not_allowed, not_found, store_unavailable
+from service.http.api_errors import method_not_allowed, not_found, store_unavailable
+from service.http.error_answers import answer_error
 from service.http.targets import is_canonical
 from service.routes.stream import Headers, open_stream
 from service.telemetry.metrics import Metrics

@@ -12,11 +12,11 @@ from urllib.parse import parse_qsl
 
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from service.access.authentication import authenticate
 from service.access.credentials import Caller
 from service.context import Context
-from service.http.api_errors import ApiError, rate_limited, store_unavailable, to_api_error
+from service.http.api_errors import ApiError, rate_limited, store_unavailable
 from service.http.body import read_body
+from service.http.error_mapping import to_api_error
 from service.http.wire import wire_for
 from service.streaming.connection import (
     STREAM_HEADERS,
@@ -48,11 +48,10 @@ async def open_stream(
 ) -> None:
     """Serve a stream until it ends. `headers` go along with those of the stream.
 
-    Raises whatever the client must not retry; `service/http/api_errors.py` says what it is told.
+    Raises whatever the client must not retry; `service/http/error_mapping.py` says what it is told.
     """
     # A GET should have no body, but a signature covers it.
-    caller, _ = await authenticate(
-        context,
+    caller, _ = await context.callers.read(
         scope,
         lambda: read_body(scope, receive, limit_bytes=_MAX_BODY_BYTES),
         query_token=True,

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from service.http.wire import Wire
 from service.streaming.outgoing import Outgoing, Replays
+from service.telemetry.metrics import Metrics
+from streams.tail.reader import Reader
 from streams.tail.tail import Tail
-
-if TYPE_CHECKING:
-    from service.streaming.connection import Connection
-    from service.telemetry.metrics import Metrics
 
 # Written at once even within the pause, as is what takes half of the tail's bytes: beyond this,
 # entries could leave memory before they are written, and every connection would have to read them
@@ -26,6 +25,17 @@ _MAX_UNWRITTEN = 256
 # A project's writes take at most about one part in so many of the process's time: what takes long,
 # for many connections or on a busy machine, is done less often, and with more in it.
 _ONE_PART_IN = 2
+
+
+class Member(Protocol):
+    """What a broadcast needs of a connection that it writes to."""
+
+    wire: Wire
+    reader: Reader
+    written_at: float
+
+    def wake(self) -> None:
+        """Let the connection look around: it is written to from here no more."""
 
 
 class Broadcast:
@@ -56,8 +66,8 @@ class Broadcast:
         self._clock = clock
         self._last_took_s = 0.0
         self._loop = asyncio.get_running_loop()
-        self._live: dict[Connection, None] = {}
-        self._ahead: dict[Connection, None] = {}
+        self._live: dict[Member, None] = {}
+        self._ahead: dict[Member, None] = {}
         self._index = tail.end_index
         self._bytes = tail.appended_bytes
         # The cursor of who stands at _index: what is below it may have left memory.
@@ -76,23 +86,23 @@ class Broadcast:
         if self._scheduled is not None:
             self._scheduled.cancel()
 
-    def join(self, connection: Connection) -> None:
+    def join(self, connection: Member) -> None:
         """Take in a connection that has read everything in the tail."""
         self._flush()
         self._live[connection] = None
 
-    def wait(self, connection: Connection) -> None:
+    def wait(self, connection: Member) -> None:
         """Wake the connection at the next change."""
         self._ahead[connection] = None
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: Member) -> None:
         """Forget a connection; one that was live learns where it stood."""
         self._ahead.pop(connection, None)
         if connection in self._live:
             del self._live[connection]
             connection.reader.at(self._seq, self._index)
 
-    def is_live(self, connection: Connection) -> bool:
+    def is_live(self, connection: Member) -> bool:
         """Whether the connection is written to from here."""
         return connection in self._live
 
@@ -156,7 +166,7 @@ class Broadcast:
     def _write(self, frames: Sequence[bytes]) -> int:
         outgoing = Outgoing(frames)
         chunk = outgoing.chunk
-        blocked: list[Connection] = []
+        blocked: list[Member] = []
         now = self._loop.time()
         written = 0
         began_s = self._clock()
@@ -169,10 +179,10 @@ class Broadcast:
         self._last_took_s = self._clock() - began_s
         if blocked:
             self._detach(blocked)
-        self._metrics.delivered(outgoing, written)
+        outgoing.count(self._metrics, written)
         return written
 
-    def _detach(self, connections: Sequence[Connection]) -> None:
+    def _detach(self, connections: Sequence[Member]) -> None:
         for connection in connections:
             self.leave(connection)
             connection.wake()

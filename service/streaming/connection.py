@@ -12,20 +12,18 @@ import logging
 import math
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
 from service.http.wire import Wire
 from service.streaming.broadcast import Broadcast
 from service.streaming.outgoing import Outgoing
+from service.telemetry.metrics import Metrics
 from streams.model import sse
 from streams.model.build import told_by
 from streams.model.errors import LogRestored, LogUnavailable
 from streams.tail.reader import Piece, Reader, Source
-
-if TYPE_CHECKING:
-    from service.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -384,7 +382,7 @@ class Connection:
         data = _encode({"reason": reason, "reconnect": reconnect})
         outgoing = Outgoing([sse.retry(delay_ms), sse.event_frame("stream.closing", data)])
         self.wire.write(outgoing.chunk)
-        self._metrics.delivered(outgoing, 1)
+        outgoing.count(self._metrics, 1)
 
     # Writing.
 
@@ -399,7 +397,7 @@ class Connection:
             raise _Closing
         self.wire.write(outgoing.chunk)
         self.written_at = asyncio.get_running_loop().time()
-        self._metrics.delivered(outgoing, 1)
+        outgoing.count(self._metrics, 1)
 
     async def _write_when_taken(self, frames: list[bytes]) -> None:
         await self._until_taken()

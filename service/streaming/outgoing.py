@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from service.http.wire import Chunk
+from service.telemetry.metrics import Metrics
 from streams.model import sse
 
 _HEAD = b"event: "
@@ -25,6 +26,10 @@ class Outgoing:
             if frame.startswith(_HEAD):
                 event = frame[len(_HEAD) : frame.index(b"\n")]
                 self.counts[event] = self.counts.get(event, 0) + 1
+
+    def count(self, metrics: Metrics, connections: int) -> None:
+        """Count it as written to so many connections."""
+        metrics.delivered(self.counts, len(self.chunk.data), connections)
 
 
 class Replays:

@@ -10,7 +10,7 @@ prometheus_client is first imported; `render` then adds the processes up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from prometheus_client import (
@@ -22,9 +22,6 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
-
-from service.access.credentials import REASONS
-from service.streaming.outgoing import Outgoing
 
 BUCKETS_MS: Final = (
     0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000,
@@ -57,6 +54,17 @@ CLOSE_REASONS: Final = (
     "error",
 )
 REPLAY_SOURCES: Final = ("none", "memory", "redis", "postgres")
+AUTHENTICATION_FAILURES: Final = (
+    "missing",
+    "ambiguous",
+    "bad_signature",
+    "clock_skew",
+    "bad_user_id",
+    "bad_scope",
+    "bad_token",
+    "expired_token",
+    "early_token",
+)
 BUILD_STATUSES: Final = ("queued", "in_progress", "completed", "failed")
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -164,19 +172,19 @@ class Metrics:
             "http_malformed_total", "Requests refused before they reached a route"
         )
         self.auth_failures = self._counter(
-            "auth_failures_total", "Callers that were not known", "reason", REASONS
+            "auth_failures_total", "Callers that were not known", "reason", AUTHENTICATION_FAILURES
         )
 
         self._delivered_children: dict[bytes, Any] = {
             event.encode(): self.sse_deliveries.labels(event) for event in EVENTS
         }
 
-    def delivered(self, outgoing: Outgoing, connections: int) -> None:
-        """Count what was written to so many connections."""
-        for event, count in outgoing.counts.items():
+    def delivered(self, counts: Mapping[bytes, int], size_bytes: int, connections: int) -> None:
+        """Count what was written to so many connections: how many of each event, and the bytes."""
+        for event, count in counts.items():
             if (child := self._delivered_children.get(event)) is not None:
                 child.inc(count * connections)
-        self.sse_bytes.inc(len(outgoing.chunk.data) * connections)
+        self.sse_bytes.inc(size_bytes * connections)
 
     def render(self) -> tuple[bytes, str]:
         """Return the body of `/metrics` and its content type."""

@@ -17,9 +17,9 @@ import time
 import uuid
 from collections.abc import Mapping
 
-from service.operate.private_environ import of_a_build
 from service.settings import Settings
 from service.worker.build_command import Command, Example, Runner
+from service.worker.build_environ import of_a_build
 from service.worker.build_keeper import adopt_orphans
 from service.worker.build_run import BuildRun, BuildTimes
 from service.worker.keepers import BuildLimits, Keepers

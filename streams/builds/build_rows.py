@@ -17,7 +17,7 @@ import msgspec
 from streams.log.database import Database, Row, Session
 from streams.log.log import Appended, Log, Unit
 from streams.log.sql import statement
-from streams.model.build import LEASE_S, MAX_ATTEMPTS, Build, build_of, clean
+from streams.model.build import LEASE_S, MAX_ATTEMPTS, Build, Change, clean
 from streams.model.errors import InvalidInput, StreamsError
 from streams.model.events import BuildState, Message, NewMessage, prepare
 
@@ -119,7 +119,7 @@ class BuildRows:
                     message.text,
                     None if metadata is None else metadata.decode(),
                 )
-            return Asked(appended, build_of(rows[0]))
+            return Asked(appended, _build_of(rows[0]))
 
     async def _require_room(self, session: Session, project_id: str, user_id: str) -> None:
         """Raise `TooManyBuilds` at the bounds. The append holds the project's row locked, so two
@@ -154,8 +154,8 @@ class BuildRows:
             rows = await session.fetch(statement("build_cancel"), uuid.UUID(build_id))
             if not rows:
                 raise BuildEnded("the build has ended")
-            finished = await self._end_unclaimed(session, build_of(rows[0]), "cancelled")
-        return finished or Finished(build_of(rows[0]), None)
+            finished = await self._end_unclaimed(session, _build_of(rows[0]), "cancelled")
+        return finished or Finished(_build_of(rows[0]), None)
 
     # Working.
 
@@ -168,7 +168,7 @@ class BuildRows:
         rows = await self._database.fetch(
             statement("build_claim"), worker_id, lease_s, count, MAX_ATTEMPTS
         )
-        return [build_of(row) for row in rows]
+        return [_build_of(row) for row in rows]
 
     async def claim_one(
         self, project_id: str, build_id: str, worker_id: str, *, lease_s: float = LEASE_S
@@ -183,7 +183,7 @@ class BuildRows:
             statement("build_claim_one"), worker_id, lease_s, uuid.UUID(build_id), MAX_ATTEMPTS
         )
         if rows:
-            return build_of(rows[0])
+            return _build_of(rows[0])
         if found.ended:
             raise BuildEnded("the build has ended")
         raise BuildHeld("another worker has the build")
@@ -223,7 +223,7 @@ class BuildRows:
         )
         if not rows:
             raise LeaseLost("the build is another's")
-        return build_of(rows[0])
+        return _build_of(rows[0])
 
     async def finish(
         self,
@@ -253,7 +253,7 @@ class BuildRows:
                 None if result is None else result.decode(),
             )
             if rows:
-                return await self._append_end(session, build_of(rows[0]))
+                return await self._append_end(session, _build_of(rows[0]))
         # Perhaps an earlier try was committed and its answer lost.
         (found,) = await self.by_ids([build.id]) or (None,)
         if (
@@ -277,7 +277,7 @@ class BuildRows:
         rows = await self._database.fetch(statement("builds_abandoned"), MAX_ATTEMPTS, limit)
         ended = []
         for row in rows:
-            build = build_of(row)
+            build = _build_of(row)
             reason = (
                 "cancelled"
                 if build.cancelled
@@ -291,7 +291,7 @@ class BuildRows:
 
     async def _end_unclaimed(self, session: Session, build: Build, reason: str) -> Finished | None:
         rows = await session.fetch(statement("build_end_unclaimed"), uuid.UUID(build.id), reason)
-        return await self._append_end(session, build_of(rows[0])) if rows else None
+        return await self._append_end(session, _build_of(rows[0])) if rows else None
 
     async def _append_end(self, session: Session, build: Build) -> Finished:
         unit = Unit(build.project_id, (prepare(end_message(build)),))
@@ -314,28 +314,28 @@ class BuildRows:
         rows = await self._database.fetch(statement("build_get"), project_id, key)
         if not rows:
             raise BuildNotFound("no such build")
-        return build_of(rows[0])
+        return _build_of(rows[0])
 
     async def by_ids(self, build_ids: Sequence[str]) -> list[Build]:
         """Return those of the builds that exist."""
         rows = await self._database.fetch(
             statement("builds_get"), [uuid.UUID(build_id) for build_id in build_ids]
         )
-        return [build_of(row) for row in rows]
+        return [_build_of(row) for row in rows]
 
     async def list(
         self, project_id: str, *, status: BuildState | None = None, limit: int = 50
     ) -> list[Build]:
         """Return a project's builds, newest first."""
         rows = await self._database.fetch(statement("builds_list"), project_id, status, limit)
-        return [build_of(row) for row in rows]
+        return [_build_of(row) for row in rows]
 
     async def unfinished(self, project_ids: Sequence[str]) -> Sequence[Build]:
         """Return the unfinished builds of the projects, at most the newest 500 of each."""
         rows = await self._database.fetch(
             statement("builds_unfinished"), project_ids, _UNFINISHED_PER_PROJECT
         )
-        return [build_of(row) for row in rows]
+        return [_build_of(row) for row in rows]
 
     async def changed(
         self, project_ids: Sequence[str], *, within_s: float
@@ -344,7 +344,7 @@ class BuildRows:
         rows = await self._database.fetch(
             statement("builds_changed"), project_ids, within_s, _CHANGED_AT_ONCE
         )
-        return [(build_of(row), row["age_s"]) for row in rows]
+        return [(_build_of(row), row["age_s"]) for row in rows]
 
     async def counts(self) -> Counts:
         """Count the builds."""
@@ -390,3 +390,35 @@ async def _append(log: Log, unit: Unit, session: Session) -> Appended:
 
 def _guard(build: Build) -> tuple[uuid.UUID, int, str | None]:
     return uuid.UUID(build.id), build.attempt, build.worker_id
+
+
+_decode_changes = msgspec.json.Decoder(tuple[Change, ...]).decode
+
+
+def _build_of(row: Row) -> Build:
+    """Read a row of `builds`."""
+    return Build(
+        id=str(row["id"]),
+        project_id=row["project_id"],
+        version_id=row["version_id"],
+        user_id=row["user_id"],
+        message_seq=row["message_seq"],
+        message_id=str(row["message_id"]),
+        request=row["request"],
+        metadata=None if row["metadata"] is None else row["metadata"].encode(),
+        status=row["status"],
+        attempt=row["attempt"],
+        progress=row["progress"],
+        step=row["step"],
+        message=row["message"],
+        worker_id=row["worker_id"],
+        cancelled=row["cancelled"],
+        result=None if row["result"] is None else row["result"].encode(),
+        end_seq=row["end_seq"],
+        revision=row["revision"],
+        changes=_decode_changes(row["changes"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+    )

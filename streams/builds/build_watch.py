@@ -20,11 +20,11 @@ from streams.model import sse
 from streams.model.build import Build, State, current, states, told_by
 from streams.model.errors import StreamsError
 from streams.model.ids import EntryId
+from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.runtime.owned_tasks import end
 from streams.tail.registry import Tails
 from streams.tail.tail import Tail
-from streams.window.keys import shard_of
 from streams.window.window import Entry
 
 _POLL_S = 1.0

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from streams.builds.build_rows import BuildRows
 from streams.model.build import Build, last_change, states
 from streams.model.errors import LogUnavailable, StreamsError, WindowUnavailable
+from streams.model.shards import shard_of
 from streams.runtime.health import Health
-from streams.window.keys import shard_of
 from streams.window.transient import TransientWriter
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from streams.log.database import Row
 from streams.model.events import BuildContent, BuildState, BuildStatus, encode, format_time
 
 MAX_ATTEMPTS = 3
@@ -70,38 +69,6 @@ class State(msgspec.Struct, frozen=True):
     build_id: str
     revision: int
     data: bytes
-
-
-_changes = msgspec.json.Decoder(tuple[Change, ...])
-
-
-def build_of(row: Row) -> Build:
-    """Read a row of `builds`."""
-    return Build(
-        id=str(row["id"]),
-        project_id=row["project_id"],
-        version_id=row["version_id"],
-        user_id=row["user_id"],
-        message_seq=row["message_seq"],
-        message_id=str(row["message_id"]),
-        request=row["request"],
-        metadata=None if row["metadata"] is None else row["metadata"].encode(),
-        status=row["status"],
-        attempt=row["attempt"],
-        progress=row["progress"],
-        step=row["step"],
-        message=row["message"],
-        worker_id=row["worker_id"],
-        cancelled=row["cancelled"],
-        result=None if row["result"] is None else row["result"].encode(),
-        end_seq=row["end_seq"],
-        revision=row["revision"],
-        changes=_changes.decode(row["changes"]),
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-    )
 
 
 def current(build: Build) -> State:

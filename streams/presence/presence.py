@@ -16,6 +16,7 @@ import msgspec
 
 from streams.model.errors import WindowUnavailable
 from streams.model.events import format_now, format_unix_ms
+from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.window import keys
 from streams.window.lua import script
@@ -94,7 +95,7 @@ class Presence:
         room = self._rooms.get(project_id)
         if room is None:
             room = self._rooms[project_id] = _Room()
-            if keys.shard_of(project_id) not in self._dead:
+            if shard_of(project_id) not in self._dead:
                 self._renewed_at = float("-inf")
         count = room.open.get(user_id, 0)
         room.open[user_id] = count + 1
@@ -173,7 +174,7 @@ class Presence:
         changes: list[tuple[str, list[str]]] = []
         can_write = self._health.can_write
         for project_id in list(self._waiting):
-            if not can_write(keys.shard_of(project_id)):
+            if not can_write(shard_of(project_id)):
                 continue
             room = self._rooms[project_id]
             if not room.due:
@@ -187,7 +188,7 @@ class Presence:
         changes += [
             (project_id, [])
             for project_id in self._to_sweep - changed
-            if can_write(keys.shard_of(project_id))
+            if can_write(shard_of(project_id))
         ]
         for start in range(0, len(changes), _PROJECTS_PER_ROUND_TRIP):
             chunk = changes[start : start + _PROJECTS_PER_ROUND_TRIP]
@@ -226,7 +227,7 @@ class Presence:
     async def _renew(self) -> None:
         shards: dict[int, list[str]] = {}
         for project_id in self._rooms:
-            shards.setdefault(keys.shard_of(project_id), []).append(project_id)
+            shards.setdefault(shard_of(project_id), []).append(project_id)
         writable = {
             shard: project_ids
             for shard, project_ids in shards.items()
@@ -270,7 +271,7 @@ class Presence:
         at = format_now()
         calls: list[tuple[str, Sequence[Argument]]] = []
         for project_id, signs in changes:
-            shard = keys.shard_of(project_id)
+            shard = shard_of(project_id)
             head = (keys.alive(shard), keys.signals(shard), _SIGNALS_KEPT, _SIGNALS_EXPIRY_MS)
             rest = (project_id, at, self._process_id, MAX_ANNOUNCED, _KEPT_MS)
             calls.append((keys.presence(project_id), (*head, *rest, *signs)))

@@ -12,6 +12,7 @@ from collections import OrderedDict
 
 from streams.model.errors import WindowUnavailable
 from streams.model.events import format_now
+from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.tail.registry import Tails
 from streams.tail.tail import Tail
@@ -46,9 +47,7 @@ class Typing:
 
     async def say(self, project_id: str, user_id: str, typing: bool) -> None:
         """Note that a user types (again) or no longer does. A flood has no effect."""
-        if not self._health.can_write(keys.shard_of(project_id)) or not self._may(
-            project_id, user_id
-        ):
+        if not self._health.can_write(shard_of(project_id)) or not self._may(project_id, user_id):
             return
         try:
             async with asyncio.timeout(_TIMEOUT_S):
@@ -84,7 +83,7 @@ class Typing:
             due = [
                 project_id
                 for project_id, at in self._due.items()
-                if at <= now and self._health.can_write(keys.shard_of(project_id))
+                if at <= now and self._health.can_write(shard_of(project_id))
             ]
             if due:
                 await self._sweep(due)
@@ -125,5 +124,5 @@ class Typing:
 
 
 def _head(op: str, project_id: str) -> tuple[str | int, ...]:
-    signals = keys.signals(keys.shard_of(project_id))
+    signals = keys.signals(shard_of(project_id))
     return op, signals, _SIGNALS_KEPT, _SIGNALS_EXPIRY_MS, project_id, format_now()

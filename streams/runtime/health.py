@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from streams.model.shards import SHARDS
 from streams.runtime.observer import Observer
-from streams.window.keys import SHARDS
 
 _log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ import logging
 from streams.log.log import Log
 from streams.model.errors import StreamsError, WindowUnavailable
 from streams.model.ids import EntryId
+from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.runtime.observer import Observer
 from streams.tail.registry import Tails
 from streams.tail.tail import Tail
-from streams.window.keys import shard_of
 from streams.window.publisher import Publisher
 from streams.window.window import Window
 

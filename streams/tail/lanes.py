@@ -15,6 +15,7 @@ from typing import Any
 
 from streams.model.errors import WindowRefused, WindowUnavailable
 from streams.model.ids import MAX_SEQ, EntryId
+from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.runtime.observer import Observer
 from streams.tail.packed_read import PackedRead
@@ -256,7 +257,7 @@ class Lanes:
 
     def add(self, tail: Tail) -> None:
         """Follow the tail's stream."""
-        shard = keys.shard_of(tail.project_id)
+        shard = shard_of(tail.project_id)
         lane = self._lanes.get(shard)
         if lane is None:
             lane = Lane(
@@ -270,7 +271,7 @@ class Lanes:
 
     def remove(self, tail: Tail) -> None:
         """Follow the tail's stream no longer."""
-        shard = keys.shard_of(tail.project_id)
+        shard = shard_of(tail.project_id)
         lane = self._lanes[shard]
         lane.remove(tail)
         if not lane.has_readers:
@@ -280,7 +281,7 @@ class Lanes:
         """Read the tail's stream again from an earlier position."""
         # A new object: what is being read from the present position is then not taken.
         tail.position = EntryId(*min(tail.position, position))
-        self._lanes[keys.shard_of(tail.project_id)].wake()
+        self._lanes[shard_of(tail.project_id)].wake()
 
     def stuck(self) -> list[int]:
         """Return the shards that have readers here and are not being read."""
@@ -291,7 +292,7 @@ class Lanes:
 
         At most once, never stored for later. Raises `WindowUnavailable`.
         """
-        key = keys.signals(keys.shard_of(project_id))
+        key = keys.signals(shard_of(project_id))
         await self._client.run(
             script("add_expiring"), key, "~", _SIGNALS_KEPT, _SIGNALS_EXPIRY_MS,
             "project", project_id, "event", event, "data", data,

@@ -17,10 +17,10 @@ from streams.model import sse
 from streams.model.errors import LogRestored, LogUnavailable, WindowUnavailable
 from streams.model.events import encode
 from streams.model.ids import EntryId
+from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.runtime.owned_tasks import end
 from streams.tail.tail import Tail
-from streams.window.keys import shard_of
 from streams.window.window import (
     MAX_ENTRIES,
     WINDOW_MESSAGES,

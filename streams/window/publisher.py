@@ -17,9 +17,9 @@ import msgspec
 from streams.log.log import Log
 from streams.model.errors import LogUnavailable, StreamsError, WindowUnavailable
 from streams.model.events import encode
+from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.runtime.observer import Observer
-from streams.window.keys import shard_of
 from streams.window.window import WINDOW_BYTES, WINDOW_MESSAGES, How, Run, Window
 
 _log = logging.getLogger(__name__)

@@ -31,6 +31,7 @@ from redis.exceptions import (
 )
 
 from streams.model.errors import WindowBusy, WindowRefused, WindowUnavailable
+from streams.model.shards import SHARDS
 from streams.window import keys
 from streams.window.lua import Script
 
@@ -58,7 +59,7 @@ class Server(msgspec.Struct, frozen=True):
     shards: frozenset[int]
 
 
-_ALL_SHARDS = frozenset(range(keys.SHARDS))
+_ALL_SHARDS = frozenset(range(SHARDS))
 _ONLY_SERVER = "redis"
 
 

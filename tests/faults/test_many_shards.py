@@ -22,7 +22,7 @@ import pytest
 from service.operate.embedded import PostgresServer
 from streams import EventLog, NewMessage
 from streams.model.errors import WindowUnavailable
-from streams.window import keys
+from streams.model.shards import shard_of
 from tests.support.follower import Follower
 from tests.support.redis_topology import (
     SENTINEL_NAME,
@@ -54,7 +54,7 @@ _WAIT_S = 20.0
 def _project_per_shard() -> list[str]:
     found: dict[int, str] = {}
     for number in count():
-        found.setdefault(keys.shard_of(f"p-{number}"), f"p-{number}")
+        found.setdefault(shard_of(f"p-{number}"), f"p-{number}")
         if len(found) == _SHARDS:
             return list(found.values())
     raise AssertionError("unreachable")

@@ -17,12 +17,12 @@ from streams.log.database import Database
 from streams.log.log import Log, Slice
 from streams.model.errors import LogUnavailable
 from streams.model.ids import EntryId
+from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.runtime.observer import Observer
 from streams.tail.lanes import BLOCK_S
 from streams.tail.registry import Tails
 from streams.tail.tail import Tail
-from streams.window import keys
 from streams.window.publisher import Publisher
 from streams.window.redis_client import RedisClient
 from streams.window.window import How, Window
@@ -40,7 +40,7 @@ def _of_one_shard(count: int) -> list[str]:
     found: list[str] = []
     number = 0
     while len(found) < count:
-        if keys.shard_of(f"p{number}") == keys.shard_of(found[0] if found else "p0"):
+        if shard_of(f"p{number}") == shard_of(found[0] if found else "p0"):
             found.append(f"p{number}")
         number += 1
     return found

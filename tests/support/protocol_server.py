@@ -13,7 +13,7 @@ from service.http.deadlines import sweep
 from service.http.intake import Intake
 from service.http.protocol import StreamingProtocol
 from service.http.server import config
-from service.routes.direct_append import DirectAppend
+from service.http.short_way import ShortWay
 from tests.support.waiting import wait_until
 
 
@@ -55,7 +55,7 @@ class ProtocolServer:
 
 @contextlib.asynccontextmanager
 async def protocol_server(
-    app: Any, *, direct: DirectAppend | None = None, limit_bytes: int = 0
+    app: Any, *, short_way: ShortWay | None = None, limit_bytes: int = 0
 ) -> AsyncIterator[ProtocolServer]:
     """Serve an ASGI application; `limit_bytes` bounds what is pending (0: no bound)."""
     clock = Clock()
@@ -64,7 +64,7 @@ async def protocol_server(
     settings.load()
     server = await asyncio.get_running_loop().create_server(
         lambda: StreamingProtocol(
-            direct, intake, config=settings, server_state=state, app_state={}
+            short_way, intake, config=settings, server_state=state, app_state={}
         ),
         "127.0.0.1",
         0,

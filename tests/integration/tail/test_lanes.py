@@ -11,11 +11,11 @@ import pytest
 from service.operate.embedded import RedisServer
 from streams.model.events import encode
 from streams.model.ids import EntryId
+from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.runtime.observer import Observer
 from streams.tail.lanes import BLOCK_S, Lanes
 from streams.tail.tail import Tail
-from streams.window import keys
 from streams.window.redis_client import RedisClient
 from streams.window.window import Entry, Run, Window
 from tests.support.entries import message
@@ -59,7 +59,7 @@ class _World:
 
     async def reading(self, project: str) -> None:
         """Wait until the project's lane reads, and has for a moment."""
-        shard = keys.shard_of(project)
+        shard = shard_of(project)
         await wait_until(lambda: shard in self._reading(), what="a lane that reads")
 
     def _reading(self) -> set[int]:
@@ -84,7 +84,7 @@ def _of_one_shard(count: int, prefix: str) -> list[str]:
     number = 0
     while len(found) < count:
         project = f"{prefix}-{number}"
-        if not found or keys.shard_of(project) == keys.shard_of(found[0]):
+        if not found or shard_of(project) == shard_of(found[0]):
             found.append(project)
         number += 1
     return found
@@ -226,7 +226,7 @@ async def test_a_lane_connects_anew_after_a_restart_of_redis(own_redis: RedisSer
             assert world.lanes.stuck() == []
             await asyncio.to_thread(own_redis.kill)
             await wait_until(
-                lambda: world.lanes.stuck() == [keys.shard_of("restart")], what="a stuck lane"
+                lambda: world.lanes.stuck() == [shard_of("restart")], what="a stuck lane"
             )
             await asyncio.to_thread(own_redis.start)
             await wait_until(lambda: world.lanes.stuck() == [], what="a lane that reads again")

@@ -12,6 +12,7 @@ from streams.builds.build_news import BuildNews
 from streams.eventlog import EventLog, EventLogConfig
 from streams.model.events import NewMessage
 from streams.model.ids import EntryId
+from streams.model.shards import shard_of
 from streams.runtime.observer import Observer
 from streams.window import keys
 from streams.window.redis_client import RedisClient
@@ -138,7 +139,7 @@ async def test_foreign_signals_are_skipped(
 ) -> None:
     """§1: ephemeral events go on, also after the last id that a stream can have."""
     both = await open_log(QUICK)
-    key = keys.signals(keys.shard_of(project))
+    key = keys.signals(shard_of(project))
     heard: list[tuple[str, str, bytes]] = []
     both.tails.on_notice(lambda *signal: heard.append(signal))
     async with following(both, project):
@@ -172,7 +173,7 @@ async def test_a_key_that_is_no_stream_does_not_end_the_reads_of_its_shard(
     """I3: one broken key has the whole XREAD refused; it is dropped, and comes from the log."""
     broken = await new_project()
     neighbour = await new_project()
-    while keys.shard_of(neighbour) != keys.shard_of(broken):
+    while shard_of(neighbour) != shard_of(broken):
         neighbour = await new_project()
     both = await open_log(QUICK, redis_url=own_redis.url)
     client = RedisClient(own_redis.url)

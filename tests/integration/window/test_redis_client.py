@@ -13,6 +13,7 @@ import pytest
 from service.operate.embedded import RedisServer, free_port
 from streams.model.errors import WindowUnavailable
 from streams.model.ids import EntryId
+from streams.model.shards import shard_of
 from streams.window import keys
 from streams.window.lua import script
 from streams.window.redis_client import RedisClient
@@ -182,7 +183,7 @@ async def test_windows_work_on_a_cluster(cluster: RedisClient) -> None:
 
 async def test_one_read_names_many_streams_of_a_shard_on_a_cluster(cluster: RedisClient) -> None:
     """DESIGN, lanes: the hash tag lets one XREAD name many streams, on Redis Cluster too."""
-    same = [f"s{n}" for n in range(400) if keys.shard_of(f"s{n}") == keys.shard_of("s0")][:3]
+    same = [f"s{n}" for n in range(400) if shard_of(f"s{n}") == shard_of("s0")][:3]
     window = Window(cluster)
     await window.append_all([Run(project, 1, [b"{}"]) for project in same])
     names = [keys.stream(project) for project in same]

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.access.credentials import (
-    AuthenticationError,
     Caller,
     SignedCredentials,
     TokenCredentials,
@@ -24,6 +23,7 @@ from service.access.credentials import (
     sign_request,
     verify_signature,
 )
+from service.http.api_errors import AuthenticationError
 
 NEW = "new-secret-new-secret-new-secret-new"
 OLD = "old-secret-old-secret-old-secret-old"

@@ -23,15 +23,10 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ASGIApp, Message
 from prometheus_client import CollectorRegistry
 
-from service.access.credentials import AuthenticationError
-from service.http import api_errors
-from service.http.api_errors import (
-    ApiError,
-    FieldError,
-    exception_handlers,
-    to_api_error,
-    with_request_id,
-)
+from service.http import api_errors, error_answers, error_mapping
+from service.http.api_errors import ApiError, AuthenticationError, FieldError
+from service.http.error_answers import exception_handlers, with_request_id
+from service.http.error_mapping import to_api_error
 from service.telemetry.metrics import Metrics
 from streams.model.errors import ProjectExists
 
@@ -101,7 +96,7 @@ async def fail(which: FromPath[str]) -> str:
 @get("/id")
 async def own_id(request: Request[Any, Any, Any]) -> str:
     """Return the request's id as a route sees it."""
-    return api_errors.request_id(request.scope)
+    return error_answers.request_id(request.scope)
 
 
 @pytest.fixture
@@ -254,7 +249,7 @@ def test_bad_body_that_a_route_decodes(content: bytes, field: str, message: str)
     try:
         msgspec.json.decode(content, type=Body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as caught:
-        error = api_errors.invalid_body(caught)
+        error = error_mapping.invalid_body(caught)
     assert json.loads(error.body("r"))["details"] == [{"field": field, "message": message}]
 
 
@@ -427,7 +422,7 @@ def mapped(monkeypatch: pytest.MonkeyPatch) -> type[Exception]:
         pass
 
     monkeypatch.setitem(
-        api_errors._STREAMS_ERRORS, LibraryError, lambda exc: api_errors.not_found(str(exc))
+        error_mapping._STREAMS_ERRORS, LibraryError, lambda exc: api_errors.not_found(str(exc))
     )
     return LibraryError
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from streams.model.shards import SHARDS, shard_of
 from streams.window import keys
 
 PROJECTS = ["p", "P", "a" * 64, "with_under-score", "0", "-"]
@@ -26,23 +27,23 @@ def test_the_project_is_read_back_from_its_stream(project_id: str) -> None:
 @pytest.mark.parametrize("project_id", PROJECTS)
 def test_one_read_can_name_all_keys_of_a_shard(project_id: str) -> None:
     """The shard is the hash tag of every key that one XREAD names, on Redis Cluster too."""
-    shard = keys.shard_of(project_id)
+    shard = shard_of(project_id)
     named = [keys.stream(project_id), keys.signals(shard), keys.wake(shard, "process")]
     assert {_hash_tag(key) for key in named} == {f"{shard:03d}"}
 
 
 def test_projects_spread_over_the_shards() -> None:
     """Every shard has its lane: many projects must not crowd on a few."""
-    counts = [0] * keys.SHARDS
+    counts = [0] * SHARDS
     for number in range(25_600):
-        counts[keys.shard_of(f"project-{number}")] += 1
+        counts[shard_of(f"project-{number}")] += 1
     assert min(counts) > 50
     assert max(counts) < 200
 
 
 def test_a_projects_shard_never_changes() -> None:
     """The shard is part of the data: another number would orphan every stream there is."""
-    assert {project: keys.shard_of(project) for project in ("p", "demo", "a" * 64)} == {
+    assert {project: shard_of(project) for project in ("p", "demo", "a" * 64)} == {
         "p": 177, "demo": 160, "a" * 64: 85,
     }  # fmt: skip
 

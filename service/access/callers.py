@@ -1,0 +1,90 @@
+"""Who calls: a request's credentials verified, before its body is read where that can be known.
+
+A token says who calls by itself. A signature covers the body: only its form, its clock and its
+user id can be looked at before, and the body is read within its bounds of size and time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from litestar.types import HTTPScope
+
+from service.access.credentials import (
+    Caller,
+    SignedCredentials,
+    TokenVerifier,
+    check_before_body,
+    read_credentials,
+    verify_signature,
+)
+from service.access.origin import may_use_cookie
+from service.http.api_errors import forbidden
+
+
+class Callers:
+    """Knows the callers of requests: see docs/protocol.md §3."""
+
+    def __init__(
+        self,
+        hmac_secrets: Sequence[str],
+        tokens: TokenVerifier,
+        cors_origins: Sequence[str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Pages of `cors_origins` may write with the cookie; the clock is unix time in seconds."""
+        self._hmac_secrets = hmac_secrets
+        self._tokens = tokens
+        self._cors_origins = cors_origins
+        self._clock = clock
+
+    def authenticate(self, scope: HTTPScope, body: bytes, *, query_token: bool) -> Caller:
+        """Return who the caller is.
+
+        Raises:
+            AuthenticationError: the caller is not known.
+            ApiError: 403, a write by a cookie that another site's page may have sent.
+        """
+        query = scope["query_string"]
+        credentials = read_credentials(scope["headers"], query, query_token=query_token)
+        if not isinstance(credentials, SignedCredentials):
+            caller = self._tokens.verify(credentials.token)
+            if credentials.from_cookie and not may_use_cookie(
+                scope["method"], scope["headers"], scope["scheme"], self._cors_origins
+            ):
+                raise forbidden("A write with a cookie needs an Origin that may use it")
+            return caller
+        target = scope["raw_path"]
+        if query:
+            target += b"?" + query
+        return verify_signature(
+            self._hmac_secrets,
+            now_s=self._clock(),
+            method=scope["method"],
+            raw_target=target,
+            user_id=credentials.user_id,
+            timestamp=credentials.timestamp,
+            signature=credentials.signature,
+            scope=credentials.scope,
+            body=body,
+        )
+
+    async def read(
+        self, scope: HTTPScope, read: Callable[[], Awaitable[bytes]], *, query_token: bool
+    ) -> tuple[Caller, bytes]:
+        """Return the caller and the body. Nothing of a body is read for who is not known.
+
+        Raises:
+            AuthenticationError: the caller is not known.
+            ApiError: as `authenticate`, and what `read` raises.
+        """
+        credentials = read_credentials(
+            scope["headers"], scope["query_string"], query_token=query_token
+        )
+        if isinstance(credentials, SignedCredentials):
+            check_before_body(credentials, self._clock())
+            body = await read()
+            return self.authenticate(scope, body, query_token=query_token), body
+        caller = self.authenticate(scope, b"", query_token=query_token)
+        return caller, await read()

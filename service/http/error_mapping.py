@@ -1,0 +1,161 @@
+"""Which exception becomes which error of the API: the library's, the framework's, the decoder's.
+
+It decides nothing about the input and sends nothing; it logs nothing either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from litestar.exceptions import HTTPException, ValidationException
+
+from service.http.api_errors import (
+    ApiError,
+    FieldError,
+    ended_too_early,
+    forbidden,
+    idempotency_mismatch,
+    internal,
+    method_not_allowed,
+    not_found,
+    payload_too_large,
+    project_access_denied,
+    rate_limited,
+    store_unavailable,
+    unauthenticated,
+    unsupported_media_type,
+    validation_failed,
+)
+from streams.model.errors import (
+    Closed,
+    IdempotencyMismatch,
+    InvalidInput,
+    PayloadTooLarge,
+    ProjectExists,
+    ProjectNotFound,
+    Unavailable,
+)
+
+
+def invalid_body(error: msgspec.DecodeError | UnicodeDecodeError | RecursionError) -> ApiError:
+    """400: what msgspec says of a body that it could not decode, by field where it names one."""
+    if not isinstance(error, msgspec.ValidationError):
+        reason = "is nested too deep" if isinstance(error, RecursionError) else "is not valid JSON"
+        return validation_failed(FieldError("body", reason))
+    text, _, place = str(error).partition(" - at `$")
+    return validation_failed(_field_error(place.rstrip("`").lstrip("."), text))
+
+
+def _invalid_input(error: InvalidInput) -> ApiError:
+    return validation_failed(FieldError(error.field, error.message))
+
+
+def _too_large(error: PayloadTooLarge) -> ApiError:
+    return payload_too_large(error.limit_bytes, error.field)
+
+
+def _mismatch(error: IdempotencyMismatch) -> ApiError:
+    return idempotency_mismatch({"client_msg_id": error.client_msg_id, "index": error.index})
+
+
+# The nearest class in the exception's ancestry is taken.
+_STREAMS_ERRORS: dict[type[Exception], Callable[[Any], ApiError]] = {
+    InvalidInput: _invalid_input,
+    PayloadTooLarge: _too_large,
+    IdempotencyMismatch: _mismatch,
+    # The same as for a stranger: whether a project exists is not told.
+    ProjectNotFound: lambda _: project_access_denied(),
+    ProjectExists: lambda _: project_access_denied(),
+    Unavailable: lambda error: store_unavailable(error.retry_after_s),
+    Closed: lambda _: store_unavailable(),
+}
+
+
+def to_api_error(exc: Exception) -> ApiError:
+    """Return the answer for any exception, `INTERNAL` for one that nobody expected. Logs nothing.
+
+    Streams use it too, for what they tell in-band.
+    """
+    if isinstance(exc, ApiError):
+        return exc
+    if isinstance(exc, HTTPException):
+        return _from_framework(exc)
+    # Raised by Litestar's JSON decoder, which wraps msgspec's errors alone; the same classes from
+    # anywhere else are bugs of ours.
+    if isinstance(exc, UnicodeDecodeError | RecursionError) and _is_from_decoder(exc.__traceback__):
+        return invalid_body(exc)
+    for ancestor in type(exc).__mro__:
+        if make := _STREAMS_ERRORS.get(ancestor):
+            return make(exc)
+    return internal()
+
+
+def _from_framework(exc: HTTPException) -> ApiError:
+    """Turn Litestar's own exceptions around.
+
+    Their `detail` is not passed on: it repeats the address with its query, token and all.
+    """
+    status = exc.status_code
+    if isinstance(exc, ValidationException):
+        return validation_failed(*_field_errors(exc))
+    if status == 400:
+        return validation_failed(FieldError("body", "is not valid JSON"))
+    if status == 405:
+        allow = {name.lower(): value for name, value in (exc.headers or {}).items()}.get("allow")
+        return method_not_allowed(allow)
+    if status == 500 and exc.detail == "client disconnected prematurely":
+        # Nobody reads the answer, and it is no failure of ours.
+        return ended_too_early()
+    if plain := _PLAIN.get(status):
+        return plain()
+    if 400 <= status < 500:
+        return ApiError(status, "VALIDATION_FAILED", "The request is not valid")
+    return internal()
+
+
+_PLAIN: Mapping[int, Callable[[], ApiError]] = {
+    401: unauthenticated,
+    403: lambda: forbidden("This is not allowed"),
+    404: not_found,
+    413: payload_too_large,
+    415: unsupported_media_type,
+    429: lambda: rate_limited(1.0),
+    503: store_unavailable,
+}
+
+
+def _field_errors(exc: ValidationException) -> Iterator[FieldError]:
+    described: Sequence[Any] = exc.extra if isinstance(exc.extra, list) else ()
+    for each in described:
+        if isinstance(each, Mapping) and isinstance(each.get("message"), str):
+            field = str(each.get("key", "body"))
+            yield _field_error("" if field == "data" else field, each["message"])
+    if not described and (
+        missing := re.match(r"Missing required (\w+) parameter '([^']*)'", exc.detail)
+    ):
+        yield FieldError(missing[2], "is required")
+
+
+def _field_error(place: str, text: str) -> FieldError:
+    """Name the field itself where msgspec names the object that lacks it or has it too much."""
+    named = re.fullmatch(r"Object (?:missing required|contains unknown) field `(.*)`", text, re.S)
+    if named:
+        field = f"{place}.{named[1]}" if place else named[1]
+        return FieldError(field, "is required" if "missing" in text else "is not known")
+    if text == "'data'":  # what Litestar says of a body that is not there
+        return FieldError("body", "is required")
+    # msgspec repeats the value of an enumeration's wrong member.
+    text = re.sub(r"\AInvalid enum value .*", "is not one of the allowed values", text, flags=re.S)
+    return FieldError(place or "body", text)
+
+
+def _is_from_decoder(traceback: TracebackType | None) -> bool:
+    if traceback is None:
+        return False
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback.tb_frame.f_globals.get("__name__") == "litestar.serialization.msgspec_hooks"
