@@ -1,63 +1,15 @@
-"""Limits that one process keeps by counting: a token bucket, and what is under way. Pure.
+"""Limits on what is under way in this process, kept by counting. Pure.
 
-No I/O and no clock of its own. The limit on posts that holds across processes is kept in Redis,
-elsewhere; nothing here knows about HTTP.
+Limits on rates are token buckets (`streams/model/token_bucket.py`); nothing here knows about HTTP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Literal
 
 SlotRefusal = Literal["user", "project", "process"]
 """Whose limit is reached: the user's, the project's, or the process's own."""
-
-
-class TokenBucket:
-    """Lets `burst` things through at once, and `rate_per_s` a second for ever.
-
-    A rate of 0 turns the limit off.
-    """
-
-    __slots__ = ("_burst", "_clock", "_filled_at_s", "_rate_per_s", "_tokens")
-
-    def __init__(self, rate_per_s: float, burst: float, clock: Callable[[], float]) -> None:
-        """Begin full; `clock` gives monotonic seconds."""
-        if rate_per_s < 0 or (rate_per_s > 0 and burst < 1):
-            raise ValueError("a bucket needs a rate of at least 0 and room for one token")
-        self._rate_per_s = rate_per_s
-        self._burst = float(burst)
-        self._clock = clock
-        self._tokens = self._burst
-        self._filled_at_s = clock()
-
-    def take(self) -> float:
-        """Take one token. Return 0.0 when there was one, else the seconds until there is."""
-        if self._rate_per_s == 0:
-            return 0.0
-        self._fill()
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) / self._rate_per_s
-
-    def give_back(self) -> None:
-        """Give a token back that was taken for nothing; never above the burst."""
-        if self._rate_per_s > 0:
-            self._tokens = min(self._burst, self._tokens + 1)
-
-    def is_full(self) -> bool:
-        """Tell whether it is as good as new: whoever keeps many may forget this one."""
-        self._fill()
-        return self._tokens >= self._burst
-
-    def _fill(self) -> None:
-        now_s = self._clock()
-        # A clock that steps back must not take tokens away, nor give the same time twice.
-        if now_s > self._filled_at_s:
-            gained = (now_s - self._filled_at_s) * self._rate_per_s
-            self._tokens = min(self._burst, self._tokens + gained)
-            self._filled_at_s = now_s
 
 
 class Slots:

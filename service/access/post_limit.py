@@ -8,17 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import OrderedDict
 
 import msgspec
 
-from service.access.limits import TokenBucket
 from service.http.api_errors import rate_limited
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from streams.eventlog import EventLog
 from streams.model.errors import WindowUnavailable
 from streams.model.shards import shard_of
+from streams.model.token_bucket import TokenBucket, TokenBuckets
 from streams.window import keys
 
 _TIMEOUT_S = 0.25
@@ -41,7 +40,10 @@ class PostLimit:
         self._rate = settings.posts_per_second
         self._burst = settings.posts_burst
         self._metrics = metrics
-        self._local: OrderedDict[tuple[str, str], TokenBucket] = OrderedDict()
+        # For while Redis is away.
+        self._local = TokenBuckets[tuple[str, str]](
+            self._rate, self._burst, time.monotonic, most=_LOCAL_BUCKETS
+        )
 
     @property
     def is_off(self) -> bool:
@@ -55,7 +57,7 @@ class PostLimit:
         own: TokenBucket | None = None
         wait_s = await self._shared(project_id, user_id)
         if wait_s is None:
-            own = self._own(project_id, user_id)
+            own = self._local.of((project_id, user_id))
             wait_s = own.take()
         if wait_s > 0:
             self._metrics.rate_limited.inc()
@@ -85,12 +87,3 @@ class PostLimit:
                 )
         except (WindowUnavailable, TimeoutError):
             return None
-
-    def _own(self, project_id: str, user_id: str) -> TokenBucket:
-        key = (project_id, user_id)
-        bucket = self._local.get(key)
-        if bucket is None:
-            bucket = self._local[key] = TokenBucket(self._rate, self._burst, time.monotonic)
-            if len(self._local) > _LOCAL_BUCKETS:
-                self._local.popitem(last=False)
-        return bucket

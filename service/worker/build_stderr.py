@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from service.access.limits import TokenBucket
+from streams.model.token_bucket import TokenBucket
 
 _log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 
 from streams.model.errors import WindowUnavailable
 from streams.model.events import format_now
 from streams.model.shards import shard_of
+from streams.model.token_bucket import TokenBuckets
 from streams.runtime.health import Health
 from streams.tail.registry import Tails
 from streams.tail.tail import Tail
@@ -41,13 +41,17 @@ class Typing:
         self._health = health
         # When to look at a project again, by the monotonic clock.
         self._due: dict[str, float] = {}
-        self._calls: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+        self._calls = TokenBuckets[tuple[str, str]](
+            _CALLS_PER_S, _CALLS_AT_ONCE, time.monotonic, most=_REMEMBERED
+        )
         tails.on_notice(self._noticed)
         tails.watch(self._made, self._dropped)
 
     async def say(self, project_id: str, user_id: str, typing: bool) -> None:
         """Note that a user types (again) or no longer does. A flood has no effect."""
-        if not self._health.can_write(shard_of(project_id)) or not self._may(project_id, user_id):
+        if not self._health.can_write(shard_of(project_id)):
+            return
+        if self._calls.take((project_id, user_id)) > 0:
             return
         try:
             async with asyncio.timeout(_TIMEOUT_S):
@@ -63,17 +67,6 @@ class Typing:
         except (WindowUnavailable, TimeoutError):
             return
         self._look_again(project_id, int(reply))
-
-    def _may(self, project_id: str, user_id: str) -> bool:
-        key = (project_id, user_id)
-        now = time.monotonic()
-        tokens, at = self._calls.pop(key, (_CALLS_AT_ONCE, now))
-        tokens = min(_CALLS_AT_ONCE, tokens + (now - at) * _CALLS_PER_S)
-        may = tokens >= 1
-        self._calls[key] = (tokens - 1 if may else tokens, now)
-        if len(self._calls) > _REMEMBERED:
-            self._calls.popitem(last=False)
-        return may
 
     async def run(self) -> None:
         """End what has run out, for ever."""
