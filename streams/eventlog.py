@@ -38,7 +38,8 @@ from streams.runtime.health import Health
 from streams.runtime.observer import Observer
 from streams.runtime.owned_tasks import end
 from streams.tail.heads_poll import HeadsPoll
-from streams.tail.reader import Reader, Tiers
+from streams.tail.lower_tiers import LowerTiers
+from streams.tail.reader import Reader
 from streams.tail.registry import Tails
 from streams.tail.tail import Tail
 from streams.window.buckets import Buckets
@@ -114,7 +115,7 @@ class EventLog:
             memory_bytes=config.tail_memory_bytes,
             linger_s=config.tail_linger_s,
         )
-        self.tiers = Tiers(self.window, self.log, self.health)
+        self.tiers = LowerTiers(self.window, self.log, self.health)
         self._appender = Appender(
             self.log,
             self.publisher.submit,

@@ -1,4 +1,4 @@
-"""A window and a log that answer from lists: the I/O below `Tiers`, and nothing of its decisions.
+"""A window and a log that answer from lists: the I/O below `LowerTiers`, none of its decisions.
 
 What happens between a question and its answer is up to the test (`meanwhile`).
 """
@@ -15,7 +15,7 @@ from streams.model.events import Message
 from streams.model.ids import MAX_SEQ, EntryId
 from streams.runtime.health import Health
 from streams.runtime.observer import Observer
-from streams.tail.reader import Tiers
+from streams.tail.lower_tiers import LowerTiers
 from streams.window.redis_client import RedisClient
 from streams.window.window import Entry, Window
 from tests.support.entries import entry, message
@@ -54,9 +54,9 @@ class Project:
         """Lose the stream."""
         self.stream = []
 
-    def tiers(self) -> Tiers:
+    def tiers(self) -> LowerTiers:
         """The real thing over this project's lists."""
-        return Tiers(_ListWindow(self), _ListLog(self), Health(Observer()))
+        return LowerTiers(_ListWindow(self), _ListLog(self), Health(Observer()))
 
 
 def _nothing() -> None:

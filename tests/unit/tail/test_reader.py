@@ -8,7 +8,8 @@ import pytest
 
 from streams.model.errors import LogUnavailable
 from streams.model.ids import EntryId
-from streams.tail.reader import MAX_PIECE_BYTES, PAGE_MESSAGES, Reader
+from streams.tail.lower_tiers import MAX_PIECE_BYTES, PAGE_MESSAGES
+from streams.tail.reader import Reader
 from streams.tail.tail import Tail, offer_all
 from tests.support.entries import entry, ids_of, message_entry
 from tests.support.tiers import Project
