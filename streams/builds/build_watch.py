@@ -23,7 +23,7 @@ from streams.model.ids import EntryId
 from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.runtime.owned_tasks import end
-from streams.tail.registry import Tails
+from streams.tail.registry import TailRegistry
 from streams.tail.tail import Tail
 from streams.window.window import Entry
 
@@ -121,7 +121,9 @@ def _ignore(_: bytes) -> None:
 class BuildWatch:
     """Follows the tails of this process."""
 
-    def __init__(self, tails: Tails, builds: BuildRows, statuses: Statuses, health: Health) -> None:
+    def __init__(
+        self, tails: TailRegistry, builds: BuildRows, statuses: Statuses, health: Health
+    ) -> None:
         self._tails = tails
         self._builds = builds
         self._statuses = statuses

@@ -14,7 +14,7 @@ from streams.model.events import format_now
 from streams.model.shards import shard_of
 from streams.model.token_bucket import TokenBuckets
 from streams.runtime.health import Health
-from streams.tail.registry import Tails
+from streams.tail.registry import TailRegistry
 from streams.tail.tail import Tail
 from streams.window import keys
 from streams.window.lua import script
@@ -36,7 +36,7 @@ _WATCHED = 50_000
 class Typing:
     """Tells the readers of a project who types. While Redis is away nothing happens."""
 
-    def __init__(self, client: RedisClient, tails: Tails, health: Health) -> None:
+    def __init__(self, client: RedisClient, tails: TailRegistry, health: Health) -> None:
         self._client = client
         self._health = health
         # When to look at a project again, by the monotonic clock.

@@ -20,9 +20,14 @@ from streams.model.ids import EntryId
 from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.runtime.observer import Observer
-from streams.tail.lanes import BLOCK_S
-from streams.tail.registry import Tails
+from streams.tail.gap_filler import GapFiller
+from streams.tail.lane import BLOCK_S
+from streams.tail.lane_set import LaneSet
+from streams.tail.registry import TailRegistry
+from streams.tail.signal_fanout import SignalFanout
 from streams.tail.tail import Tail
+from streams.tail.tail_factory import TailFactory
+from streams.window.entries import SkippedEntries
 from streams.window.publisher import Publisher
 from streams.window.redis_client import RedisClient
 from streams.window.window import How, Window
@@ -146,17 +151,20 @@ class _World:
         self.server = FakeRedis(self.random)
         self.log = _MemoryLog(self.server, self.random)
         self.healer = _Healer(self.server, self.log)
-        self.tails = Tails(
+        health, observer = Health(Observer()), Observer()
+        window = _MemoryWindow(self.server)
+        filler, signals = GapFiller(self.log, self.healer, observer), SignalFanout()
+        lanes = LaneSet(
             cast("RedisClient", self.server),
-            _MemoryWindow(self.server),
-            self.log,
-            self.healer,
-            Health(Observer()),
-            Observer(),
-            process_id="a1",
-            memory_bytes=2**30,
-            linger_s=-1,
+            "a1",
+            health,
+            SkippedEntries(observer),
+            on_gap=filler.gap_found,
+            on_signal=signals.received,
         )
+        filler.on_reread(lanes.reposition)
+        factory = TailFactory(window, self.log, self.healer, health)
+        self.tails = TailRegistry(factory, lanes, filler, signals, memory_bytes=2**30, linger_s=-1)
         self.sessions: list[_Session] = []
 
     async def pause(self, most_s: float) -> None:

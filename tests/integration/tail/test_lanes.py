@@ -14,8 +14,10 @@ from streams.model.ids import EntryId
 from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.runtime.observer import Observer
-from streams.tail.lanes import BLOCK_S, Lanes
+from streams.tail.lane import BLOCK_S
+from streams.tail.lane_set import LaneSet
 from streams.tail.tail import Tail
+from streams.window.entries import SkippedEntries
 from streams.window.redis_client import RedisClient
 from streams.window.window import Entry, Run, Window
 from tests.support.entries import message
@@ -34,12 +36,13 @@ class _World:
         self.signals: list[tuple[str, str, bytes]] = []
         self.health = Health(Observer())
         self.window = Window(client)
-        self.lanes = Lanes(
+        self.lanes = LaneSet(
             client,
             process_id,
             self.health,
-            self._gap,
-            lambda project, event, data: self.signals.append((project, event, data)),
+            SkippedEntries(Observer()),
+            on_gap=self._gap,
+            on_signal=lambda *signal: self.signals.append(signal),
         )
 
     def _gap(self, tail: Tail, entries: Sequence[Entry]) -> None:
