@@ -1,8 +1,8 @@
-"""Server-Sent Events framing, bytes in and bytes out. Pure.
+"""Server-Sent Events framing: the only file that knows the bytes of a frame. Pure.
 
 After https://html.spec.whatwg.org/multipage/server-sent-events.html: a block of lines ends with
-an empty line; a block without data dispatches nothing, but its `id` is remembered. Which events
-exist and when they are sent is not known here.
+an empty line; a block without data dispatches no event, but the client keeps its `id`. Which
+events exist, what is in their data and when they are sent does not belong here.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ def as_replay(frame: bytes) -> bytes:
 
 
 def event_frame(event: str, data: bytes) -> bytes:
-    """Frame an event that has no id: it never moves a client's cursor."""
+    """Frame an event without an id, so that it never moves a client's cursor."""
     return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
 
 
 def data_of(frame: bytes) -> bytes:
-    """The data of a frame made here."""
+    """Return the data of a frame that `message_frame` or `event_frame` made."""
     return frame[frame.index(b"\ndata: ") + 7 : -2]
 
 
 def priming(retry_ms: int, cursor: int) -> bytes:
-    """The first bytes of a stream: the delay before a reconnect, and the cursor to come back with.
+    """Return the first bytes of a stream: the reconnect delay, and the cursor to reconnect with.
 
     A block with an id and no data sets the client's last event id without an event.
     """
@@ -45,12 +45,12 @@ def priming(retry_ms: int, cursor: int) -> bytes:
 
 
 def retry(retry_ms: int) -> bytes:
-    """Set the client's delay before it reconnects."""
+    """Return a block that sets the client's delay before it reconnects."""
     return b"retry: %d\n\n" % retry_ms
 
 
 def name_and_id(frame: bytes) -> tuple[str, int | None]:
-    """The event's name and id (none for an event without one) of a frame made here."""
+    """Return the event's name and id (none without one) of a frame that was made here."""
     head = frame[: frame.index(b"\ndata: ")].split(b"\n")
     name = head[0][7:].decode()
     return name, int(head[1][4:]) if len(head) > 1 else None

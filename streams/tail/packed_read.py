@@ -1,8 +1,11 @@
-"""The XREAD of a lane, kept packed: of its many keys and ids, a read changes one or two.
+"""The XREAD command of a lane as bytes, of which a read repacks only the ids that changed.
+
+An XREAD names many keys and ids, and one read changes one or two of the ids. Packing the whole
+command for each read was two thirds of the cost of a message with 5,000 projects
+(`bench/w5_projects.py`). Pure: sending it is the lane's duty (`lane.py`).
 
 RESP (https://redis.io/docs/latest/develop/reference/protocol-spec/): a command is an array of bulk
-strings. Packing it anew for each read was two thirds of the cost of a message with 5,000 projects
-(`bench/w5_projects.py`).
+strings.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ def bulk(value: bytes) -> bytes:
 
 
 class Followed:
-    """A tail, with its position as it was last packed."""
+    """A tail, and its position as it was last packed."""
 
     __slots__ = ("_packed", "_position", "tail")
 
@@ -28,9 +31,10 @@ class Followed:
 
     @property
     def is_as_packed(self) -> bool:
-        """Whether the read that was packed last reads from where the tail stands now.
+        """Whether the tail's position is the one that was packed last.
 
-        By identity: a position that was set again was set for a reason.
+        Compared by identity: a position that was set since, even to an equal one, means that the
+        stream is to be read again from there.
         """
         return self.tail.position is self._position
 
@@ -44,7 +48,7 @@ class Followed:
 
 
 class PackedRead:
-    """A blocking XREAD over the streams of many tails and some further ones."""
+    """A blocking XREAD over the streams of many tails and a few `further` keys."""
 
     def __init__(self, *, count: int, block_ms: int, further: tuple[str, ...]) -> None:
         self._options = b"".join(
@@ -52,19 +56,19 @@ class PackedRead:
         )
         self._further = [key.encode() for key in further]
         self._followed: dict[bytes, Followed] = {}
-        # Everything before the ids, as long as the keys stay the same.
+        # Everything before the ids; none after a key was added or removed.
         self._head: bytes | None = None
 
     def __len__(self) -> int:
         return len(self._followed)
 
     def add(self, key: bytes, tail: Tail) -> None:
-        """Read a tail's stream, from its position on."""
+        """Add a tail's stream, read from the tail's position on."""
         self._followed[key] = Followed(tail)
         self._head = None
 
     def remove(self, key: bytes) -> None:
-        """Read a stream no longer."""
+        """Remove a stream."""
         self._followed.pop(key, None)
         self._head = None
 
@@ -73,11 +77,11 @@ class PackedRead:
         return list(self._followed)
 
     def get(self, key: bytes) -> Followed | None:
-        """Return what is known of a stream that is read."""
+        """Return the tail that follows a stream; none when the stream is not read."""
         return self._followed.get(key)
 
     def pack(self, *further_ids: bytes) -> bytes:
-        """Return the command; `further_ids` are the ids of the further streams, in their order."""
+        """Return the command; `further_ids` are the ids of the `further` keys, in their order."""
         if self._head is None:
             keys = [*self._followed, *self._further]
             self._head = (

@@ -1,9 +1,9 @@
 """The tail: the newest entries of one project as ready SSE frames, in this process's memory.
 
-No I/O. It keeps messages contiguous (I3): an entry that does not meet the last one is refused
-with `Gap`, and whoever fills the tail fetches what is between. Readers are indices into it:
-`index_after` gives the first, `frames` what follows, `first_index` says whether a slow reader has
-fallen out. Nothing is queued per reader.
+No I/O. It keeps messages contiguous (invariant I3, docs/design.md): an entry that does not meet the
+last one is refused with `Offered.GAP`, and `gap_filler.py` fetches what is between. A reader is an
+index into the tail: `index_after` returns its first, `frames` what follows it, and a reader whose
+index is below `first_index` was too slow. Nothing is queued per reader.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_BYTES = 1024 * 1024
 
 
 class Offered(Enum):
-    """What became of an entry that was offered to a tail."""
+    """The outcome of offering an entry to a tail."""
 
     TAKEN = "taken"
     REPEAT = "repeat"
@@ -32,9 +32,9 @@ class Offered(Enum):
 class Tail:
     """The newest entries of one project.
 
-    `floor` is the position after which everything up to `last_seq` is in memory. `position` is
-    how far the project's stream was read. Indices grow by one an entry and are never used again;
-    entries put in below (`extend_down`) get smaller ones.
+    Everything after `floor` up to `last_seq` is in memory. `position` is how far the project's
+    stream was read. Each entry gets the next index; an index is never used for another entry.
+    Entries that `extend_down` adds get smaller indices.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Tail:
         self.position = position
         self.last_seq = last_seq
         self.first_index = 0
-        # How often the log turned out to be another one, and its head when it last did.
+        # How often the log was restored to an earlier state, and its head after the last time.
         self.generation = 0
         self.restored_head = 0
         self.size_bytes = 0
-        # Bytes ever put at the end: the difference of two readings is what came between them.
+        # Bytes appended since the start: the difference of two values is what came in between.
         self.appended_bytes = 0
         self.max_bytes = max_bytes
         self._max_entries = max_entries
@@ -68,7 +68,7 @@ class Tail:
 
     @property
     def end_index(self) -> int:
-        """The index that the next entry will get."""
+        """The index that the next entry at the end will get."""
         return self.first_index + len(self._frames)
 
     @property
@@ -81,7 +81,7 @@ class Tail:
         return self.last_seq - len(self._message_indices) + 1
 
     def offer(self, entry: Entry) -> Offered:
-        """Put an entry at the end, if it meets the last one. Call `notify` after a batch."""
+        """Append an entry if it meets the last one. Call `notify` after a batch."""
         seq, k = entry.id
         if k == 0:
             if seq <= self.last_seq:
@@ -102,7 +102,7 @@ class Tail:
         return Offered.TAKEN
 
     def extend_down(self, entries: Sequence[Entry], new_floor: EntryId) -> None:
-        """Put entries in below: all there is after `new_floor` up to the present floor."""
+        """Add entries below the floor: all that exist after `new_floor` up to the floor."""
         below = [entry for entry in entries if new_floor < entry.id <= self.floor]
         for entry in reversed(below):
             self.first_index -= 1
@@ -128,24 +128,17 @@ class Tail:
         return self._message_indices[cursor - low] + 1
 
     def frames(self, start: int, end: int | None = None) -> list[bytes]:
-        """Return the frames from index `start` up to `end` (exclusive; none: the tail's end)."""
+        """Return the frames from index `start` to `end` (exclusive; none: all that follow)."""
         first = start - self.first_index
         count = None if end is None else end - self.first_index
         if first == len(self._frames):
             return []
         if first > len(self._frames) // 2:
-            # A deque is slow in its middle: read the newest from the right.
+            # A deque is slow in its middle: read the newest frames from the right.
             newest = list(islice(reversed(self._frames), len(self._frames) - first))
             newest.reverse()
             return newest if count is None else newest[: count - first]
         return list(islice(self._frames, first, count))
-
-    def entries(self, start: int) -> list[tuple[EntryId, bytes]]:
-        """Return (id, frame) from index `start` on."""
-        first = start - self.first_index
-        return list(
-            zip(islice(self._ids, first, None), islice(self._frames, first, None), strict=True)
-        )
 
     def seq_before(self, index: int) -> int:
         """Return the last message before `index`, which must be in memory."""
@@ -160,7 +153,7 @@ class Tail:
         return self.low_seq + low - 1
 
     def trim(self) -> None:
-        """Drop the oldest entries above the bounds. The newest entry always stays."""
+        """Drop the oldest entries above the bounds. The newest entry is always kept."""
         while len(self._frames) > 1 and self._is_over_bounds:
             frame = self._frames.popleft()
             self.floor = max(self.floor, self._ids.popleft())
@@ -170,9 +163,9 @@ class Tail:
             self.first_index += 1
 
     def restart(self, last_seq: int, position: EntryId) -> None:
-        """Forget everything and go on after `last_seq`: the log is not the one it was.
+        """Drop all entries and continue after `last_seq`: the log was restored to that head.
 
-        Readers that are further than that learn it from `generation`.
+        Readers notice by `generation`.
         """
         self.generation += 1
         self.restored_head = last_seq
@@ -186,32 +179,32 @@ class Tail:
         self.floor = max(position, EntryId(last_seq, 0))
         self.notify()
 
-    # Listeners are told once a batch, in the loop's thread, and must not block or raise.
+    # Listeners are called once per batch, in the loop's thread; they must not block or raise.
 
     def listen(self, changed: Callable[[], None], signalled: Callable[[bytes], None]) -> None:
-        """Call `changed` after entries came, and `signalled` with each ephemeral frame."""
+        """Call `changed` after entries were added, and `signalled` with each ephemeral frame."""
         self._listeners.append(changed)
         self._signal_listeners.append(signalled)
 
     def unlisten(self, changed: Callable[[], None], signalled: Callable[[bytes], None]) -> None:
-        """Take the listeners away again."""
+        """Remove the listeners."""
         self._listeners.remove(changed)
         self._signal_listeners.remove(signalled)
 
     def notify(self) -> None:
-        """Tell the listeners that entries came, then trim."""
+        """Call the listeners after entries were added, then trim."""
         for listener in tuple(self._listeners):
             listener()
         self.trim()
 
     def signal(self, frame: bytes) -> None:
-        """Hand an ephemeral frame to the listeners; it is not kept."""
+        """Pass an ephemeral frame to the listeners; it is not kept."""
         for listener in tuple(self._signal_listeners):
             listener(frame)
 
 
 def offer_all(tail: Tail, entries: Iterable[Entry]) -> list[Entry]:
-    """Offer entries in order; return those from the first gap on. Does not notify."""
+    """Offer entries in order; return those from the first gap on. Does not call `notify`."""
     iterator = iter(entries)
     for entry in iterator:
         if tail.offer(entry) is Offered.GAP:

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from streams.model.ids import EntryId
 from streams.tail.tail import Offered, Tail
-from tests.support.entries import entry, message_entry, transient_entry
+from tests.support.entries import entry, ids_of, message_entry, transient_entry
 
 MAX_ENTRIES = 6
 
@@ -86,9 +86,7 @@ class TailMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_entries_are_those_of_the_list(self) -> None:
-        found = self.tail.entries(self.tail.first_index)
-        assert [entry_id for entry_id, _ in found] == self.kept
-        assert self.tail.frames(self.tail.first_index) == [frame for _, frame in found]
+        assert ids_of(self.tail.frames(self.tail.first_index)) == self.kept
         assert self.tail.first_index == self.offset
 
     @invariant()
@@ -104,8 +102,7 @@ class TailMachine(RuleBasedStateMachine):
             assert covered == (self.floor <= (cursor, 0) and cursor <= self.last_seq)
             if covered:
                 start = self.tail.index_after(cursor)
-                rest = [entry_id for entry_id, _ in self.tail.entries(start)]
-                assert rest == self._after(cursor)
+                assert ids_of(self.tail.frames(start)) == self._after(cursor)
 
     @invariant()
     def every_index_has_its_cursor(self) -> None:
