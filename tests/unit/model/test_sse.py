@@ -1,4 +1,4 @@
-"""PROTOCOL.md §6: frames as literal bytes, and as parsers that nobody here wrote read them."""
+"""docs/protocol.md §6: frames as literal bytes, and as third-party parsers read them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_any_other_event_is_replayed_under_its_own_name() -> None:
     ],
 )
 def test_a_frame_is_read_back(frame: bytes, expected: tuple[str, int | None, bytes]) -> None:
-    """The library's own followers read name, id and data from the shared frame."""
+    """`EventLog.follow` reads name, id and data from the frame that all readers share."""
     assert (*sse.name_and_id(frame), sse.data_of(frame)) == expected
 
 
@@ -73,7 +73,7 @@ _tricky = st.text(st.sampled_from('\n\r\0\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\uf
 
 
 def _cut(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
-    """Cut bytes at places that no writer chose."""
+    """Cut bytes into pieces of these sizes, as a network may."""
     start = 0
     for size in sizes:
         yield data[start : start + size]

@@ -1,4 +1,4 @@
-"""The packed XREAD is the command that the driver would pack, whatever has changed since."""
+"""The packed XREAD always names the present keys and ids, whatever changed since the last one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _read() -> PackedRead:
 
 
 def _command(packed: bytes) -> object:
-    """Return what a parser of RESP makes of it."""
+    """Return the command as a RESP parser reads it."""
     reader = Reader()
     reader.feed(packed)
     return reader.gets()
@@ -36,8 +36,8 @@ def _tail(name: str, seq: int = 0, k: int = 0) -> Tail:
         )
     )
 )
-def test_it_always_says_what_there_is_to_read(steps: list[tuple[str, str, int, int]]) -> None:
-    """Keys and ids as they are now, in the same order, with nothing kept from before."""
+def test_it_always_names_the_present_keys_and_ids(steps: list[tuple[str, str, int, int]]) -> None:
+    """In one order, with nothing kept from an earlier state."""
     read = _read()
     model: dict[str, Tail] = {}
     for what, name, seq, k in steps:
@@ -60,8 +60,8 @@ def test_it_always_says_what_there_is_to_read(steps: list[tuple[str, str, int, i
         assert len(read) == len(model)
 
 
-def test_a_stream_knows_its_tail() -> None:
-    """A reply names keys; what is read no longer has no tail."""
+def test_a_key_finds_its_tail() -> None:
+    """A reply names keys; a key that was removed finds none."""
     read, tail = _read(), _tail("p")
     read.add(b"p", tail)
     followed = read.get(b"p")
@@ -72,7 +72,7 @@ def test_a_stream_knows_its_tail() -> None:
 
 
 def test_a_position_that_was_set_since_is_not_the_packed_one() -> None:
-    """G6: what was read from elsewhere than where the tail now stands does not move it."""
+    """G6: a reply to a read from another position does not move the tail."""
     read, tail = _read(), _tail("p", 5, 2)
     read.add(b"p", tail)
     followed = read.get(b"p")
@@ -84,6 +84,6 @@ def test_a_position_that_was_set_since_is_not_the_packed_one() -> None:
     assert not is_as_packed()
     read.pack(b"0-0", b"0-0")
     assert is_as_packed()
-    # The same numbers: it was set nevertheless, so that something is read again.
+    # An equal position, but it was set: the stream is to be read again from there.
     tail.position = EntryId(5, 2)
     assert not is_as_packed()

@@ -1,4 +1,4 @@
-"""Readers: the highest tier that covers the cursor, pieces, and reads that are shared."""
+"""Readers: the highest tier that covers the cursor, pieces, and shared fetches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.tiers import Project
 
 
 def _tail(project: Project, *, below: int = 0) -> Tail:
-    """A tail that began when the project's head was `below`, and has what came since."""
+    """Return a tail made when the head was `below`, with all entries since."""
     tail = Tail("p", last_seq=below, position=EntryId(below, 0))
     offer_all(tail, [entry(each) for each in project.stream if each > (below, 0)])
     return tail
@@ -33,7 +33,7 @@ def _seqs(frames: list[bytes]) -> list[int]:
 
 
 async def test_memory_serves_what_it_covers() -> None:
-    """DESIGN: pick the highest tier that covers the cursor."""
+    """docs/design.md: a reader is served by the highest tier that covers its cursor."""
     project = _project(5)
     reader = Reader(_tail(project), project.tiers(), 3)
     assert _seqs((await reader.read()).frames) == [4, 5]
@@ -42,7 +42,7 @@ async def test_memory_serves_what_it_covers() -> None:
 
 
 async def test_the_window_serves_what_memory_does_not_cover() -> None:
-    """DESIGN: memory, then Redis."""
+    """docs/design.md: memory, then Redis."""
     project = _project(5)
     reader = Reader(_tail(project, below=5), project.tiers(), 3)
     assert _seqs((await reader.read()).frames) == [4, 5]
@@ -58,7 +58,7 @@ async def test_the_log_serves_what_the_window_lacks() -> None:
     assert reader.source == "postgres"
 
 
-async def test_the_log_serves_when_redis_is_away() -> None:
+async def test_the_log_serves_when_redis_is_down() -> None:
     """G7: Redis being down ends no stream."""
     project = _project(5)
     project.redis_answers = False
@@ -69,7 +69,7 @@ async def test_the_log_serves_when_redis_is_away() -> None:
 
 @pytest.mark.parametrize(("cursor", "source"), [(100, "redis"), (99, "postgres")])
 async def test_the_window_covers_exactly_its_messages(cursor: int, source: str) -> None:
-    """§1: the window is the last 200 messages: `lo - 1` is complete, one below it is not."""
+    """§1: a window of messages `lo` to `hi` covers cursor `lo - 1` and no lower one."""
     project = _project(300)
     reader = Reader(_tail(project, below=300), project.tiers(), cursor)
     first = (await reader.read()).frames[0]
@@ -79,7 +79,7 @@ async def test_the_window_covers_exactly_its_messages(cursor: int, source: str) 
 
 @pytest.mark.parametrize("first", [102, 103, 250])
 async def test_a_shorter_window_serves_from_its_own_first_message_on(first: int) -> None:
-    """§2: a run that ends at head is believed, however short it is."""
+    """§2: a contiguous run that ends at head is used, however short it is."""
     project = _project(300)
     project.stream = [each for each in project.stream if each.seq >= first]
     reader = Reader(_tail(project, below=300), project.tiers(), first - 1)
@@ -87,7 +87,7 @@ async def test_a_shorter_window_serves_from_its_own_first_message_on(first: int)
     assert reader.source == "redis"
 
 
-async def test_a_window_that_was_lost_and_began_again_is_not_believed_below_its_start() -> None:
+async def test_a_window_that_was_lost_is_not_used_below_its_new_start() -> None:
     """G2: losing Redis never makes a client miss a message."""
     project = _project(5)
     project.stream = [EntryId(5, 0)]
@@ -95,8 +95,8 @@ async def test_a_window_that_was_lost_and_began_again_is_not_believed_below_its_
     assert _seqs((await reader.read()).frames) == [2, 3, 4]
 
 
-async def test_a_window_that_is_behind_gives_its_transient_entries_all_the_same() -> None:
-    """G6: a message that is committed and not yet published hides nothing that the window has."""
+async def test_a_window_that_is_behind_still_gives_its_transient_entries() -> None:
+    """G6: an unpublished commit does not hide what the window has."""
     project = _project(10)
     late = project.append_transient()
     project.head += 1
@@ -106,15 +106,15 @@ async def test_a_window_that_is_behind_gives_its_transient_entries_all_the_same(
     assert reader.seq == 11
 
 
-async def test_a_window_with_a_hole_is_not_believed() -> None:
-    """DESIGN: nothing above the log is ever believed without checking that seqs meet."""
+async def test_a_window_with_a_hole_is_not_used() -> None:
+    """docs/design.md: no tier above the log is used unless its seqs meet end to end."""
     project = _project(5)
     project.stream = [EntryId(2, 0), EntryId(3, 0), EntryId(5, 0)]
     reader = Reader(_tail(project, below=5), project.tiers(), 1)
     assert _seqs((await reader.read()).frames) == [2, 3, 4, 5]
 
 
-async def test_a_window_that_is_stale_is_not_believed() -> None:
+async def test_a_stale_window_is_not_used() -> None:
     """G2: restoring or failing over Redis never makes a client miss a message."""
     project = _project(5)
     project.stream = [EntryId(1, 0), EntryId(2, 0), EntryId(3, 0)]
@@ -123,7 +123,7 @@ async def test_a_window_that_is_stale_is_not_believed() -> None:
 
 
 async def test_a_piece_ends_at_the_limit() -> None:
-    """§6: at most 200 messages are replayed; a piece is no longer than asked for."""
+    """§6: at most 200 messages are replayed; a piece has at most `limit` messages."""
     project = _project(10)
     reader = Reader(_tail(project), project.tiers(), 0)
     piece = await reader.read(limit=4)
@@ -131,7 +131,7 @@ async def test_a_piece_ends_at_the_limit() -> None:
 
 
 async def test_transient_entries_after_the_last_message_of_a_piece_come_with_the_next() -> None:
-    """§2: they stand after it, and nothing is lost between two pieces."""
+    """§2: nothing is lost between two pieces."""
     project = _project(2)
     project.append_transient()
     project.append(1)
@@ -141,7 +141,7 @@ async def test_transient_entries_after_the_last_message_of_a_piece_come_with_the
     assert ids_of(first.frames + second.frames) == [(1, 0), (2, 0), (2, 1), (3, 0)]
 
 
-async def test_a_piece_ends_at_the_wanted_place_in_the_tail() -> None:
+async def test_a_piece_ends_at_the_given_index_of_the_tail() -> None:
     """§6: the replay ends where live begins."""
     project = _project(3)
     tail = _tail(project)
@@ -171,8 +171,8 @@ async def test_a_piece_is_bounded_in_bytes(from_memory: bool) -> None:
         assert len(piece.frames) <= PAGE_MESSAGES
 
 
-async def test_one_large_entry_is_a_piece() -> None:
-    """A bound must not stop a reader for ever."""
+async def test_one_entry_above_the_bound_is_a_piece() -> None:
+    """A reader must get past an entry that is larger than the bound."""
     project = _project(0)
     tail = Tail("p", last_seq=0, position=EntryId(0, 0))
     offer_all(tail, [message_entry(1, data=b"x" * (MAX_PIECE_BYTES + 1))])
@@ -181,7 +181,7 @@ async def test_one_large_entry_is_a_piece() -> None:
 
 
 async def test_at_the_end_a_piece_is_empty() -> None:
-    """A reader that has everything waits, it does not read below."""
+    """A reader that has everything does not read the lower tiers."""
     project = _project(3)
     reader = Reader(_tail(project, below=3), project.tiers(), 3)
     piece = await reader.read()
@@ -190,7 +190,7 @@ async def test_at_the_end_a_piece_is_empty() -> None:
 
 
 async def test_a_cursor_ahead_of_this_process_gets_nothing_yet() -> None:
-    """Another process delivered more: this one's tail will catch up, and repeats nothing."""
+    """The cursor came from a process that was ahead: this tail catches up, nothing is repeated."""
     project = _project(3)
     tail = _tail(project)
     reader = Reader(tail, project.tiers(), 5)
@@ -199,8 +199,8 @@ async def test_a_cursor_ahead_of_this_process_gets_nothing_yet() -> None:
     assert _seqs((await reader.read()).frames) == [6]
 
 
-async def test_a_reader_that_the_log_fails_has_not_moved() -> None:
-    """While Postgres is away the stream stays open, and goes on where it was."""
+async def test_a_reader_does_not_move_when_the_log_does_not_answer() -> None:
+    """While Postgres is down the stream stays open, and continues where it was."""
     project = _project(300)
     project.postgres_answers = False
     reader = Reader(_tail(project, below=300), project.tiers(), 7)
@@ -210,7 +210,7 @@ async def test_a_reader_that_the_log_fails_has_not_moved() -> None:
     assert _seqs((await reader.read(limit=1)).frames) == [8]
 
 
-async def test_a_slow_reader_that_fell_out_of_memory_catches_up_in_order() -> None:
+async def test_a_reader_slower_than_the_tail_catches_up_in_order() -> None:
     """§6: a slow client falls back to the window and then the log, and catches up in order."""
     project = _project(3)
     tail = Tail("p", last_seq=0, position=EntryId(0, 0), max_entries=4)
@@ -227,7 +227,7 @@ async def test_a_slow_reader_that_fell_out_of_memory_catches_up_in_order() -> No
 
 
 async def test_equal_pages_are_read_once() -> None:
-    """DESIGN: equal requests share one fetch; a thousand clients cost about one read."""
+    """docs/design.md: equal requests share one fetch; a thousand clients cost about one read."""
     project = _project(1000)
     tiers = project.tiers()
     tail = _tail(project, below=1000)
@@ -237,8 +237,8 @@ async def test_equal_pages_are_read_once() -> None:
     assert project.log_reads == 1
 
 
-async def test_the_window_is_read_once_for_many() -> None:
-    """DESIGN: the same for Redis, from whatever depth."""
+async def test_the_window_is_read_once_for_many_readers() -> None:
+    """docs/design.md: the same for Redis, whatever the cursors."""
     project = _project(200)
     tiers = project.tiers()
     tail = _tail(project, below=200)
@@ -248,8 +248,8 @@ async def test_the_window_is_read_once_for_many() -> None:
     assert (project.window_reads, project.log_reads) == (1, 0)
 
 
-async def test_a_reader_that_goes_away_does_not_end_the_read_of_the_others() -> None:
-    """DESIGN: a fetch runs in a task that no client's disconnect can cancel."""
+async def test_a_cancelled_reader_does_not_end_the_fetch_of_the_others() -> None:
+    """docs/design.md: a fetch runs in a task that no client's disconnect can cancel."""
     project = _project(1000)
     tiers = project.tiers()
     tail = _tail(project, below=1000)

@@ -1,4 +1,4 @@
-"""The tail: the newest entries in memory, messages contiguous (DESIGN I3), readers as indices."""
+"""The tail: newest entries in memory, messages contiguous (I3, docs/design.md), readers as indices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_next_message_is_taken() -> None:
 
 
 @pytest.mark.parametrize("seq", [1, 3, 4])
-def test_a_message_that_is_there_is_a_repeat(seq: int) -> None:
+def test_a_message_that_the_tail_has_is_a_repeat(seq: int) -> None:
     """G3: a message is shown once, however often it arrives."""
     tail = _tail(4)
     assert tail.offer(message_entry(seq)) is Offered.REPEAT
@@ -48,7 +48,7 @@ def test_a_message_after_a_hole_is_refused(seq: int) -> None:
 
 
 def test_a_transient_entry_after_a_message_that_is_missing_is_refused() -> None:
-    """§2: a transient entry stands after some message; that one comes first."""
+    """§2: a transient entry comes after its message, never before it."""
     assert _tail(4).offer(transient_entry(5, 1)) is Offered.GAP
 
 
@@ -81,18 +81,18 @@ def test_a_message_is_framed_with_its_seq_as_id() -> None:
 
 
 def test_a_cursor_is_covered_from_where_memory_begins() -> None:
-    """The trim edge: `lo - 1` is complete, one below it is not."""
+    """The trim edge: cursor `lo - 1` is covered, a lower one is not."""
     tail = _filled(_tail(4), (5, 0), (6, 0))
     assert [cursor for cursor in range(9) if tail.covers(cursor)] == [4, 5, 6]
 
 
-def test_a_cursor_before_transient_entries_that_are_not_here_is_not_covered() -> None:
-    """G6: a tail that began at `4-2` has not what stands between `4-0` and `4-2`."""
+def test_a_cursor_before_transient_entries_that_the_tail_lacks_is_not_covered() -> None:
+    """G6: a tail that began at `4-2` does not have the entries between `4-0` and `4-2`."""
     tail = _tail(4, k=2)
     assert not tail.covers(4)
 
 
-def test_the_index_after_a_cursor_is_that_of_the_entry_behind_the_message() -> None:
+def test_the_index_after_a_cursor_is_that_of_the_entry_after_the_message() -> None:
     """A reader gets what follows message n, its transient entries first."""
     tail = _filled(_tail(4), (4, 1), (5, 0), (5, 1), (6, 0))
     assert ids_of(tail.frames(tail.index_after(5))) == [(5, 1), (6, 0)]
@@ -105,7 +105,7 @@ def test_a_cursor_where_memory_begins_gets_the_transient_entries_too() -> None:
 
 
 def test_the_newest_entries_stay_within_the_bound_of_entries() -> None:
-    """Every buffer is bounded; the newest stay."""
+    """Every buffer is bounded; the newest entries are kept."""
     tail = _filled(_tail(0, max_entries=3), *((seq, 0) for seq in range(1, 8)))
     tail.trim()
     assert ids_of(tail.frames(tail.first_index)) == [(5, 0), (6, 0), (7, 0)]
@@ -120,14 +120,14 @@ def test_the_newest_entries_stay_within_the_bound_of_bytes() -> None:
 
 
 def test_the_newest_entry_stays_whatever_its_size() -> None:
-    """A message larger than the bound reaches those who are there."""
+    """A message larger than the bound still reaches the readers."""
     tail = _filled(_tail(0, max_bytes=1), (1, 0), (2, 0))
     tail.trim()
     assert ids_of(tail.frames(tail.first_index)) == [(2, 0)]
 
 
-def test_what_was_trimmed_is_covered_no_longer() -> None:
-    """A reader below is served by a lower tier, never from the oldest entry that is left."""
+def test_what_was_trimmed_is_no_longer_covered() -> None:
+    """A reader below is served by a lower tier, never from the oldest entry in memory."""
     tail = _filled(_tail(0, max_entries=2), (1, 0), (2, 0), (3, 0), (4, 0))
     tail.trim()
     assert [cursor for cursor in range(6) if tail.covers(cursor)] == [2, 3, 4]
@@ -142,14 +142,14 @@ def test_trimming_a_transient_entry_uncovers_the_message_before_it() -> None:
 
 
 def test_trimming_a_late_transient_entry_does_not_lower_the_floor() -> None:
-    """What memory covers begins after the newest entry that was dropped."""
+    """The floor is the newest of the entries that were dropped."""
     tail = _filled(_tail(4, max_entries=1), (5, 0), (6, 0), (5, 1), (7, 0))
     tail.trim()
     assert tail.floor == EntryId(6, 0)
 
 
-def test_indices_are_never_used_again() -> None:
-    """A slow reader sees by its index that it has fallen out."""
+def test_indices_are_never_reused() -> None:
+    """A slow reader notices by its index that its entries were dropped."""
     tail = _filled(_tail(0, max_entries=1), (1, 0), (2, 0))
     tail.trim()
     tail.restart(9, EntryId(9, 0))
@@ -157,8 +157,8 @@ def test_indices_are_never_used_again() -> None:
     assert (tail.first_index, tail.end_index) == (2, 3)
 
 
-def test_entries_put_in_below_get_smaller_indices() -> None:
-    """Readers that stand in the tail do not move when it grows downwards."""
+def test_entries_added_below_get_smaller_indices() -> None:
+    """The indices of readers stay valid when the tail grows downwards."""
     tail = _filled(_tail(4), (5, 0))
     tail.extend_down([message_entry(3), transient_entry(3, 1), message_entry(4)], EntryId(2, 0))
     assert (tail.first_index, tail.end_index) == (-3, 1)
@@ -166,21 +166,21 @@ def test_entries_put_in_below_get_smaller_indices() -> None:
     assert tail.covers(2)
 
 
-def test_extending_down_takes_only_what_is_below() -> None:
-    """G3: an entry that is here already is not put in a second time."""
+def test_extending_down_takes_only_entries_below_the_floor() -> None:
+    """G3: an entry that the tail has is not added a second time."""
     tail = _filled(_tail(4), (5, 0))
     tail.extend_down([message_entry(4), message_entry(5), message_entry(6)], EntryId(3, 0))
     assert ids_of(tail.frames(tail.first_index)) == [(4, 0), (5, 0)]
 
 
 def test_a_cursor_is_found_from_an_index() -> None:
-    """The cursor of a reader is the last message before its place."""
+    """The cursor of a reader is the last message before its index."""
     tail = _filled(_tail(4), (4, 1), (5, 0), (5, 1), (6, 0))
     assert [tail.seq_before(index) for index in range(5)] == [4, 4, 5, 5, 6]
 
 
-def test_listeners_are_told_before_the_tail_is_trimmed() -> None:
-    """Who keeps up reads from memory, even when a batch is larger than the bound."""
+def test_listeners_are_called_before_the_tail_is_trimmed() -> None:
+    """A reader that keeps up reads from memory, even when a batch is larger than the bound."""
     tail = _tail(0, max_entries=1)
     seen: list[int] = []
     tail.listen(lambda: seen.append(len(tail.frames(0))), lambda _: None)
@@ -190,7 +190,7 @@ def test_listeners_are_told_before_the_tail_is_trimmed() -> None:
     assert tail.first_index == 2
 
 
-def test_a_signal_is_handed_on_and_not_kept() -> None:
+def test_a_signal_is_passed_on_and_not_kept() -> None:
     """§1: an ephemeral event is never stored."""
     tail = _tail(0)
     signals: list[bytes] = []
@@ -200,19 +200,19 @@ def test_a_signal_is_handed_on_and_not_kept() -> None:
     assert tail.end_index == 0
 
 
-def test_a_listener_that_left_is_not_told() -> None:
+def test_a_removed_listener_is_not_called() -> None:
     """A connection that ended costs nothing."""
     tail = _tail(0)
-    told: list[str] = []
+    called: list[str] = []
 
     def changed() -> None:
-        told.append("changed")
+        called.append("changed")
 
     def signalled(_: bytes) -> None:
-        told.append("signalled")
+        called.append("signalled")
 
     tail.listen(changed, signalled)
     tail.unlisten(changed, signalled)
     tail.notify()
     tail.signal(b"")
-    assert told == []
+    assert called == []
