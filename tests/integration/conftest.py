@@ -1,4 +1,4 @@
-"""What the integration tests share: one database, a project of its own for each test."""
+"""Fixtures of the integration tests: one shared database, a separate project for each test."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ settings.register_profile(
 
 @pytest.fixture(scope="session")
 def shared_database_url(postgres: PostgresServer, template_database: str) -> str:
-    """URL of a database that tests share: each uses projects of its own."""
+    """URL of a database that tests share; each test uses its own projects."""
     return postgres.create_database("shared", template=template_database)
 
 
 @pytest.fixture(scope="session")
 async def database(shared_database_url: str) -> AsyncIterator[Database]:
     """Connections to the shared database."""
-    opened = await Database.open(shared_database_url, size=10)
-    yield opened
-    await opened.close()
+    database = await Database.open(shared_database_url, size=10)
+    yield database
+    await database.close()
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ class NewProject(Protocol):
 
 @pytest.fixture
 def new_project(database: Database) -> NewProject:
-    """Make projects that no other test uses."""
+    """Return a function that makes projects which no other test uses."""
 
     async def make(prefix: str = "p") -> str:
         project_id = f"{prefix}-{next(_numbers)}"
@@ -85,23 +85,23 @@ def new_project(database: Database) -> NewProject:
 
 @pytest.fixture
 async def project(new_project: NewProject) -> str:
-    """Id of a project of the test's own."""
+    """Id of a project that only this test uses."""
     return await new_project()
 
 
 class OpenLog(Protocol):
-    """Opens one more event log, as another process would have."""
+    """Opens one more event log, as a further process would."""
 
     async def __call__(
         self, config: EventLogConfig | None = None, *, redis_url: str | None = None,
         observer: Observer | None = None,
     ) -> EventLog:  # fmt: skip
-        """Return it; it is closed with the test."""
+        """Return the log; it is closed when the test ends."""
 
 
 @pytest.fixture
 async def open_log(shared_database_url: str, redis_server: RedisServer) -> AsyncIterator[OpenLog]:
-    """Open event logs on the shared database."""
+    """Return a function that opens event logs on the shared database."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def open_one(
@@ -120,16 +120,16 @@ async def open_log(shared_database_url: str, redis_server: RedisServer) -> Async
 
 @pytest.fixture(autouse=True)
 async def no_leaked_keys(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """Every test: only documented keys are left in Redis, each with an expiry."""
+    """Check after every test that Redis has documented keys only, each with an expiry."""
     yield
     if "redis_server" in request.fixturenames:
         url = request.getfixturevalue("redis_server").url
-        # A key and its expiry may be two commands.
+        # A key and its expiry may be set by two commands.
         await wait_until(lambda: leaked_keys(url) == [], timeout_s=2, what=f"{leaked_keys(url)}")
 
 
 @pytest.fixture
 def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis of the test's own, which it may hurt."""
+    """A Redis that only this test uses, and may kill."""
     with RedisServer(tmp_path_factory.mktemp("redis") / "data") as server:
         yield server

@@ -76,7 +76,7 @@ async def test_following_from_now_on(open_log: OpenLog, project: str) -> None:
 
 
 async def test_following_from_a_cursor(open_log: OpenLog, project: str) -> None:
-    """G3: every message after the cursor, then what comes."""
+    """G3: every message after the cursor, then the new ones."""
     log = await open_log()
     await log.append_many(project, [_message(str(number)) for number in range(450)])
     async with following(log, project, after=7) as follower:
@@ -107,12 +107,12 @@ async def test_a_follower_with_a_pause_misses_nothing(open_log: OpenLog, project
     assert seqs == list(range(1, 1001))
 
 
-async def test_a_build_status_comes_in_its_place(open_log: OpenLog, project: str) -> None:
+async def test_a_build_status_comes_between_its_messages(open_log: OpenLog, project: str) -> None:
     """§2: the k-th transient entry after message n is `n-k`, with `entryId` in its data."""
     log = await open_log()
     async with following(log, project) as follower:
         await log.append(project, _message("a"))
-        # Published, so that the status stands after it.
+        # Wait until the message is published, so that the status comes after it.
         await follower.wait_seq(1)
         assert await log.append_status(project, _status(project, 10)) == EntryId(1, 1)
         assert await log.append_status(project, _status(project, 20)) == EntryId(1, 2)
@@ -126,7 +126,7 @@ async def test_a_build_status_comes_in_its_place(open_log: OpenLog, project: str
 
 
 async def test_a_status_in_a_project_without_messages(open_log: OpenLog, project: str) -> None:
-    """§2: it stands after message 0, before all."""
+    """§2: it comes after message 0, before all messages."""
     log = await open_log()
     assert await log.append_status(project, _status(project, 10)) == EntryId(0, 1)
     async with following(log, project) as follower:
@@ -188,24 +188,22 @@ async def test_writers_in_many_processes_leave_one_order(open_log: OpenLog, proj
 
 
 async def test_one_tail_serves_all_followers_of_a_process(open_log: OpenLog, project: str) -> None:
-    """DESIGN: one reader per stream per process, not one per connection."""
+    """docs/design.md: one reader per stream per process, not one per connection."""
     log = await open_log()
     async with following(log, project), following(log, project), following(log, project):
         assert len(log.tails) == 1
 
 
-async def test_a_tail_that_nobody_holds_goes(open_log: OpenLog, project: str) -> None:
-    """Memory is kept for projects that have readers, and for a while after."""
+async def test_a_tail_without_readers_is_dropped(open_log: OpenLog, project: str) -> None:
+    """Memory is used for projects that have readers, and for a while after."""
     log = await open_log(EventLogConfig(tail_linger_s=0.0, heads_poll_s=0.05))
     async with following(log, project):
         assert len(log.tails) == 1
     await wait_until(lambda: len(log.tails) == 0, what="the end of the tail")
 
 
-async def test_a_tail_is_shared_by_readers_that_come_at_once(
-    open_log: OpenLog, project: str
-) -> None:
-    """A thousand clients that come back at once make one tail."""
+async def test_readers_that_arrive_together_share_one_tail(open_log: OpenLog, project: str) -> None:
+    """A thousand clients that reconnect at once make one tail."""
     log = await open_log()
     tails = await asyncio.gather(*(log.tails.acquire(project) for _ in range(50)))
     assert len({id(tail) for tail in tails}) == 1
@@ -214,8 +212,8 @@ async def test_a_tail_is_shared_by_readers_that_come_at_once(
 
 
 @pytest.mark.parametrize("what", ["append", "follow", "head"])
-async def test_a_project_that_is_not_there_is_an_error(open_log: OpenLog, what: str) -> None:
-    """The library tells; the service answers as it does to a stranger."""
+async def test_an_unknown_project_is_an_error(open_log: OpenLog, what: str) -> None:
+    """`ProjectNotFound`; the service turns it into the answer for a stranger."""
     log = await open_log()
 
     async def ask() -> object:
@@ -246,7 +244,7 @@ async def test_what_was_accepted_before_close_is_committed_and_published(
 
 
 async def test_after_close_nothing_is_accepted(open_log: OpenLog, project: str) -> None:
-    """A closed log says so."""
+    """An append raises `Closed`; closing again does nothing."""
     log = await open_log()
     await log.close()
     await log.close()
@@ -255,7 +253,7 @@ async def test_after_close_nothing_is_accepted(open_log: OpenLog, project: str) 
 
 
 async def test_closing_ends_followers(open_log: OpenLog, project: str) -> None:
-    """A follower of a log that is closed does not wait for ever."""
+    """A follower of a closed log gets `Closed` instead of waiting."""
     log = await open_log()
     async with following(log, project) as follower:
         await log.close()
@@ -264,8 +262,8 @@ async def test_closing_ends_followers(open_log: OpenLog, project: str) -> None:
             follower.task.result()
 
 
-async def test_both_servers_may_be_down_as_yet(open_log: OpenLog) -> None:
-    """DESIGN: a process starts before its servers, and tells that they are away."""
+async def test_a_log_opens_before_its_servers_are_up(open_log: OpenLog) -> None:
+    """A process may start before its servers; calls and `check` report that they are down."""
     async with EventLog.open("postgresql://x@127.0.0.1:1/x", "redis://127.0.0.1:1/0") as log:
         found = await log.check()
         assert None not in found.values()
@@ -274,6 +272,6 @@ async def test_both_servers_may_be_down_as_yet(open_log: OpenLog) -> None:
 
 
 async def test_a_check_finds_both_servers(open_log: OpenLog) -> None:
-    """`/health` asks both."""
+    """`check` asks Postgres and Redis, and returns no problem when both answer."""
     log = await open_log()
     assert await log.check() == {"postgres": None, "redis": None}

@@ -1,7 +1,7 @@
-"""PROTOCOL.md §8 as a state machine: statuses, leases and attempts, against a real Postgres.
+"""docs/protocol.md §8 as a state machine: statuses, leases and attempts, on a real Postgres.
 
-Several workers, some of which have lost their lease without knowing, do everything in any order.
-Whatever they do, builds take legal steps alone and end once, with one message each.
+Several workers, some of which have lost their lease without noticing, act in any order. Whatever
+they do, builds take legal steps only and end once, with one message each.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _numbers = count(1)
 
 
 class _Servers:
-    """A database and a loop of its own: hypothesis is not asynchronous."""
+    """A database with its own event loop: hypothesis is not asynchronous."""
 
     def __init__(self, url: str) -> None:
         self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
@@ -56,7 +56,7 @@ class _Servers:
 
 @pytest.fixture(scope="module")
 def servers(postgres: PostgresServer, template_database: str) -> Iterator[_Servers]:
-    """A database for this file."""
+    """Return a database that only this file uses."""
     made = _Servers(postgres.create_database("builds_state", template=template_database))
     yield made
     made.close()
@@ -73,12 +73,12 @@ class _Machine(RuleBasedStateMachine):
         self.log = Log(self.servers.database)
         self.rows = BuildRows(self.servers.database, self.log)
         self.project = f"p-{next(_numbers)}"
-        # One build a machine can hold of each question.
+        # Builds that were requested, in order of their first request.
         self.asked: list[str] = []
-        # Whose lease runs, by the model: build → (attempt, worker).
+        # Who took the lease last, by the model: build → (attempt, worker).
         self.holder: dict[str, tuple[int, str]] = {}
-        self.run_out: set[str] = set()
-        # Given back, so that the next claim goes on with the same attempt.
+        self.expired: set[str] = set()
+        # Builds whose lease was given back: the next claim continues the same attempt.
         self.given_back: set[str] = set()
         self._sql("DELETE FROM builds")
         self._sql(f"INSERT INTO projects (id, owner_id, name) VALUES ('{self.project}', 'u', 'x')")
@@ -94,7 +94,7 @@ class _Machine(RuleBasedStateMachine):
 
     def _ended(self, build: Build) -> None:
         self.holder.pop(build.id, None)
-        self.run_out.discard(build.id)
+        self.expired.discard(build.id)
         self.given_back.discard(build.id)
 
     @rule(number=st.integers(0, 2))
@@ -111,12 +111,12 @@ class _Machine(RuleBasedStateMachine):
     def claim(self, worker: str) -> Build | None:
         builds = self.run(self.rows.claim(worker, 1, lease_s=3600))
         for build in builds:
-            assert build.id not in self.holder or build.id in self.run_out
+            assert build.id not in self.holder or build.id in self.expired
             before = self.holder.get(build.id, (0, ""))[0]
             assert build.attempt == before + (build.id not in self.given_back)
             self.given_back.discard(build.id)
             self.holder[build.id] = (build.attempt, worker)
-            self.run_out.discard(build.id)
+            self.expired.discard(build.id)
             return build
         return None
 
@@ -125,13 +125,13 @@ class _Machine(RuleBasedStateMachine):
         if build is None:
             return
         try:
-            told = self.run(self.rows.report(build, progress=50, lease_s=3600))
+            reported = self.run(self.rows.report(build, progress=50, lease_s=3600))
         except LeaseLost:
             assert not self._is_held_by(build)
         else:
             assert self._is_held_by(build)
-            assert (told.status, told.attempt) == ("in_progress", build.attempt)
-            self.run_out.discard(build.id)
+            assert (reported.status, reported.attempt) == ("in_progress", build.attempt)
+            self.expired.discard(build.id)
 
     @rule(build=claims)
     def renew(self, build: Build | None) -> None:
@@ -144,7 +144,7 @@ class _Machine(RuleBasedStateMachine):
         else:
             assert self._is_held_by(build)
             assert go_on is not self._build(build.id).cancelled
-            self.run_out.discard(build.id)
+            self.expired.discard(build.id)
 
     @rule(build=claims, status=st.sampled_from(["completed", "failed"]))
     def finish(self, build: Build | None, status: Any) -> None:
@@ -155,7 +155,7 @@ class _Machine(RuleBasedStateMachine):
         except LeaseLost:
             assert not self._is_held_by(build)
         else:
-            # A repeat of one's own end is harmless and appends nothing.
+            # A repeat by the worker that ended the build is harmless and appends nothing.
             assert self._is_held_by(build) is (finished.message is not None)
             self._ended(build)
 
@@ -164,7 +164,7 @@ class _Machine(RuleBasedStateMachine):
         if build is not None:
             self.run(self.rows.release(build))
             if self._is_held_by(build):
-                self.run_out.add(build.id)
+                self.expired.add(build.id)
                 self.given_back.add(build.id)
                 self.holder[build.id] = (build.attempt, "")
 
@@ -174,7 +174,7 @@ class _Machine(RuleBasedStateMachine):
             self._sql(
                 f"UPDATE builds SET lease_until = now() - interval '1 s' WHERE id = '{build.id}'"
             )
-            self.run_out.add(build.id)
+            self.expired.add(build.id)
 
     @rule(number=st.integers(0, 2))
     def cancel(self, number: int) -> None:
@@ -186,7 +186,7 @@ class _Machine(RuleBasedStateMachine):
         except BuildEnded:
             assert before.ended
             return
-        is_held = before.id in self.holder and before.id not in self.run_out
+        is_held = before.id in self.holder and before.id not in self.expired
         assert finished.build.ended is not is_held
         if finished.build.ended:
             self._ended(finished.build)
@@ -195,7 +195,7 @@ class _Machine(RuleBasedStateMachine):
     def give_up(self) -> None:
         for finished in self.run(self.rows.fail_abandoned()):
             build = finished.build
-            assert build.id in self.run_out
+            assert build.id in self.expired
             assert build.attempt == MAX_ATTEMPTS or build.cancelled
             assert build.id not in self.given_back or build.cancelled
             self._ended(build)
@@ -211,9 +211,9 @@ class _Machine(RuleBasedStateMachine):
             assert path[-1] == build.status
             assert build.attempt == path.count("in_progress") <= MAX_ATTEMPTS
             assert build.ended is (build.id not in self.holder and len(path) > 1)
-            told = [told_by(state.data) for state in states(build)]
-            assert [each is not None and each[1] for each in told] == sorted(
-                {each[1] for each in told if each is not None}
+            announced = [told_by(state.data) for state in states(build)]
+            assert [each is not None and each[1] for each in announced] == sorted(
+                {each[1] for each in announced if each is not None}
             )
             ends = [m for m in messages if build_id.encode() in bytes(m.metadata)]
             assert len(ends) == (1 if build.ended else 0)
@@ -225,8 +225,8 @@ class _Machine(RuleBasedStateMachine):
         assert len({m.seq for m in messages}) == len(messages)
 
 
-def test_builds_take_legal_steps_alone_and_end_once(servers: _Servers) -> None:
-    """§8: whatever workers, clients and time do; a worker without the lease writes nothing."""
+def test_builds_take_legal_steps_only_and_end_once(servers: _Servers) -> None:
+    """§8: whatever workers and clients do and time passes; without the lease, no writes."""
     _Machine.servers = servers
     run_state_machine_as_test(
         _Machine,

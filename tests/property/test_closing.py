@@ -1,7 +1,7 @@
-"""docs/protocol.md §2, G9: from `close` on, a stream says `stream.closing` and nothing else.
+"""docs/protocol.md §2, G9: after `close` a stream writes `stream.closing` and nothing else.
 
-Whatever the client's socket does and whatever the stream is in the middle of: its opening, its
-replay, a wait for the log, or live.
+Whatever the state of the client's socket and of the stream: opening, replaying, waiting for the
+log, or live.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ACTIONS = (
 _STEPS = 12
 
 actions = st.lists(st.sampled_from(ACTIONS), max_size=12)
-# Live from head, from memory, from below memory, and so far behind that only a part is replayed.
+# No cursor, at head, in the tail, below the tail, and so far behind that the replay is cut.
 cursors = st.sampled_from([None, HEAD, HEAD - 10, HEAD - 150, 0])
 
 
@@ -69,20 +69,22 @@ async def _live_and_close(
         async with asyncio.timeout(10):
             assert await task == reason
         project.arrive()
-        said = b"".join(chunk.data for chunk in wire.chunks[written:])
+        written_since = b"".join(chunk.data for chunk in wire.chunks[written:])
         assert wire.finished
-        assert said == b"" or (
-            said.startswith(b"retry: ")
-            and said.partition(b"\n\n")[2].startswith(b'event: stream.closing\ndata: {"reason":')
-            and said.count(b"\n\n") == 2
+        assert written_since == b"" or (
+            written_since.startswith(b"retry: ")
+            and written_since.partition(b"\n\n")[2].startswith(
+                b'event: stream.closing\ndata: {"reason":'
+            )
+            and written_since.count(b"\n\n") == 2
         )
         if not wire.blocked and "block" not in after:
-            assert said, "a client that takes bytes is told why"
+            assert written_since, "a client that takes bytes gets the reason"
 
 
 @pytest.fixture(autouse=True, scope="module")
 def short_grace() -> object:
-    """A blocked client is given up soon."""
+    """Abort a blocked client after a short time."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(connections, "_GOODBYE_GRACE_S", 0.005)
         yield
@@ -93,5 +95,5 @@ def short_grace() -> object:
 def test_nothing_but_the_goodbye_is_written_after_close(
     cursor: int | None, before: list[str], reason: CloseReason, after: list[str]
 ) -> None:
-    """G9, for every reason: not one byte of what came later, in any interleaving."""
+    """G9, for every reason: no byte of what was committed later, in any interleaving."""
     asyncio.run(_live_and_close(cursor, before, reason, after))

@@ -1,7 +1,7 @@
-"""Lane, tails, appends and readers in every order that a seeded scheduler comes upon.
+"""Lane, tails, appends and readers in every order that a seeded scheduler produces.
 
-Real `Tails` and `Lanes` over servers in memory, in virtual time: each seed decides how long every
-step takes. A failure names its seed, and that seed fails again.
+Real `TailRegistry` and `LaneSet` over servers in memory, in virtual time: each seed decides how
+long every step takes. A failure names its seed, and the seed repeats it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.support.virtual_time import run_in_virtual_time
 
 SEEDS = int(os.environ.get("SEQSTREAM_INTERLEAVINGS", "1000"))
 _BATCH = 250
-# Well below a read's own end: what is there by then was not left to it.
+# Well below BLOCK_S: what arrived by then did not wait for a read to time out.
 _SOON_S = BLOCK_S / 2
 
 
@@ -55,7 +55,7 @@ _PROJECTS = _of_one_shard(3)
 
 
 class _MemoryLog(Log):
-    """Heads of projects; message n is the same for every reader. Reading fails now and then."""
+    """Heads of projects; message n is the same for every reader. Reads fail now and then."""
 
     def __init__(self, server: FakeRedis, random: Random) -> None:
         super().__init__(cast("Database", None))
@@ -100,7 +100,7 @@ class _MemoryWindow(Window):
 
 
 class _Healer(Publisher):
-    """Publishes what the log has, in one step."""
+    """A publisher that publishes what the log has, in one step."""
 
     def __init__(self, server: FakeRedis, log: _MemoryLog) -> None:
         self._server = server
@@ -113,7 +113,7 @@ class _Healer(Publisher):
 
 
 class _Session:
-    """One reader, from the moment that it holds the tail."""
+    """One reader, from the time it holds the tail."""
 
     def __init__(self, tail: Tail) -> None:
         self.tail = tail
@@ -131,9 +131,10 @@ class _Session:
         self.tail.unlisten(self._look, _ignore)
 
     def lacks(self, head: int) -> str | None:
-        """Say what is not as it must be, if anything, once everything up to head was published."""
+        """Return what is missing, if anything, once everything up to head was published."""
         seqs = [each.seq for each in self.shown if each.k == 0]
-        # A process may have died before it published the last ones: the heads poll finds those.
+        # A process may have died before it published the last ones; the heads poll, which does
+        # not run here, would find those.
         expected = list(range(self.first_seq + 1, max([head, *seqs]) + 1))
         if seqs != expected:
             return f"messages {seqs}, not {expected}"
@@ -171,11 +172,14 @@ class _World:
         await asyncio.sleep(self.random.random() * most_s)
 
     def times(self) -> range:
-        """How often someone acts: often, seldom, or never. In the quiet nothing covers a loss."""
+        """Return how often an actor acts: often, seldom or never.
+
+        Seldom and never matter: without later traffic nothing hides a lost entry.
+        """
         return range(self.random.choice((0, 0, 1, 2, 8)))
 
     async def write(self, project: str) -> None:
-        """Commit and publish; sometimes the process dies in between, and the next one heals."""
+        """Commit and publish; sometimes die in between, and the next publish heals."""
         for _ in self.times():
             await self.pause(0.1)
             self.log.head_of[project] += 1
@@ -207,7 +211,7 @@ class _World:
                     self.tails.sweep()
 
     async def lose_stream(self, project: str) -> None:
-        """The stream is lost, with a commit that was not published; the next one begins it anew."""
+        """Lose the stream and an unpublished commit; the next commit starts the stream again."""
         for _ in range(self.random.choice((0, 0, 1))):
             await self.pause(0.2)
             self.server.lose(project)
@@ -244,7 +248,7 @@ class _World:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("first", range(0, SEEDS, _BATCH))
 def test_nothing_is_left_unread_in_any_order_of_steps(first: int) -> None:
-    """G3, G6: messages in order, transient entries at least once, and none left to a read's end."""
+    """G3, G6: messages in order, transient entries at least once, none after a read timed out."""
     for seed in range(first, min(first + _BATCH, SEEDS)):
         try:
             run_in_virtual_time(_World(seed).run())

@@ -1,8 +1,8 @@
-"""The event log against a list: real Postgres, real Redis, two processes' worth of appenders.
+"""The event log against a list: real Postgres, real Redis, two event logs as of two processes.
 
 After every step: I1 the log is the list, numbered 1..n; I2 the window is a contiguous run of the
-log's own messages that ends at or before head; I3 and G3 every follower has seen a contiguous
-run from its cursor on. At the end all of them have seen everything.
+log's messages that ends at or before head; I3 and G3 every follower has seen a contiguous run
+from its cursor on. At the end every follower has seen everything (docs/design.md).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _config = EventLogConfig(heads_poll_s=0.05, tail_memory_bytes=1)
 
 
 class _Posted(msgspec.Struct):
-    """A message of the list: what was asked for, and what the log answered."""
+    """A message of the list: what was appended, and the data that the log returned."""
 
     text: str
     client_msg_id: str | None
@@ -257,7 +257,7 @@ class LogMachine(RuleBasedStateMachine):
 def test_the_event_log_is_a_list(
     postgres: PostgresServer, template_database: str, redis_server: RedisServer
 ) -> None:
-    """DESIGN, invariants I1 to I3, and PROTOCOL.md G1 to G5, whatever happens in any order."""
+    """I1 to I3 (docs/design.md) and G1 to G5 (docs/protocol.md), after any steps in any order."""
     url = postgres.create_database("model", template=template_database)
     machine = cast(
         "type[RuleBasedStateMachine]", functools.partial(LogMachine, url, redis_server.url)

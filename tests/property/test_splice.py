@@ -1,6 +1,6 @@
-"""A reader over three tiers, while everything else happens between its reads (DESIGN, read path).
+"""A reader over three tiers, with anything happening between its reads (docs/design.md).
 
-PROTOCOL.md G3: strictly increasing, each exactly once, nothing missing after the cursor.
+docs/protocol.md G3: strictly increasing, each exactly once, nothing missing after the cursor.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _steps = st.lists(
 
 
 class _World:
-    """A project, its tail in this process, and a script of what happens, step by step."""
+    """A project, its tail in this process, and a script of events, step by step."""
 
     def __init__(self, before: int, head: int, steps: list[Step]) -> None:
         self.project = Project(window_messages=WINDOW)
@@ -44,7 +44,7 @@ class _World:
         self._script: Iterator[Step] = iter(steps)
 
     def meanwhile(self) -> None:
-        """What happens while somebody waits for an answer."""
+        """Do the next steps of the script, up to the next read, while an answer is awaited."""
         for step in self._script:
             if step == "read":
                 return
@@ -66,7 +66,7 @@ class _World:
             tail.trim()
         elif step == "flush":
             project.flush()
-            # Whoever publishes next puts the newest back.
+            # The next publish puts the newest messages back.
             low = max(1, project.head - WINDOW + 1)
             project.stream = [EntryId(seq, 0) for seq in range(low, project.head + 1)]
         elif step == "redis":
@@ -75,7 +75,7 @@ class _World:
             project.postgres_answers = not project.postgres_answers
 
     def fill(self) -> None:
-        """What the process does about a gap, and about a tail that is behind its head."""
+        """Fill the tail up to the head, as the process does after a gap."""
         for seq in range(self.tail.last_seq + 1, self.project.head + 1):
             offer_all(self.tail, [entry(EntryId(seq, 0))])
         self.tail.notify()
@@ -85,7 +85,7 @@ class _World:
 async def test_a_reader_gets_every_message_once_in_order(
     before: int, head: int, cursor: int, limit: int, steps: list[Step]
 ) -> None:
-    """G3, whatever comes between a page's question and its answer."""
+    """G3, whatever happens between the request for a page and its answer."""
     world = _World(before, head, steps)
     cursor = min(cursor, world.project.head)
     tiers = world.project.tiers()
@@ -107,7 +107,7 @@ async def test_a_reader_gets_every_message_once_in_order(
 
 
 async def _read_to_the_end(world: _World, reader: Reader, got: list[EntryId]) -> None:
-    """Everything answers again, and nothing new comes."""
+    """Read the rest while both servers answer and nothing new is committed."""
     world.project.redis_answers = world.project.postgres_answers = True
     world.project.meanwhile = lambda: None
     world.fill()
@@ -123,7 +123,7 @@ async def _read_to_the_end(world: _World, reader: Reader, got: list[EntryId]) ->
 async def test_transient_entries_in_the_window_come_with_the_messages(
     before: int, after: int, cursor: int, began_late: bool
 ) -> None:
-    """G6: at least once within the window, in their place among the messages."""
+    """G6: at least once within the window, after the message that they follow."""
     project = Project(window_messages=200)
     project.append(before)
     project.append_transient()

@@ -1,4 +1,4 @@
-"""The tail against a list: whatever happens to it, in any order (DESIGN I3)."""
+"""The tail against a list, after any operations in any order (I3, docs/design.md)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ MAX_ENTRIES = 6
 
 
 class TailMachine(RuleBasedStateMachine):
-    """The model is the list of all entries of the stream, and where memory begins in it."""
+    """The model: all entries of the stream as a list, and where the tail begins in it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.below: list[EntryId] = []  # in the stream, oldest first, before what memory has
+        self.below: list[EntryId] = []  # in the stream, oldest first, before what the tail has
         self.kept: list[EntryId] = []
         self.offset = 0  # the tail's index of kept[0]
         self.floor = EntryId(0, 0)
@@ -66,7 +66,7 @@ class TailMachine(RuleBasedStateMachine):
     @rule(depth=st.integers(1, 6))
     def extend_down(self, depth: int) -> None:
         new_floor = EntryId(max(0, self.floor.seq - depth), 0)
-        # What a window would say: all entries after the new floor, in order of their ids.
+        # What the window returns: all entries after the new floor, in order of their ids.
         window = sorted({each for each in (*self.below, *self.kept) if each > new_floor})
         self.tail.extend_down([entry(each) for each in window], new_floor)
         added = [each for each in window if each <= self.floor]
@@ -125,7 +125,7 @@ class TailMachine(RuleBasedStateMachine):
         assert self.tail.size_bytes == sum(map(len, self.tail.frames(self.tail.first_index)))
 
     def _after(self, cursor: int) -> list[EntryId]:
-        """What stands behind message `cursor` in the list."""
+        """Return what follows message `cursor` in the list."""
         if EntryId(cursor, 0) in self.kept:
             return self.kept[self.kept.index(EntryId(cursor, 0)) + 1 :]
         return self.kept

@@ -1,4 +1,4 @@
-"""The heads poll: crashes, outages and lost streams are harmless (PROTOCOL.md G2, G3, G7)."""
+"""The heads poll: crashes, outages and lost streams are harmless (docs/protocol.md G2, G3, G7)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.support.follower import following
 from tests.support.waiting import wait_until
 
 QUICK = EventLogConfig(heads_poll_s=0.1)
-# A poll that never comes: what arrives then came another way.
+# No poll during the test: what arrives came another way.
 NEVER = EventLogConfig(heads_poll_s=3600)
 
 
 async def _commit_unpublished(log: Log, project: str, count: int = 1) -> None:
-    """What a process does that dies between commit and publish."""
+    """Commit as a process does that dies between commit and publish."""
     messages = tuple(prepare(NewMessage(user_id="u", text="x")) for _ in range(count))
     await log.append([Unit(project, messages)])
 
@@ -55,7 +55,7 @@ async def _wait_window(window: Window, project: str, expected: list[int]) -> Non
 async def test_a_commit_that_was_never_published_reaches_readers(
     open_log: OpenLog, log: Log, project: str
 ) -> None:
-    """DESIGN: the poll covers a crash between commit and publish."""
+    """docs/design.md: the poll covers a crash between commit and publish."""
     reading = await open_log(QUICK)
     async with following(reading, project) as follower:
         await _commit_unpublished(log, project, 3)
@@ -63,20 +63,20 @@ async def test_a_commit_that_was_never_published_reaches_readers(
         assert follower.seqs == [1, 2, 3]
 
 
-async def test_it_heals_the_window_too(
+async def test_the_poll_heals_the_window_too(
     open_log: OpenLog, log: Log, window: Window, project: str
 ) -> None:
-    """DESIGN: a tail that is behind fetches from the log, and heals the window."""
+    """docs/design.md: a tail that is behind is filled from the log, and its window healed."""
     reading = await open_log(QUICK)
     async with following(reading, project):
         await _commit_unpublished(log, project, 3)
         await _wait_window(window, project, [1, 2, 3])
 
 
-async def test_the_first_reader_finds_what_was_never_published(
+async def test_the_first_reader_gets_what_was_never_published(
     open_log: OpenLog, log: Log, project: str
 ) -> None:
-    """DESIGN: what a dead process did not publish is healed by whoever reads the project next."""
+    """docs/design.md: the next reader of the project heals what a dead process left."""
     await _commit_unpublished(log, project, 3)
     reading = await open_log(NEVER)
     async with following(reading, project) as follower:
@@ -134,10 +134,10 @@ async def test_a_stream_restored_from_an_old_state_loses_nothing(
         await _wait_window(window, project, [1, 2, 3, 4, 5, 6, 7])
 
 
-async def test_a_resume_from_a_restored_stream_is_whole(
+async def test_a_resume_from_a_restored_stream_is_complete(
     open_log: OpenLog, redis_client: RedisClient, window: Window, project: str
 ) -> None:
-    """G2: a stale stream is not believed: what it lacks comes from Postgres."""
+    """G2: a stale stream is not used alone: what it lacks comes from Postgres."""
     writing = await open_log(NEVER)
     key = keys.stream(project)
     await _append(writing, project, 3)
@@ -153,10 +153,10 @@ async def test_a_resume_from_a_restored_stream_is_whole(
         assert follower.seqs == [2, 3, 4, 5, 6]
 
 
-async def test_transient_entries_of_a_stream_that_began_again_are_delivered(
+async def test_transient_entries_of_a_stream_that_was_lost_and_restarted_are_delivered(
     open_log: OpenLog, redis_client: RedisClient, project: str
 ) -> None:
-    """G6: at least once within the window, also below where a lane had read to."""
+    """G6: at least once within the window, even with ids below the lane's position."""
     reading, writing = await open_log(QUICK), await open_log(NEVER)
     await _append(writing, project)
     async with following(reading, project) as follower:
@@ -190,10 +190,10 @@ async def test_a_stream_ahead_of_a_restored_log_is_replaced_when_it_is_read(
     assert entry.data == encode(newest)
 
 
-async def test_a_follower_that_was_further_than_a_restored_log_is_told(
+async def test_a_follower_beyond_a_restored_log_gets_an_error(
     open_log: OpenLog, database: Database, project: str
 ) -> None:
-    """G3: seqs only grow; a reader is told when the log is not the one that it was."""
+    """G3: seqs only grow; a reader gets `LogRestored` when the log lacks what it was given."""
     both = await open_log(QUICK)
     async with following(both, project) as follower:
         await _append(both, project, 5)
@@ -213,7 +213,7 @@ async def _restore_log(database: Database, project: str, head: int) -> None:
         await session.execute("UPDATE projects SET last_seq = $2 WHERE id = $1", project, head)
 
 
-# Redis away.
+# Redis down.
 
 
 async def test_without_redis_messages_reach_open_readers(
@@ -232,16 +232,16 @@ async def test_without_redis_messages_reach_open_readers(
         assert follower.seqs == [1, 2, 3, 4, 5, 6, 7]
 
 
-async def test_a_redis_that_hangs_does_not_hold_up_the_poll(
+async def test_a_redis_that_hangs_does_not_delay_the_poll(
     open_log: OpenLog, own_redis: RedisServer, log: Log, project: str
 ) -> None:
-    """G7: the poll that delivers instead of Redis must not wait for Redis itself."""
+    """G7: the poll delivers instead of Redis, so it must not wait for Redis."""
     patient = EventLogConfig(heads_poll_s=0.1, redis_timeout_s=60.0)
     reading = await open_log(patient, redis_url=own_redis.url)
     await _append(reading, project)
     async with following(reading, project) as follower:
         await reading.append_transient(project, "message.delta", b'{"n":1}')
-        await wait_until(lambda: len(follower.events) == 2, what="an entry that is no message")
+        await wait_until(lambda: len(follower.events) == 2, what="a transient entry")
         os.kill(own_redis.pid, signal.SIGSTOP)
         try:
             for seq in (2, 3, 4):
@@ -251,10 +251,10 @@ async def test_a_redis_that_hangs_does_not_hold_up_the_poll(
             os.kill(own_redis.pid, signal.SIGCONT)
 
 
-async def test_when_redis_is_back_empty_nothing_is_missing(
+async def test_when_redis_returns_empty_nothing_is_missing(
     open_log: OpenLog, own_redis: RedisServer, project: str
 ) -> None:
-    """DESIGN: on return the tails heal the windows."""
+    """docs/design.md: on return the tails heal the windows."""
     both = await open_log(redis_url=own_redis.url)
     client = RedisClient(own_redis.url)
     async with following(both, project) as follower:
@@ -272,8 +272,8 @@ async def test_when_redis_is_back_empty_nothing_is_missing(
     await client.close()
 
 
-async def test_without_redis_a_reader_can_begin(open_log: OpenLog, log: Log, project: str) -> None:
-    """G7: a stream opens, replays and goes on from Postgres alone."""
+async def test_without_redis_a_reader_can_start(open_log: OpenLog, log: Log, project: str) -> None:
+    """G7: a stream opens, replays and continues from Postgres alone."""
     await _commit_unpublished(log, project, 3)
     both = await open_log(redis_url="redis://127.0.0.1:1/0")
     async with following(both, project, after=1) as follower:
@@ -319,7 +319,7 @@ async def test_a_gap_is_counted_when_found_and_when_healed(
 async def test_no_gap_is_counted_when_there_is_none(
     open_log: OpenLog, project: str, new_project: NewProject
 ) -> None:
-    """§9: a gap is something that an operator looks into: quiet days count none."""
+    """§9: operators look into gaps, so normal operation must count none."""
     observer = _Counting()
     both = await open_log(NEVER, observer=observer)
     async with _all_following(both, [project, await new_project()]):
@@ -337,7 +337,7 @@ async def _all_following(log: EventLog, projects: list[str]) -> AsyncIterator[No
 
 
 async def test_without_readers_nothing_lags(open_log: OpenLog) -> None:
-    """§9, `tail_lag_seqs`: the lag of a tail goes with it, it does not stay in the gauge."""
+    """§9, `tail_lag_seqs`: the gauge does not keep the lag of a tail that was dropped."""
 
     class Seen(Observer):
         lags: list[int] = []  # noqa: RUF012 - one instance
@@ -347,5 +347,5 @@ async def test_without_readers_nothing_lags(open_log: OpenLog) -> None:
 
     observer = Seen()
     await open_log(QUICK, observer=observer)
-    await wait_until(lambda: observer.lags != [], what="a poll that says so")
+    await wait_until(lambda: observer.lags != [], what="a poll that reports the lag")
     assert set(observer.lags) == {0}

@@ -1,4 +1,4 @@
-"""Lanes: one blocked read a shard, woken for newcomers, connected anew after a failure."""
+"""Lanes: one blocked read per shard, woken for new tails, connected again after a failure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from streams.window.window import Entry, Run, Window
 from tests.support.entries import message
 from tests.support.waiting import wait_until
 
-# Well below BLOCK_S: only a lane that was woken is so quick.
+# Well below BLOCK_S: only a lane that was woken is this fast.
 SOON_S = BLOCK_S / 2
 _NOTHING = EntryId(0, 0)
 
 
 class _World:
-    """Lanes with nothing beside them: no heads poll that would deliver in their place."""
+    """Lanes alone, without the heads poll that would deliver in their place."""
 
     def __init__(self, client: RedisClient, process_id: str) -> None:
         self.gaps: list[tuple[str, list[EntryId]]] = []
@@ -94,25 +94,25 @@ def _of_one_shard(count: int, prefix: str) -> list[str]:
 
 
 async def test_what_is_published_arrives(redis_client: RedisClient) -> None:
-    """DESIGN, lanes: a lane is blocked in XREAD on the streams that have readers here."""
+    """docs/design.md: a lane is blocked in XREAD on the streams that have readers here."""
     async with _laning(redis_client) as world:
         tail = world.follow("lane-arrives")
         await world.publish("lane-arrives", 1, 3)
         await wait_until(lambda: tail.last_seq == 3, timeout_s=SOON_S, what="three messages")
 
 
-async def test_what_was_published_before_the_reader_came_arrives(
+async def test_what_was_published_before_the_tail_was_added_arrives(
     redis_client: RedisClient,
 ) -> None:
-    """DESIGN, lanes: always with concrete ids, never `$`: nothing falls between two reads."""
+    """docs/design.md: concrete ids, never `$`, so that nothing falls between two reads."""
     async with _laning(redis_client) as world:
         await world.publish("lane-before", 1, 3)
         tail = world.follow("lane-before")
         await wait_until(lambda: tail.last_seq == 3, timeout_s=SOON_S, what="three messages")
 
 
-async def test_a_newcomer_is_read_though_the_lane_is_blocked(redis_client: RedisClient) -> None:
-    """DESIGN, lanes: a newcomer wakes the lane."""
+async def test_a_new_tail_is_read_while_the_lane_is_blocked(redis_client: RedisClient) -> None:
+    """docs/design.md: a new tail wakes the lane."""
     one, two = _of_one_shard(2, "newcomer")
     async with _laning(redis_client) as world:
         first = world.follow(one)
@@ -120,11 +120,11 @@ async def test_a_newcomer_is_read_though_the_lane_is_blocked(redis_client: Redis
         await wait_until(lambda: first.last_seq == 1, what="a lane that reads")
         await world.publish(two, 1, 2)
         second = world.follow(two)
-        await wait_until(lambda: second.last_seq == 2, timeout_s=SOON_S, what="the newcomer's")
+        await wait_until(lambda: second.last_seq == 2, timeout_s=SOON_S, what="the messages")
 
 
-async def test_many_newcomers_at_once_are_all_read(redis_client: RedisClient) -> None:
-    """DESIGN, lanes: one XREAD names many streams of a shard."""
+async def test_many_new_tails_at_once_are_all_read(redis_client: RedisClient) -> None:
+    """docs/design.md: one XREAD names many streams of a shard."""
     projects = _of_one_shard(20, "crowd")
     async with _laning(redis_client) as world:
         await asyncio.gather(*(world.publish(project, 1, 2) for project in projects))
@@ -134,24 +134,24 @@ async def test_many_newcomers_at_once_are_all_read(redis_client: RedisClient) ->
         )
 
 
-async def test_a_project_that_is_let_go_is_read_no_longer(redis_client: RedisClient) -> None:
-    """A lane costs only for projects that have readers here."""
+async def test_a_removed_tail_is_no_longer_read(redis_client: RedisClient) -> None:
+    """A lane reads only for projects that have readers here."""
     one, two = _of_one_shard(2, "leaving")
     async with _laning(redis_client) as world:
         staying, leaving = world.follow(one), world.follow(two)
         await world.publish(two, 1, 1)
-        await wait_until(lambda: leaving.last_seq == 1, what="the first")
+        await wait_until(lambda: leaving.last_seq == 1, what="the first message")
         world.lanes.remove(leaving)
         await world.publish(two, 2, 2)
         await world.publish(one, 1, 1)
-        await wait_until(lambda: staying.last_seq == 1, what="the other's")
+        await wait_until(lambda: staying.last_seq == 1, what="the message of the other project")
         await world.publish(one, 2, 2)
-        await wait_until(lambda: staying.last_seq == 2, what="the read after it")
+        await wait_until(lambda: staying.last_seq == 2, what="the next read")
         assert leaving.last_seq == 1
 
 
 async def test_a_shard_without_readers_is_not_stuck(redis_client: RedisClient) -> None:
-    """`/health`: stuck is a shard that has readers and is not being read."""
+    """`/health` reports a shard as stuck when it has readers and is not being read."""
     async with _laning(redis_client) as world:
         tail = world.follow("idle")
         await world.reading("idle")
@@ -160,7 +160,7 @@ async def test_a_shard_without_readers_is_not_stuck(redis_client: RedisClient) -
 
 
 async def test_a_shard_is_read_again_when_a_reader_comes_back(redis_client: RedisClient) -> None:
-    """A lane that went idle starts afresh."""
+    """A lane without tails is idle; the next tail starts it again."""
     async with _laning(redis_client) as world:
         tail = world.follow("again")
         await world.reading("again")
@@ -170,10 +170,10 @@ async def test_a_shard_is_read_again_when_a_reader_comes_back(redis_client: Redi
         await wait_until(lambda: tail.last_seq == 1, timeout_s=SOON_S, what="the message")
 
 
-async def test_entries_that_do_not_meet_are_handed_over_as_a_gap(
+async def test_entries_that_do_not_meet_the_tail_are_reported_as_a_gap(
     redis_client: RedisClient,
 ) -> None:
-    """I3: an entry that does not meet the last one is not shown: what is between is fetched."""
+    """I3: they are not shown before the messages between were fetched."""
     async with _laning(redis_client) as world:
         tail = world.follow("gap", last=EntryId(2, 0))
         await world.publish("gap", 5, 6)
@@ -182,7 +182,7 @@ async def test_entries_that_do_not_meet_are_handed_over_as_a_gap(
         assert tail.last_seq == 2
 
 
-async def test_a_lane_reads_from_an_earlier_position_when_asked_to(
+async def test_a_lane_reads_again_from_a_position_that_was_set_back(
     redis_client: RedisClient,
 ) -> None:
     """A tail that was filled from the log reads its transient entries again."""
@@ -201,7 +201,7 @@ async def test_a_lane_reads_from_an_earlier_position_when_asked_to(
 async def test_signals_reach_every_process_and_are_not_replayed(
     redis_client: RedisClient,
 ) -> None:
-    """§1: an ephemeral event is never stored: who comes later does not get it."""
+    """§1: an ephemeral event is never stored, so a process that comes later does not get it."""
     async with _laning(redis_client) as one, _laning(redis_client, "b2") as two:
         for world in (one, two):
             world.follow("signals")
@@ -218,8 +218,8 @@ async def test_signals_reach_every_process_and_are_not_replayed(
             assert late.signals == []
 
 
-async def test_a_lane_connects_anew_after_a_restart_of_redis(own_redis: RedisServer) -> None:
-    """DESIGN: each lane is supervised, and its liveness is part of readiness (`stuck`)."""
+async def test_a_lane_connects_again_after_a_restart_of_redis(own_redis: RedisServer) -> None:
+    """docs/design.md: each lane is supervised, and `stuck` is part of readiness."""
     client = RedisClient(own_redis.url)
     try:
         async with _laning(client) as world:
@@ -242,7 +242,7 @@ async def test_a_lane_connects_anew_after_a_restart_of_redis(own_redis: RedisSer
 async def test_a_lane_that_ends_by_a_bug_is_noticed(
     redis_client: RedisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DESIGN: reader tasks that die silently are this field's most common outage."""
+    """A reader task that dies silently would be an outage that nobody notices."""
 
     def broken(_: object) -> None:
         raise RuntimeError("a bug")
