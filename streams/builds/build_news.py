@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from streams.model.errors import WindowUnavailable
+from streams.runtime.backoff import Backoff
 from streams.window import keys
 from streams.window.lua import script
 from streams.window.redis_client import RedisClient
@@ -20,7 +21,8 @@ _log = logging.getLogger(__name__)
 _KEPT = 1000
 _EXPIRY_MS = 60_000
 _BLOCK_S = 5.0
-_RETRY_S = 1.0
+_RETRY_FIRST_S = 0.05
+_RETRY_MOST_S = 1.0
 
 News = Literal["queued", "cancelled"]
 
@@ -50,10 +52,12 @@ class BuildNews:
         """Call `heard` with all news from now on, for ever. While Redis is away there are none."""
         key = keys.build_news()
         connection = self._client.dedicated(key, block_s=_BLOCK_S)
+        backoff = Backoff(first_s=_RETRY_FIRST_S, most_s=_RETRY_MOST_S)
         try:
             while True:
                 try:
                     newest = await connection.call("XREVRANGE", key, "+", "-", "COUNT", 1)
+                    backoff.reset()
                     last = newest[0][0] if newest else b"0-0"
                     while True:
                         reply = await connection.call(
@@ -66,6 +70,6 @@ class BuildNews:
                                 if news is not None:
                                     heard(*news)
                 except WindowUnavailable:
-                    await asyncio.sleep(_RETRY_S)
+                    await asyncio.sleep(backoff.next_s())
         finally:
             await connection.close()
