@@ -1,7 +1,8 @@
-"""A durable, resumable event log per project, as a library.
+"""A durable, resumable event log per project, as a library. Start at `EventLog`.
 
-Postgres holds every message (the log), Redis Streams the newest (the window), this process the
-newest of those it reads (the tail). Knows no web framework; see `EventLog`.
+Three tiers of one log: Postgres has every message (the log), a Redis Stream the newest (the
+window), the memory of this process the newest of each project that it reads (the tail). It must
+not import the service, nor a web framework.
 """
 
 from streams.builds.build_rows import (
@@ -13,7 +14,8 @@ from streams.builds.build_rows import (
     TooManyBuilds,
 )
 from streams.builds.lifecycle import Builds
-from streams.eventlog import EventLog, EventLogConfig
+from streams.config import EventLogConfig
+from streams.eventlog import EventLog
 from streams.log.log import Appended, Page
 from streams.model.build import Build
 from streams.model.errors import (

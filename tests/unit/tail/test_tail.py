@@ -1,4 +1,4 @@
-"""The tail: newest entries in memory, messages contiguous (I3, docs/design.md), readers as indices."""
+"""The tail: newest entries in memory, messages contiguous (I3), readers as indices."""
 
 from __future__ import annotations
 
