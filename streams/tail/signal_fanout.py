@@ -1,6 +1,6 @@
 """Signals that lanes received, passed on: ephemeral events to tails, every signal to subscribers.
 
-A signal is not stored anywhere: whoever is not subscribed when it arrives never gets it.
+A signal is not stored anywhere: a process that is not reading when it arrives never gets it.
 """
 
 from __future__ import annotations
