@@ -1,6 +1,6 @@
 """The parts of an event log: which part gets which, which of them run, and how they are closed.
 
-The composition root of the library. Decisions belong into the parts; what users of the library
+The composition root of the library. Decisions belong in the parts; what users of the library
 call is in `eventlog.py`.
 """
 
