@@ -18,7 +18,7 @@ from service.http.deadlines import (
     STALL_S,
     SWEEP_EVERY_S,
 )
-from service.http.protocol import MAX_HEADER_BYTES
+from service.http.protocol_receiving import MAX_HEADER_BYTES
 from tests.support.protocol_server import ProtocolServer, protocol_server
 from tests.support.raw_stream import RawResponse, raw_connection
 from tests.support.waiting import wait_until
