@@ -14,7 +14,10 @@ from service.http.fast_path import FastPath
 from service.http.intake import Intake
 from service.http.protocol import StreamingProtocol
 from service.http.server import config
+from tests.support.raw_stream import RawResponse
 from tests.support.waiting import wait_until
+
+GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Clock:
@@ -51,6 +54,40 @@ class ProtocolServer:
     async def wait_gone(self) -> None:
         """Wait until there is no connection."""
         await wait_until(lambda: not self.state.connections, what="the connections to end")
+
+
+class EchoApp:
+    """Answers each request with its path and its body's size; records paths and headers."""
+
+    def __init__(self, *, reads_body: bool = True) -> None:
+        self.paths: list[str] = []
+        self.headers: list[list[tuple[bytes, bytes]]] = []
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self._reads_body = reads_body
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.paths.append(scope["path"])
+        size, more = 0, self._reads_body
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            size, more = size + len(message["body"]), message["more_body"]
+        await self.go_on.wait()
+        self.headers.append(scope["headers"])
+        body = f"{scope['path']} {size}".encode()
+        headers = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def answer_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> RawResponse:
+    """Read the next response to its end."""
+    response = RawResponse(reader, writer)
+    await response.read_head()
+    await response.wait_end()
+    return response
 
 
 @contextlib.asynccontextmanager
