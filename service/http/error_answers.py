@@ -44,7 +44,7 @@ def exception_handlers(metrics: Metrics) -> ExceptionHandlersMap:
             media_type=JSON,
         )
 
-    # Not by status: Litestar prefers a handler of a status to one of a class.
+    # By class, not by status: Litestar would prefer a handler of a status, and miss ApiErrors.
     return {Exception: handle}
 
 

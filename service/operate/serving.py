@@ -21,8 +21,10 @@ def run(
     False: it never started, or one of its tasks ended by itself. A supervisor then starts another
     process. `listening` is a socket to serve on instead of host and port.
     """
-    made = create_app(settings, version=__version__, fault=os.environ.get(FAULT_VARIABLE))
-    served = config(made.app, host=host, port=port, fast_path=made.direct, intake=made.intake)
-    server = Server(served, made.drain, made.intake, made.ended.append)
+    created = create_app(settings, version=__version__, fault=os.environ.get(FAULT_VARIABLE))
+    server_config = config(
+        created.app, host=host, port=port, fast_path=created.direct, intake=created.intake
+    )
+    server = Server(server_config, created.drain, created.intake, created.ended.append)
     server.run(sockets=None if listening is None else [listening])
-    return server.started and not made.ended
+    return server.started and not created.ended
