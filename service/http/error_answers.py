@@ -44,7 +44,7 @@ def exception_handlers(metrics: Metrics) -> ExceptionHandlersMap:
             media_type=JSON,
         )
 
-    # By class, not by status: Litestar would prefer a handler of a status, and miss ApiErrors.
+    # Not by status: Litestar prefers such a handler to one of a class, and would bypass ours.
     return {Exception: handle}
 
 
