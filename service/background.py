@@ -1,6 +1,7 @@
-"""Tasks that run as long as the service does. One that ends by itself ends the process.
+"""Tasks that run as long as the service does. If one ends by itself, it ends the process.
 
-Better restarted than half alive: without its pulse a service looks healthy and says nothing.
+A restart is better than a process that is half alive: without the streams' pulse, for example, a
+service would look healthy and send nothing.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ _log = logging.getLogger(__name__)
 async def running(
     tasks: Mapping[str, Coroutine[Any, Any, None]], ended: Callable[[str], None]
 ) -> AsyncIterator[None]:
-    """Run the named tasks for the length of an `async with`.
+    """Run the named tasks for the length of an `async with`, then cancel them.
 
-    `ended` is called with the name of one that ends by itself, before the process is told to end.
+    If one ends by itself, `ended` is called with its name and the process gets SIGTERM.
     """
 
-    def noticed(task: asyncio.Task[None]) -> None:
+    def on_done(task: asyncio.Task[None]) -> None:
         if not task.cancelled():
             _log.critical(
                 "a task of the service ended",
@@ -40,7 +41,7 @@ async def running(
     started = []
     for name, work in tasks.items():
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(noticed)
+        task.add_done_callback(on_done)
         started.append(task)
     try:
         yield

@@ -1,13 +1,11 @@
 """The middleware of all routes that need a caller; it also bounds the reads of each user.
 
-The stream and the short way of single appends ask `callers.py` themselves.
+The stream and the fast path of single appends ask `callers.py` themselves.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
-from collections.abc import Awaitable, Callable
 from typing import Any, Self, cast
 
 from litestar import Request
@@ -16,8 +14,8 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from service.access.callers import Callers
 from service.access.read_slots import ReadSlots
-from service.http.api_errors import body_too_late, rate_limited, unsupported_media_type
-from service.http.body import BODY_TIMEOUT_S, body_is_here, is_json
+from service.http.api_errors import rate_limited, unsupported_media_type
+from service.http.body import is_json, read_framework_body
 from service.http.server_connection import server_connection_of
 from service.telemetry.metrics import Metrics
 
@@ -49,9 +47,8 @@ class Authentication(ASGIMiddleware):
             await next_app(scope, receive, send)
             return
         http = cast("HTTPScope", scope)
-        # Litestar keeps the body in the scope: the route decodes the same bytes.
         caller, body = await self._callers.read(
-            http, lambda: _in_time(http, request.body), query_token=False
+            http, lambda: read_framework_body(request), query_token=False
         )
         if body and not is_json(scope):
             raise unsupported_media_type()
@@ -72,14 +69,3 @@ class Authentication(ASGIMiddleware):
                 release()
             else:
                 connection.when_taken(release)
-
-
-async def _in_time(scope: HTTPScope, read: Callable[[], Awaitable[bytes]]) -> bytes:
-    if body_is_here(scope):
-        # Nearly every request's: a timer for what does not wait costs as much as reading it.
-        return await read()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await read()
-    except TimeoutError:
-        raise body_too_late() from None

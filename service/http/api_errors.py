@@ -1,8 +1,8 @@
 """Errors as a client sees them: the status, code and body of docs/protocol.md §4.
 
-The only file that holds HTTP statuses of errors. It decides how a failure is told, never what is
-one: no checks of input, no access to servers, no framework. Which exception becomes which error is
-in `error_mapping.py`, how one is sent in `error_answers.py`.
+The only file that holds HTTP statuses of errors. It says what an error looks like, not when one
+occurs: no checks of input, no access to servers, no framework. Which exception becomes which error
+is in `error_mapping.py`, how one is sent in `error_answers.py`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class _Body(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class ApiError(Exception):
-    """An answer that is an error. `message` is one sentence for people, `code` is for programs.
+    """An error response. `message` is one sentence for people, `code` is for programs.
 
-    `details` is anything that can be JSON. `retry_after_s` goes into `Retry-After`, rounded up.
+    `details` is any value that JSON can hold. `retry_after_s` goes into `Retry-After`, rounded up.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class ApiError(Exception):
         )
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that belong to the error, but type, length and request id."""
+        """Return the error's own headers, without type, length and request id."""
         headers = dict(self._extra_headers)
         if self.retry_after_s is not None:
-            # Whole seconds, and never 0: a client that comes back at once is refused again.
+            # Whole seconds, and never 0: a client that retries at once is refused again.
             headers["Retry-After"] = str(max(1, -int(-self.retry_after_s // 1)))
         return headers
 
@@ -76,7 +76,7 @@ def validation_failed(*wrong: FieldError, message: str | None = None) -> ApiErro
 
 
 def unauthenticated(message: str = "Authentication is required") -> ApiError:
-    """401: the caller is not known."""
+    """401: the caller is not authenticated."""
     return ApiError(
         401,
         "UNAUTHENTICATED",
@@ -96,11 +96,11 @@ AuthenticationFailure = Literal[
     "expired_token",
     "early_token",
 ]
-"""Why a caller is not known: the label of a metric. The caller is not told."""
+"""Why authentication failed: a metric's label. Not sent to the caller."""
 
 
 class AuthenticationError(ApiError):
-    """401: the caller is not known; `reason` says why, to operators alone."""
+    """401: the caller is not authenticated; `reason` is for operators only."""
 
     def __init__(self, reason: AuthenticationFailure) -> None:
         denied = unauthenticated()
@@ -110,12 +110,12 @@ class AuthenticationError(ApiError):
 
 
 def project_access_denied() -> ApiError:
-    """403: no such project, or not a member. The two must not be told apart."""
+    """403: no such project, or not a member. A caller must not be able to tell which."""
     return ApiError(403, "UNAUTHORIZED_PROJECT_ACCESS", "Project access denied")
 
 
 def forbidden(message: str) -> ApiError:
-    """403: a known caller, who may not do this."""
+    """403: an authenticated caller, who may not do this."""
     return ApiError(403, "FORBIDDEN", message)
 
 
@@ -125,18 +125,18 @@ def not_found(message: str = "There is nothing here") -> ApiError:
 
 
 def method_not_allowed(allow: str | None = None) -> ApiError:
-    """405; `allow` lists the methods that would do."""
+    """405; `allow` lists the allowed methods."""
     return ApiError(
         405,
         "METHOD_NOT_ALLOWED",
         "The method does not fit this address",
-        # The framework lists them in another order in each process.
+        # Sorted: the framework's order differs from process to process.
         extra_headers={"Allow": ", ".join(sorted(allow.split(", ")))} if allow else None,
     )
 
 
 def idempotency_mismatch(details: object = None) -> ApiError:
-    """409: the client_msg_id was used before, with another content."""
+    """409: the client_msg_id was used before with another content."""
     return ApiError(
         409,
         "IDEMPOTENCY_MISMATCH",
@@ -146,7 +146,7 @@ def idempotency_mismatch(details: object = None) -> ApiError:
 
 
 def payload_too_large(limit_bytes: int | None = None, field: str = "body") -> ApiError:
-    """413. The connection is closed: what is left of the body is not read."""
+    """413. The connection is closed; the rest of the body is not read."""
     limit = "too large" if limit_bytes is None else f"larger than {limit_bytes} bytes"
     return ApiError(
         413,
@@ -158,7 +158,7 @@ def payload_too_large(limit_bytes: int | None = None, field: str = "body") -> Ap
 
 
 def body_too_late() -> ApiError:
-    """408: the rest of the body did not come; what is left of it is not read."""
+    """408: the body did not arrive in time; the rest of it is not read."""
     return ApiError(
         408,
         "VALIDATION_FAILED",
@@ -173,17 +173,17 @@ def body_required() -> ApiError:
 
 
 def ended_too_early() -> ApiError:
-    """400: the client went away within its body. Nobody reads the answer."""
+    """400: the client went away before the end of its body. Nobody reads the response."""
     return validation_failed(FieldError("body", "ended too early"))
 
 
 def malformed_request(message: str = "The request is not valid HTTP") -> ApiError:
-    """400: what follows on the connection cannot be told apart from the request; it is closed."""
+    """400: where the next request would begin is unknown, so the connection is closed."""
     return ApiError(400, "VALIDATION_FAILED", message, extra_headers={"Connection": "close"})
 
 
 def overloaded(retry_after_s: float = 1.0) -> ApiError:
-    """503: the process holds as many bytes of unfinished requests as it may."""
+    """503: the process holds as many bytes of unfinished requests as its limit allows."""
     return ApiError(
         503,
         "STORE_UNAVAILABLE",
@@ -199,12 +199,12 @@ def unsupported_media_type() -> ApiError:
 
 
 def rate_limited(retry_after_s: float, message: str = "Too many requests") -> ApiError:
-    """429: a limit is reached; `retry_after_s` is when it will have passed."""
+    """429: a limit is reached; retry after `retry_after_s`."""
     return ApiError(429, "RATE_LIMITED", message, retry_after_s=retry_after_s)
 
 
 def store_unavailable(retry_after_s: float = 1.0) -> ApiError:
-    """503: the store does not answer. What was asked may have been done: repeat it as it was."""
+    """503: the store does not answer. The request may have taken effect: repeat it unchanged."""
     return ApiError(
         503,
         "STORE_UNAVAILABLE",
@@ -214,5 +214,5 @@ def store_unavailable(retry_after_s: float = 1.0) -> ApiError:
 
 
 def internal() -> ApiError:
-    """500: a bug. Nothing of it is told."""
+    """500: a bug. The response discloses nothing of it."""
     return ApiError(500, "INTERNAL", "Something went wrong here")

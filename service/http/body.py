@@ -1,16 +1,22 @@
-"""Reading a request's body within bounds of size and time, and what may be in it."""
+"""Reading a whole request body within bounds of size and time, and checking its media type.
+
+Every wait for a body is here: the routes that are ASGI handlers read with `read_body`, those of
+the framework with `read_framework_body`. The fast path takes only requests whose body has been
+received (`protocol_serving.py`).
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 
+from litestar import Request
 from litestar.types import HTTPScope, Receive, Scope
 
 from service.http.api_errors import body_too_late, ended_too_early, payload_too_large
 from service.http.deadlines import BODY_TIMEOUT_S
 from service.http.server_connection import server_connection_of
-
-__all__ = ["BODY_TIMEOUT_S", "MAX_BODY_BYTES", "body_is_here", "is_json", "read_body"]
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -21,18 +27,35 @@ async def read_body(
     """Return the body.
 
     Raises:
-        ApiError: 413 as soon as it is known to be too large, and before it is read whole; 408
-            when it does not arrive in time.
+        ApiError: 413 as soon as the body is known to be too large, before it is read whole; 408
+            if it does not arrive within `BODY_TIMEOUT_S`; 400 if the client goes away.
     """
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > limit_bytes:
             raise payload_too_large(limit_bytes)
-    if body_is_here(scope):
-        # Nearly every request's: a timer for what does not wait would cost as much as reading it.
-        return await _read(receive, limit_bytes)
+    return await _in_time(scope, lambda: _read(receive, limit_bytes))
+
+
+async def read_framework_body(request: Request[Any, Any, Any]) -> bytes:
+    """Return the body of a request of Litestar, which keeps it: its route decodes the same bytes.
+
+    Litestar bounds the size by the application's `request_max_body_size`.
+
+    Raises:
+        ApiError: 408 if the body does not arrive within `BODY_TIMEOUT_S`.
+        HTTPException: Litestar's 413, or its 500 if the client goes away.
+    """
+    return await _in_time(request.scope, request.body)
+
+
+async def _in_time(scope: Scope, read: Callable[[], Awaitable[bytes]]) -> bytes:
+    connection = server_connection_of(scope)
+    if connection is not None and connection.has_body_of(scope):
+        # Nearly every request: a timer for a read that does not wait costs as much as the read.
+        return await read()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await _read(receive, limit_bytes)
+            return await read()
     except TimeoutError:
         raise body_too_late() from None
 
@@ -43,7 +66,7 @@ async def _read(receive: Receive, limit_bytes: int) -> bytes:
         message = await receive()
         if message["type"] != "http.request":
             raise ended_too_early()
-        # One message is the whole body of nearly every request: then nothing is copied.
+        # Nearly every body is one message: then nothing is copied.
         body = body + message["body"] if body else message["body"]
         if len(body) > limit_bytes:
             raise payload_too_large(limit_bytes)
@@ -51,16 +74,10 @@ async def _read(receive: Receive, limit_bytes: int) -> bytes:
             return body
 
 
-def body_is_here(scope: Scope) -> bool:
-    """Tell whether the whole body has arrived."""
-    connection = server_connection_of(scope)
-    return connection is not None and connection.has_body_of(scope)
-
-
 def is_json(scope: Scope) -> bool:
-    """Tell whether the body is announced as JSON.
+    """Tell whether `Content-Type` says JSON.
 
-    Any site may make a browser post a form with our cookie, but not JSON.
+    Any site can make a browser post a form with our cookie, but not JSON.
     """
     types = [value for name, value in scope["headers"] if name == b"content-type"]
     return len(types) == 1 and types[0].split(b";")[0].strip().lower() == b"application/json"

@@ -1,6 +1,7 @@
-"""Answers that are errors, as Litestar's handlers and as plain ASGI, and the id of each request.
+"""Sending error responses, through Litestar and as plain ASGI, and the id of each request.
 
-Every failure of a request is counted and logged here, once.
+Every failed request is counted and logged here, once. Which exception becomes which error is in
+`error_mapping.py`, what an error looks like in `api_errors.py`.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ SECURITY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-"""What every answer carries; one that has its own keeps it."""
+"""Headers that every response gets, unless it sets its own."""
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _SCOPE_KEY: Final = "seqstream.request_id"
 
 
 def exception_handlers(metrics: Metrics) -> ExceptionHandlersMap:
-    """Return Litestar's mapping for all exceptions; callers that are not known are counted."""
+    """Return Litestar's handler for all exceptions; it counts failed authentications."""
 
     def handle(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
-        error, identity = _noted(exc, request.scope, metrics)
+        error, identity = _record(exc, request.scope, metrics)
         return Response(
             content=error.body(identity),
             status_code=error.status,
@@ -43,7 +44,7 @@ def exception_handlers(metrics: Metrics) -> ExceptionHandlersMap:
             media_type=JSON,
         )
 
-    # Not by status: Litestar prefers a status to a class, and would pass our own by.
+    # Not by status: Litestar prefers such a handler to one of a class, and would bypass ours.
     return {Exception: handle}
 
 
@@ -54,8 +55,8 @@ async def answer_error(
     metrics: Metrics,
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> None:
-    """Send an exception's answer outside of Litestar, with more headers of the caller."""
-    error, identity = _noted(exc, scope, metrics)
+    """Send the response to an exception outside of Litestar, with additional `headers`."""
+    error, identity = _record(exc, scope, metrics)
     body = error.body(identity)
     own = {**error.headers(), "X-Request-Id": identity, "Content-Type": JSON}
     own["Content-Length"] = str(len(body))
@@ -70,13 +71,13 @@ async def answer_error(
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _noted(exc: Exception, scope: Scope, metrics: Metrics) -> tuple[ApiError, str]:
+def _record(exc: Exception, scope: Scope, metrics: Metrics) -> tuple[ApiError, str]:
     error = to_api_error(exc)
     identity = request_id(scope)
     if isinstance(exc, AuthenticationError):
         metrics.auth_failures.labels(exc.reason).inc()
     elif error.status == 500:
-        # The path names a project, not a message; the query, which may hold a token, is left out.
+        # The path names a project and holds no message. The query may hold a token: left out.
         _log.error(
             "request failed",
             exc_info=exc,
@@ -86,9 +87,9 @@ def _noted(exc: Exception, scope: Scope, metrics: Metrics) -> tuple[ApiError, st
 
 
 def request_id(scope: Scope) -> str:
-    """Return the request's id: the client's `X-Request-Id` when it is usable, else a made one.
+    """Return the request's id: the client's `X-Request-Id` if it is usable, else a random one.
 
-    The same for every call with one request's scope.
+    Every call with one request's scope returns the same id.
     """
     known = scope["state"].get(_SCOPE_KEY)
     if isinstance(known, str):
@@ -97,19 +98,19 @@ def request_id(scope: Scope) -> str:
     if len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]):
         identity = sent[0].decode()
     else:
-        # No secret: it need not come from the system.
+        # It is no secret, so it needs no randomness from the system.
         identity = f"{random.getrandbits(128):032x}"
     scope["state"][_SCOPE_KEY] = identity
     return identity
 
 
 def with_request_id(app: ASGIApp) -> ASGIApp:
-    """Wrap an ASGI application: each answer carries `X-Request-Id` and the `SECURITY_HEADERS`.
+    """Wrap an ASGI application: each response gets `X-Request-Id` and the `SECURITY_HEADERS`.
 
-    What an answer carries already is left as it is.
+    Headers that a response has already are not changed.
     """
 
-    # Not a coroutine: its frame would live as long as an open stream.
+    # Not a coroutine: its frame would stay in memory as long as an open stream.
     def with_id(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != ScopeType.HTTP:
             return app(scope, receive, send)

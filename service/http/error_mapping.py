@@ -1,6 +1,6 @@
-"""Which exception becomes which error of the API: the library's, the framework's, the decoder's.
+"""Maps exceptions to errors of the API: the library's, the framework's and the decoder's.
 
-It decides nothing about the input and sends nothing; it logs nothing either.
+It checks no input, sends nothing and logs nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from streams.model.errors import (
 
 
 def invalid_body(error: msgspec.DecodeError | UnicodeDecodeError | RecursionError) -> ApiError:
-    """400: what msgspec says of a body that it could not decode, by field where it names one."""
+    """Return 400 for a body that msgspec could not decode; it names the field if msgspec does."""
     if not isinstance(error, msgspec.ValidationError):
         reason = "is nested too deep" if isinstance(error, RecursionError) else "is not valid JSON"
         return validation_failed(FieldError("body", reason))
@@ -62,12 +62,12 @@ def _mismatch(error: IdempotencyMismatch) -> ApiError:
     return idempotency_mismatch({"client_msg_id": error.client_msg_id, "index": error.index})
 
 
-# The nearest class in the exception's ancestry is taken.
+# The nearest class in the exception's ancestry decides.
 _STREAMS_ERRORS: dict[type[Exception], Callable[[Any], ApiError]] = {
     InvalidInput: _invalid_input,
     PayloadTooLarge: _too_large,
     IdempotencyMismatch: _mismatch,
-    # The same as for a stranger: whether a project exists is not told.
+    # The same as for a caller who is no member: whether a project exists is not disclosed.
     ProjectNotFound: lambda _: project_access_denied(),
     ProjectExists: lambda _: project_access_denied(),
     Unavailable: lambda error: store_unavailable(error.retry_after_s),
@@ -76,16 +76,16 @@ _STREAMS_ERRORS: dict[type[Exception], Callable[[Any], ApiError]] = {
 
 
 def to_api_error(exc: Exception) -> ApiError:
-    """Return the answer for any exception, `INTERNAL` for one that nobody expected. Logs nothing.
+    """Return the API's error for any exception; `INTERNAL` for an unexpected one. Logs nothing.
 
-    Streams use it too, for what they tell in-band.
+    Streams use it too, for the errors that they send as events.
     """
     if isinstance(exc, ApiError):
         return exc
     if isinstance(exc, HTTPException):
         return _from_framework(exc)
-    # Raised by Litestar's JSON decoder, which wraps msgspec's errors alone; the same classes from
-    # anywhere else are bugs of ours.
+    # Litestar's JSON decoder wraps only msgspec's errors and lets these pass; raised anywhere
+    # else they are bugs of ours.
     if isinstance(exc, UnicodeDecodeError | RecursionError) and _is_from_decoder(exc.__traceback__):
         return invalid_body(exc)
     for ancestor in type(exc).__mro__:
@@ -95,9 +95,9 @@ def to_api_error(exc: Exception) -> ApiError:
 
 
 def _from_framework(exc: HTTPException) -> ApiError:
-    """Turn Litestar's own exceptions around.
+    """Return the API's error for one of Litestar's.
 
-    Their `detail` is not passed on: it repeats the address with its query, token and all.
+    Its `detail` is not passed on: it repeats the URL with its query, which may hold a token.
     """
     status = exc.status_code
     if isinstance(exc, ValidationException):
@@ -108,7 +108,7 @@ def _from_framework(exc: HTTPException) -> ApiError:
         allow = {name.lower(): value for name, value in (exc.headers or {}).items()}.get("allow")
         return method_not_allowed(allow)
     if status == 500 and exc.detail == "client disconnected prematurely":
-        # Nobody reads the answer, and it is no failure of ours.
+        # The client is gone, which is not a failure of the service.
         return ended_too_early()
     if plain := _PLAIN.get(status):
         return plain()
@@ -141,14 +141,14 @@ def _field_errors(exc: ValidationException) -> Iterator[FieldError]:
 
 
 def _field_error(place: str, text: str) -> FieldError:
-    """Name the field itself where msgspec names the object that lacks it or has it too much."""
+    """Name the field itself where msgspec names the object that lacks it or does not know it."""
     named = re.fullmatch(r"Object (?:missing required|contains unknown) field `(.*)`", text, re.S)
     if named:
         field = f"{place}.{named[1]}" if place else named[1]
         return FieldError(field, "is required" if "missing" in text else "is not known")
-    if text == "'data'":  # what Litestar says of a body that is not there
+    if text == "'data'":  # Litestar's text for a missing body
         return FieldError("body", "is required")
-    # msgspec repeats the value of an enumeration's wrong member.
+    # msgspec repeats the sent value in this text.
     text = re.sub(r"\AInvalid enum value .*", "is not one of the allowed values", text, flags=re.S)
     return FieldError(place or "body", text)
 

@@ -1,8 +1,8 @@
 """What the head of a request may say of its framing, beyond what the parser refuses. Pure.
 
 llhttp refuses a length beside a transfer coding, a repeated length, bare line ends and folded
-lines. What it lets through and two servers could read differently is refused here: where the next
-request begins must not be a matter of opinion (RFC 9112 §11.2).
+lines. This module refuses what llhttp accepts and two servers could read differently: they must
+not disagree on where the next request begins (RFC 9112 §11.2).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from service.http.api_errors import malformed_request
 
 Headers = Iterable[tuple[bytes, bytes]]
 
-_LOOKED_AT = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+_CHECKED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 
 
 def check_head(
@@ -21,8 +21,8 @@ def check_head(
 ) -> bool:
     """Check a whole head; return whether its client waits for `100 Continue`.
 
-    `headers` have their names in lower case, `upgrades` is true when the parser takes what
-    follows the head for another protocol, `authority` is the one of an absolute target.
+    `headers` have their names in lower case. `upgrades` is true when the parser takes what
+    follows the head for another protocol. `authority` is the one of an absolute target.
 
     Raises:
         ApiError: 400, and the connection is closed.
@@ -30,7 +30,7 @@ def check_head(
     hosts: list[bytes] = []
     has_body = expects_continue = False
     for name, value in headers:
-        if name not in _LOOKED_AT:
+        if name not in _CHECKED:
             continue
         if name == b"host":
             hosts.append(value)
@@ -38,7 +38,7 @@ def check_head(
             has_body = has_body or value.strip(b"0") != b""
         elif name == b"transfer-encoding":
             has_body = True
-            # RFC 9112 §6.1: codings that are not known cannot be framed, and HTTP/1.0 has none.
+            # RFC 9112 §6.1: an unknown coding cannot be framed, and HTTP/1.0 has no codings.
             if value.lower() != b"chunked" or version != "1.1":
                 raise malformed_request("The transfer coding is not supported")
         elif value.lower() == b"100-continue":
@@ -52,6 +52,6 @@ def check_head(
     if method == "CONNECT":
         raise malformed_request("This is not a proxy")
     if upgrades and has_body:
-        # The parser skips such a body: its bytes would be the next request.
+        # The parser skips such a body: its bytes would be read as the next request.
         raise malformed_request("A request to upgrade has no body")
     return expects_continue

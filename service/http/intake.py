@@ -1,6 +1,6 @@
-"""What all connections of a process receive together: how much is pending, how much is malformed.
+"""What all connections of a process receive: how many bytes are pending, how many malformed.
 
-Counting alone: who receives bytes asks here whether they may be kept.
+It counts, and nothing else: the protocol asks here whether received bytes may be kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _REPORT_EVERY_S: Final = 10.0
 
 
 class Intake:
-    """Bounds the bytes of unfinished requests, and counts the malformed ones."""
+    """Bounds the bytes of unfinished requests, and counts malformed requests."""
 
     def __init__(
         self,
@@ -28,37 +28,40 @@ class Intake:
         malformed: Counter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """A limit of 0 is off; `malformed` counts along; `clock` gives monotonic seconds."""
+        """`limit_bytes` 0 turns the limit off; the metric `malformed` is incremented too.
+
+        `clock` gives monotonic seconds; the connections' deadlines use it too.
+        """
         self.clock = clock
         self._limit_bytes = limit_bytes
         self._malformed = malformed
         self._pending_bytes = 0
         # Malformed requests since the last report.
         self.unreported = 0
-        # None: nothing was reported as yet.
+        # None until the first report.
         self._reported_at_s: float | None = None
 
     @property
     def pending_bytes(self) -> int:
-        """What is held of requests that are not whole, or wait behind others."""
+        """What is held of requests that are unfinished, or wait behind others."""
         return self._pending_bytes
 
     def change(self, by_bytes: int) -> bool:
-        """Count bytes (negative: that are let go of); tell whether more may be kept.
+        """Add to the pending bytes (negative: released ones); tell whether more may be kept.
 
-        Letting go is always right; bytes beyond the limit are counted too, until they are let go.
+        A release always returns True. Bytes beyond the limit are counted until they are released.
         """
         self._pending_bytes += by_bytes
         return by_bytes <= 0 or not 0 < self._limit_bytes < self._pending_bytes
 
     def count_malformed(self) -> None:
-        """Count a request that is no HTTP, or none that is served."""
+        """Count a request that is not HTTP, or that the protocol refuses."""
         self.unreported += 1
         if self._malformed is not None:
             self._malformed.inc()
 
     def report(self, now_s: float) -> None:
-        """Say how many were malformed, in a line now and then: whoever sends them fills no disk."""
+        """Log how many were malformed, at most one line in 10 s: clients must not fill the disk."""
         if not self.unreported:
             return
         if self._reported_at_s is None or now_s - self._reported_at_s >= _REPORT_EVERY_S:

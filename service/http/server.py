@@ -1,6 +1,7 @@
-"""uvicorn's server with what streams need: draining before shutdown.
+"""uvicorn's server with what the service adds: drain before shutdown, sweep, collector's settings.
 
-With `protocol.py` the only file that imports uvicorn.
+And the configuration it runs with. What one connection does is in `protocol.py`; uvicorn's
+internals that both rely on are checked in `uvicorn_internals.py`.
 """
 
 from __future__ import annotations
@@ -19,25 +20,27 @@ import uvicorn
 
 from service.background import running
 from service.http.deadlines import KEEP_ALIVE_S, SWEEP_EVERY_S, sweep
+from service.http.fast_path import FastPath
 from service.http.intake import Intake
 from service.http.protocol import StreamingProtocol
-from service.http.short_way import ShortWay
 
 _SHUTDOWN_TIMEOUT_S = 8
-# How long after the streams' end a request may keep the process waiting: for the rest of its body,
-# until its client takes the answer, and for a store that does not answer.
+# How long a request may delay the shutdown, counted from the end of the drain:
+# while the rest of its body is missing,
 _BODY_GRACE_S = 1.5
+# while its client does not take the response,
 _READ_GRACE_S = 3.0
+# and while a store does not answer.
 _STORE_GRACE_S = 2.0
-_LOOK_EVERY_S = 0.1
+_CHECK_EVERY_S = 0.1
 _CANCEL_EVERY_S = 0.5
 
 
 class Server(uvicorn.Server):
-    """A server that drains the streams first, and ends with status 0 on SIGTERM.
+    """A server that drains the streams before it shuts down, and exits with 0 on SIGTERM.
 
     uvicorn waits for open responses before the application's own shutdown: without `drain` it
-    would wait for streams that never end.
+    would wait for streams that do not end by themselves.
     """
 
     def __init__(
@@ -47,19 +50,19 @@ class Server(uvicorn.Server):
         intake: Intake,
         ended: Callable[[str], None],
     ) -> None:
-        """`intake` is the one that the connections of `config` use; for `ended` see `running`."""
+        """`intake` is the one of `config`'s connections; `ended` is passed to `running`."""
         super().__init__(config)
         self._drain = drain
         self._intake = intake
         self._ended = ended
 
     async def main_loop(self) -> None:
-        """Serve until told to end, and look after the connections all the while."""
+        """Serve until a signal ends it, with the sweep of the connections."""
         async with running({"sweep of the connections": self._sweep()}, self._ended):
             await super().main_loop()
 
     async def _sweep(self) -> None:
-        """Look at all connections each second, for ever."""
+        """Check all connections each second. Runs until cancelled."""
         connections: Any = self.server_state.connections
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
@@ -68,10 +71,10 @@ class Server(uvicorn.Server):
             self._intake.report(now_s)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then spare what is there from the cycle collector.
+        """Start, then exempt the objects that exist from cycle collection, and collect less often.
 
-        Requests make few cycles and streams live long: collecting as often as Python does by
-        itself cost 5 % of the CPU under load, most of it on objects that never go.
+        Requests make few cycles and streams live long. Python's own thresholds cost 5 % of the CPU
+        under load, most of it on objects that live as long as the process.
         """
         await super().startup(sockets)
         gc.collect()
@@ -79,41 +82,44 @@ class Server(uvicorn.Server):
         gc.set_threshold(10_000, 20, 50)
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
-        """Refuse new connections, let the streams say goodbye, then shut down as uvicorn does."""
+        """Refuse new connections, drain the streams, then shut down as uvicorn does."""
         for server in self.servers:
             server.close()
         await self._drain()
-        parting = asyncio.create_task(self._end_late_requests(), name="late requests")
+        ending = asyncio.create_task(self._end_late_requests(), name="late requests")
         try:
             await super().shutdown(sockets)
         finally:
-            parting.cancel()
-            await asyncio.gather(parting, return_exceptions=True)
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
 
     async def _end_late_requests(self) -> None:
-        """End requests that keep the end waiting: uvicorn would wait long, then write traces."""
+        """End requests that delay the shutdown. Runs until cancelled.
+
+        uvicorn would wait until its timeout, then cancel them and log stack traces.
+        """
         began_s = time.monotonic()
         cancel_at_s = began_s + _STORE_GRACE_S
         while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_CHECK_EVERY_S)
             waited_s = time.monotonic() - began_s
             for connection in list(self.server_state.connections):
                 assert isinstance(connection, StreamingProtocol)
                 if (connection.waits_for_body and waited_s >= _BODY_GRACE_S) or (
                     connection.waits_for_reader and waited_s >= _READ_GRACE_S
                 ):
-                    # The request sees a client that is gone, and ends as it always does then.
+                    # The request ends as with any client that is gone.
                     connection.transport.abort()
             if time.monotonic() >= cancel_at_s:
-                # The application answers that the store is away. Not once: see
-                # `streams.runtime.owned_tasks`.
+                # The application answers that the store is not available. Repeated, because a
+                # task can miss a cancellation: see `streams/runtime/owned_tasks.py`.
                 cancel_at_s = time.monotonic() + _CANCEL_EVERY_S
                 for task in list(self.server_state.tasks):
                     task.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Handle SIGINT and SIGTERM without raising them again at the end: the exit status is 0."""
+        """Handle SIGINT and SIGTERM without raising them again, so that the exit status is 0."""
         before = {
             number: signal.signal(number, self.handle_exit)
             for number in (signal.SIGINT, signal.SIGTERM)
@@ -130,19 +136,19 @@ def config(
     *,
     host: str,
     port: int,
-    short_way: ShortWay | None = None,
+    fast_path: FastPath | None = None,
     intake: Intake | None = None,
 ) -> uvicorn.Config:
-    """Return the configuration that the service runs with."""
+    """Return the configuration that the service runs with; the connections share `intake`."""
     return uvicorn.Config(
         app,
         host=host,
         port=port,
         loop="uvloop",
-        http=functools.partial(StreamingProtocol, short_way, intake),  # type: ignore[arg-type]
+        http=functools.partial(StreamingProtocol, fast_path, intake),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
-        # Said, not guessed: the outermost application is a plain function that returns a coroutine.
+        # uvicorn would guess wrong: the application is a plain function that returns a coroutine.
         interface="asgi3",
         log_config=None,
         access_log=False,

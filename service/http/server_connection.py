@@ -1,7 +1,7 @@
-"""What a request can ask of the connection that it came on, when the server is our own.
+"""What a request can ask of its connection when the server is our own: the interface alone.
 
-Said here, below both sides: `protocol.py` is such a connection, `wire.py`, `body.py` and the
-routes use one.
+It is below both sides: `protocol.py` is such a connection; `wire.py`, `body.py` and the routes
+use one.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class ServerConnection(Protocol):
         """Whether the client takes bytes."""
 
     def has_body_of(self, scope: object) -> bool:
-        """Tell whether the whole body of this request is here already."""
+        """Tell whether the whole body of this request has been received."""
 
     def when_taken(self, callback: Callable[[], None]) -> None:
-        """Call back, once, when the client has taken all that was written, or is gone."""
+        """Call `callback` once, when the client has taken all that was written, or is gone."""
 
     def forget_request(self) -> None:
-        """Drop what is kept of the request: a stream lives long and never looks at it again."""
+        """Drop what is kept of the request: an open stream lives long and does not read it."""
 
 
 def server_connection_of(scope: Scope) -> ServerConnection | None:
-    """Return the connection that a request came on, when the server is our own."""
+    """Return the connection of a request; None when another server runs the application."""
     found = (scope.get("extensions") or {}).get(TRANSPORT_EXTENSION)
     return None if found is None else cast("ServerConnection", found)

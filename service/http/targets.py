@@ -1,7 +1,7 @@
-"""Which request targets are served: canonical ones alone (`docs/protocol.md` §4). Pure.
+"""Which request targets are served: only canonical ones (`docs/protocol.md` §4). Pure.
 
-Proxies decide by paths, and normalise them each in its own way. A path that has two spellings can
-pass a rule that was written for the other one, so every resource has one spelling here.
+Proxies have rules for paths, and each normalises paths in its own way. A path with two spellings
+can pass a rule that was written for the other spelling, so here every resource has one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(/[^#]*)", re.IGNORECASE)
 
 
 def is_canonical(raw_path: bytes) -> bool:
-    """Tell whether a path, as it was sent, is the only spelling of its resource."""
+    """Tell whether a path, as it was sent, is the one spelling of its resource."""
     if _PLAIN.fullmatch(raw_path):
         return True
     if b"//" in raw_path or b"\\" in raw_path or _DOTS.search(raw_path):
@@ -28,7 +28,7 @@ def is_canonical(raw_path: bytes) -> bool:
     if _INCOMPLETE.search(raw_path) or _NEEDLESS.search(raw_path):
         return False
     try:
-        # Decoding replaces what is not UTF-8, so that different paths would become one.
+        # Decoding replaces bytes that are not UTF-8, so different paths would become one.
         _ENCODED.sub(lambda match: bytes([int(match[1], 16)]), raw_path).decode("utf-8")
     except UnicodeDecodeError:
         return False
@@ -36,10 +36,10 @@ def is_canonical(raw_path: bytes) -> bool:
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes, bytes | None] | None:
-    """Return a target's path, query and, of the absolute form, authority; None for other forms.
+    """Return a target's path, query and authority; None if its form is not served.
 
-    Neither form may hold a fragment (RFC 9112 §3.2): what signs the target and what routes it
-    would see different ones.
+    Served are the origin form, which has no authority, and the absolute form. Neither may hold a
+    fragment (RFC 9112 §3.2): a signature and the router would see different targets.
     """
     authority = None
     if not target.startswith(b"/"):

@@ -1,30 +1,30 @@
-"""The wire of one open stream: bytes out, and whether the client takes them.
+"""The wire of one open stream: sends bytes, and reports whether the client takes them.
 
-Two implementations of one interface. `TransportWire` writes to uvicorn's transport directly: one
-system call a write and no task, so that one loop can feed thousands of connections. `AsgiWire`
-uses plain ASGI and runs on any server. What is written is not known here.
+One interface with two implementations. `TransportWire` writes to uvicorn's transport directly:
+one system call per write and no task, so one loop can serve thousands of connections. `AsgiWire`
+uses plain ASGI and runs on any server. What the bytes mean is not known here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from typing import Protocol, cast
 
 from litestar.types import Receive, Scope, Send
 
 from service.http.server_connection import ServerConnection, server_connection_of
+from service.http.uvicorn_internals import duplicate_socket
 
-# With the rest of a stream's end within the 5 s that an end of access may take.
+# Of the 5 s that the end of access may take (docs/protocol.md, G9), the part of the last write.
 _SEND_TIMEOUT_S = 2.0
 _SEND_BUFFER_BYTES = 128 * 1024
 _MAX_PENDING_BYTES = 64 * 1024
 
 
 class Chunk:
-    """Bytes that go to many connections: framed for HTTP once, not once each."""
+    """Bytes that go to many connections, framed for HTTP once and not for each of them."""
 
     __slots__ = ("data", "framed")
 
@@ -35,7 +35,7 @@ class Chunk:
 
 
 class Wire(Protocol):
-    """How a stream is written. `write` never blocks and never fails; look at `blocked` before."""
+    """How a stream is written. `write` never blocks and never fails; check `blocked` before."""
 
     @property
     def lost(self) -> bool:
@@ -47,7 +47,7 @@ class Wire(Protocol):
 
     @property
     def backlog_bytes(self) -> int:
-        """What was written and not taken yet."""
+        """How many bytes were written and not taken yet."""
 
     def on_change(self, callback: object) -> None:
         """Call `callback()` when the client is gone, or takes bytes again."""
@@ -59,10 +59,10 @@ class Wire(Protocol):
         """Send a chunk."""
 
     def offer(self, chunk: Chunk) -> bool:
-        """Send a chunk unless the client is gone or takes no more; tell whether it was sent."""
+        """Send a chunk unless the client is gone or takes no more; return whether it was sent."""
 
     async def finish(self) -> None:
-        """End the response, waiting a few seconds at most for the client."""
+        """End the response; wait for the client for `_SEND_TIMEOUT_S` at most."""
 
 
 class _Callback(Protocol):
@@ -70,10 +70,10 @@ class _Callback(Protocol):
 
 
 def wire_for(scope: Scope, receive: Receive, send: Send, *, dead_after_s: float) -> Wire:
-    """Return the best wire that the server offers.
+    """Return the fastest wire that the server offers.
 
-    A client whose host acknowledges nothing for `dead_after_s` counts as gone, where the system
-    can tell.
+    Where the system supports it, a client whose host acknowledges nothing for `dead_after_s`
+    counts as gone.
     """
     connection = server_connection_of(scope)
     if connection is not None:
@@ -109,10 +109,10 @@ class TransportWire:
         self._connection.on_change = cast("_Callback", callback)
 
     async def start(self, headers: list[tuple[bytes, bytes]]) -> None:
-        # Through the server, so that its own headers and its idea of the response stay right.
+        # Through the server, so that it adds its headers and knows that the response has begun.
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         self._started = True
-        # From here on any byte that the socket does not take at once counts as blocked.
+        # From here on the client is blocked when the socket does not take a byte at once.
         self._transport.set_write_buffer_limits(high=0)
         _bound_kernel(self._transport, self._dead_after_s)
         self._connection.forget_request()
@@ -121,7 +121,7 @@ class TransportWire:
         self._transport.write(chunk.framed)
 
     def offer(self, chunk: Chunk) -> bool:
-        # `blocked`, `lost` and `write` in one call: it is made for every delivery.
+        # `blocked`, `lost` and `write` in one call, because every delivery makes it.
         connection, transport = self._connection, self._transport
         if connection.flow.write_paused or connection.lost or transport.is_closing():
             return False
@@ -133,7 +133,7 @@ class TransportWire:
         if self.lost:
             return
         if self.blocked or not self._started:
-            # It took nothing for long: the end would wait behind what it does not read.
+            # The client is not reading: the end would wait behind what it has not read.
             self._transport.abort()
             return
         try:
@@ -146,23 +146,24 @@ class TransportWire:
 
 
 def _bound_kernel(transport: asyncio.Transport, dead_after_s: float) -> None:
-    """Bound what the kernel keeps for a client: bytes, and patience with one that vanished.
+    """Bound what the kernel holds for a client, and how long it waits for a lost host.
 
-    By itself it would take megabytes for a client that reads nothing, and wait a quarter of an
-    hour for one that went without a word (RFC 5482: TCP_USER_TIMEOUT).
+    By default it buffers megabytes for a client that reads nothing, and retransmits for a quarter
+    of an hour to a host that vanished without closing (RFC 5482: TCP_USER_TIMEOUT).
     """
-    lent = transport.get_extra_info("socket")
-    if lent is None or lent.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    # A copy of the descriptor: what uvloop lends has no setsockopt.
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(lent.fileno())) as own:
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(dead_after_s * 1000))
+    with contextlib.suppress(OSError):
+        own = duplicate_socket(transport)
+        if own is None:
+            return
+        with own:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                timeout_ms = int(dead_after_s * 1000)
+                own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
 
 class AsgiWire:
-    """Writes through `send`, by a task of its own."""
+    """Writes through ASGI's `send`, in a task of its own."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -232,7 +233,7 @@ class AsgiWire:
                         {"type": "http.response.body", "body": body, "more_body": True}
                     )
                     self._pending_bytes -= len(body)
-                self._tell()
+                self._notify()
                 if self._finishing:
                     with contextlib.suppress(OSError):
                         await self._send(
@@ -250,8 +251,8 @@ class AsgiWire:
     def _lose(self) -> None:
         self._lost = True
         self._wake.set()
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         if self._callback is not None:
             self._callback()

@@ -1,4 +1,4 @@
-"""Serving in this process: the application, in the server."""
+"""Serving in this process: connects the application with the server that runs it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ FAULT_VARIABLE = "SEQSTREAM_FAULT"
 def run(
     settings: Settings, *, host: str, port: int, listening: socket.socket | None = None
 ) -> bool:
-    """Serve in this process until SIGTERM or SIGINT; tell whether all was as it should be.
+    """Serve in this process until SIGTERM or SIGINT; return whether it ended as it should.
 
-    Else it never started, or one of its tasks ended by itself: a supervisor starts another.
-
-    `listening` is a socket to serve on instead of host and port.
+    False: it never started, or one of its tasks ended by itself. A supervisor then starts another
+    process. `listening` is a socket to serve on instead of host and port.
     """
-    made = create_app(settings, version=__version__, fault=os.environ.get(FAULT_VARIABLE))
-    served = config(made.app, host=host, port=port, short_way=made.direct, intake=made.intake)
-    server = Server(served, made.drain, made.intake, made.ended.append)
+    created = create_app(settings, version=__version__, fault=os.environ.get(FAULT_VARIABLE))
+    server_config = config(
+        created.app, host=host, port=port, fast_path=created.direct, intake=created.intake
+    )
+    server = Server(server_config, created.drain, created.intake, created.ended.append)
     server.run(sockets=None if listening is None else [listening])
-    return server.started and not made.ended
+    return server.started and not created.ended

@@ -1,1 +1,1 @@
-"""What a process says of itself: log lines and metrics."""
+"""What a process reports of itself: log lines and metrics."""

@@ -1,4 +1,4 @@
-"""The metrics about builds, read from the database now and then."""
+"""The metrics about builds, read from the database every few seconds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _EVERY_S = 5.0
 
 
 async def measure(builds: Builds, metrics: Metrics) -> None:
-    """Keep `builds` and `build_queue_age_seconds` up to date, for ever."""
+    """Keep `builds` and `build_queue_age_seconds` up to date. Runs until cancelled."""
     while True:
         try:
             counts = await builds.counts()
         except StreamsError:
-            # The last values stay; `postgres_up` says why.
+            # The last values are kept; the gauge `postgres_up` shows why.
             await asyncio.sleep(_EVERY_S)
             continue
         for status in BUILD_STATUSES:

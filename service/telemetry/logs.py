@@ -1,15 +1,15 @@
-"""One way of logging for the whole process, as JSON lines or for a person's eyes.
+"""The log format of the whole process: JSON lines, or text for a person to read.
 
-Every module, of the library and of the service alike, logs with the standard library, so that the
-library forces nothing on its users:
+Every module of the library and of the service logs with the standard library, so that the library
+imposes nothing on its users:
 
     _log = logging.getLogger(__name__)
     _log.warning("stream was healed", extra={"project_id": project_id, "seq": seq})
 
-The message is constant; what varies is a field. The standard library forbids a few names for
-fields (`message`, `name`, `args`, `module`, `process`, …) with a KeyError. structlog is the
-formatter behind it and is named in no other file. A payload or a secret belongs in no field; those
-that are known by their names are dropped here all the same.
+The message is constant; whatever varies is a field. The standard library refuses a few names of
+fields (`message`, `name`, `args`, `module`, `process`, ...) with a KeyError. structlog formats the
+lines, and is imported in this file only. No field may hold a payload or a secret; fields with the
+names below are dropped in any case.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ DROPPED_FIELDS: Final = frozenset(
         "text",
     }
 )
-# uvicorn adds the message once more with terminal colours.
+# uvicorn adds the message a second time, with terminal colours.
 _NOISE: Final = frozenset({"color_message"})
 
 
@@ -55,13 +55,13 @@ def configure(
     log_format: Literal["json", "console"] = "json",
     stream: TextIO | None = None,
 ) -> None:
-    """Send all logs of the process to `stream` (standard error), from `level` on.
+    """Send all logs of the process from `level` on to `stream` (default: standard error).
 
-    Replaces what was configured before. uvicorn must be started with `log_config=None`, or it
-    configures its loggers anew.
+    Replaces any earlier configuration. uvicorn must be started with `log_config=None`, or it
+    configures its loggers again.
     """
     shared: list[Processor] = [
-        _add_fields,  # first: a field cannot take the level's or the time's place
+        _add_fields,  # first, so that a field cannot replace the level or the time
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         drop_secrets,
@@ -86,14 +86,14 @@ def configure(
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # A stream's address may hold its token (?token=), and the metrics count requests.
+    # A stream's URL may hold its token (?token=).
     logging.getLogger("uvicorn.access").disabled = True
-    # At INFO it logs every address that it calls.
+    # At INFO it logs every URL that it requests.
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def drop_secrets(logger: Any, method: str, event: EventDict) -> EventDict:
-    """Take the fields out whose names are known to hold secrets or payloads, at any depth."""
+    """Remove fields whose names say that they hold secrets or payloads, at any depth."""
     return _without_secrets(event)
 
 
@@ -106,7 +106,7 @@ def _without_secrets(fields: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _add_fields(logger: Any, method: str, event: EventDict) -> EventDict:
-    # structlog keeps the message under "event", which is also a fair name for a field.
+    # structlog keeps the message under "event", which a field may be called too.
     message = event["event"]
     event = structlog.stdlib.ExtraAdder()(logger, method, event)
     if event["event"] is not message:
@@ -116,12 +116,12 @@ def _add_fields(logger: Any, method: str, event: EventDict) -> EventDict:
 
 def _renderers(log_format: Literal["json", "console"], *, colors: bool) -> list[Processor]:
     if log_format == "json":
-        # The plain stack: structlog's dictionaries of it hold the values of local variables.
+        # The plain stack: structlog's structured one holds the values of local variables.
         return [
             structlog.processors.format_exc_info,
             structlog.processors.EventRenamer("message", replace_by="_event"),
             structlog.processors.JSONRenderer(),
         ]
-    # The same holds for the traceback that it would print by default.
+    # Its default traceback shows the values of local variables too.
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]

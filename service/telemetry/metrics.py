@@ -1,11 +1,11 @@
-"""The metrics of PROTOCOL.md §9, as one object that is passed around.
+"""The metrics of docs/protocol.md §9, as one object that is passed around.
 
 The names are a contract with operators: they carry no prefix, and no label holds the id of a
-project or a user, only words of the closed sets below. Nothing here measures; who does a thing
-counts it.
+project or a user, only words of the closed sets below. Nothing is measured here: the code that
+does something counts it.
 
-With several worker processes, `PROMETHEUS_MULTIPROC_DIR` must name an empty folder before
-prometheus_client is first imported; `render` then adds the processes up.
+With several service processes, `PROMETHEUS_MULTIPROC_DIR` must name an empty folder before
+prometheus_client is first imported; `render` then returns the sums over the processes.
 """
 
 from __future__ import annotations
@@ -75,12 +75,21 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry, *, multiprocess_dir: str | None = None) -> None:
         """Register in `registry`; `multiprocess_dir` is PROMETHEUS_MULTIPROC_DIR when it is set."""
-        # Else every counter brings a `_created` series of its own, which nobody asked for.
+        # Otherwise every counter adds a `_created` series.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry
         self._multiprocess_dir = multiprocess_dir
+        self._register_writing(registry)
+        self._register_streams(registry)
+        self._register_reading(registry)
+        self._register_stores(registry)
+        self._register_builds(registry)
+        self._register_refusals()
+        self._delivered_children: dict[bytes, Any] = {
+            event.encode(): self.sse_deliveries.labels(event) for event in EVENTS
+        }
 
-        # Writing. Times in milliseconds.
+    def _register_writing(self, registry: CollectorRegistry) -> None:
         self.db_to_publish_ms = Histogram(
             "db_to_publish_ms",
             "From a commit until its messages stand in the Redis Stream",
@@ -95,7 +104,8 @@ class Metrics:
             registry=registry,
         )
 
-        # Streams. One observation a write, not one a connection: it costs about as much as a frame.
+    def _register_streams(self, registry: CollectorRegistry) -> None:
+        # One observation per write, not per connection: one costs about as much as a frame.
         self.publish_to_sse_write_ms = Histogram(
             "publish_to_sse_write_ms",
             "From an entry's arrival in this process until it is written to sockets",
@@ -116,7 +126,7 @@ class Metrics:
             "sse_closed_total", "Streams that ended", "reason", CLOSE_REASONS
         )
 
-        # Reading.
+    def _register_reading(self, registry: CollectorRegistry) -> None:
         self.replays = self._counter("replays_total", "Resumes served", "source", REPLAY_SOURCES)
         self.replayed_messages = self._counter(
             "replayed_messages_total", "Messages replayed", "source", REPLAY_SOURCES
@@ -138,7 +148,8 @@ class Metrics:
             registry=registry,
         )
 
-        # Servers: 0 as soon as one process cannot reach them.
+    def _register_stores(self, registry: CollectorRegistry) -> None:
+        # The minimum over the processes: 0 as soon as one of them cannot reach the store.
         self.redis_up = Gauge(
             "redis_up", "1 while Redis answers", multiprocess_mode="livemin", registry=registry
         )
@@ -149,7 +160,8 @@ class Metrics:
             registry=registry,
         )
 
-        # Builds: read from the database, so every process would say the same; the newest counts.
+    def _register_builds(self, registry: CollectorRegistry) -> None:
+        # Every process reads the same from the database, so the newest value is taken.
         self.builds = Gauge(
             "builds",
             "Builds by status",
@@ -166,7 +178,7 @@ class Metrics:
             registry=registry,
         )
 
-        # Refusals.
+    def _register_refusals(self) -> None:
         self.rate_limited = self._counter("rate_limited_total", "Requests refused by a limit")
         self.http_malformed = self._counter(
             "http_malformed_total", "Requests refused before they reached a route"
@@ -175,12 +187,8 @@ class Metrics:
             "auth_failures_total", "Callers that were not known", "reason", AUTHENTICATION_FAILURES
         )
 
-        self._delivered_children: dict[bytes, Any] = {
-            event.encode(): self.sse_deliveries.labels(event) for event in EVENTS
-        }
-
     def delivered(self, counts: Mapping[bytes, int], size_bytes: int, connections: int) -> None:
-        """Count what was written to so many connections: how many of each event, and the bytes."""
+        """Count a write of `size_bytes`, with `counts` of each event, to each of `connections`."""
         for event, count in counts.items():
             if (child := self._delivered_children.get(event)) is not None:
                 child.inc(count * connections)
@@ -198,7 +206,8 @@ class Metrics:
         self, name: str, documentation: str, label: str | None = None, words: Sequence[str] = ()
     ) -> Counter:
         counter = Counter(name, documentation, [label] if label else [], registry=self._registry)
-        # A series that is there from the start, at 0, can be rated from its first count.
+        # Every series exists from the start at 0: Prometheus' `rate` misses a first increment
+        # that comes with a new series.
         for word in words:
             counter.labels(word)
         return counter

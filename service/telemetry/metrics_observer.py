@@ -1,4 +1,4 @@
-"""What the library reports, as metrics."""
+"""Counts what the library reports to its observer, as metrics."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ async def pair(
             }
             made = create_app(load(environment), version="fuzzed")
             direct = made.direct if number == 0 else None
-            served = config(made.app, host="127.0.0.1", port=0, short_way=direct)
+            served = config(made.app, host="127.0.0.1", port=0, fast_path=direct)
             served.load()
             lifespan = LifespanOn(served)
             await lifespan.startup()

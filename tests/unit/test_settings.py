@@ -1,4 +1,4 @@
-"""Settings: docs/protocol.md §7, with the limits of §6 and the secrets of §3."""
+"""Settings (docs/protocol.md §7), with the limits of §6 and the secrets of §3."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refused(**changed: str) -> str:
 
 
 def test_defaults() -> None:
-    """§6 and §7: what holds when only the four needed variables are set."""
+    """§6 and §7: the values when only the four required variables are set."""
     assert load(GOOD) == Settings(
         database_url=GOOD["DATABASE_URL"],
         redis_url=GOOD["REDIS_URL"],
@@ -154,8 +154,8 @@ def test_missing_variable_is_named(variable: str, empty: str | None) -> None:
     ],
 )
 @pytest.mark.parametrize("raw", ["0", "-1", "nan", "inf", "-inf", "1e400", "soon", "1_0", "1 2"])
-def test_senseless_number_is_refused(variable: str, raw: str) -> None:
-    """§7: a bad setting stops the start with one line that names it."""
+def test_number_out_of_range_is_refused(variable: str, raw: str) -> None:
+    """§7: an invalid setting stops the start with one line that names it."""
     line = refused(**{variable: raw})
     assert line.startswith(f"{variable}: ")
     assert "\n" not in line
@@ -174,8 +174,8 @@ def test_senseless_number_is_refused(variable: str, raw: str) -> None:
     ],
 )
 @pytest.mark.parametrize("raw", ["-1", "nan", "inf", "many"])
-def test_limit_that_may_be_off_refuses_nonsense(variable: str, raw: str) -> None:
-    """§6: 0 turns a limit off; below 0 and not a number are refused."""
+def test_limit_that_may_be_off_refuses_other_values(variable: str, raw: str) -> None:
+    """§6: 0 turns a limit off; negative values and NaN are refused."""
     assert load(GOOD | {variable: "0"})
     assert refused(**{variable: raw}).startswith(f"{variable}: ")
 
@@ -219,12 +219,12 @@ def test_limit_that_may_be_off_refuses_nonsense(variable: str, raw: str) -> None
     ],
 )
 def test_bad_value_is_named_with_its_problem(variable: str, raw: str, problem: str) -> None:
-    """§7: the one line says which variable, and what is wrong with it."""
+    """§7: the line names the variable and what is wrong with it."""
     assert refused(**{variable: raw}) == f"{variable}: {problem}"
 
 
 def test_assistant_url_needs_a_model() -> None:
-    """§7: settings that only work together are checked together."""
+    """§7: settings that need each other are checked together."""
     line = refused(SEQSTREAM_ASSISTANT_URL="http://127.0.0.1:1/v1")
     assert line == "SEQSTREAM_ASSISTANT_MODEL: is needed with SEQSTREAM_ASSISTANT_URL"
 
@@ -250,55 +250,55 @@ def test_short_secret_is_refused_and_not_shown(variable: str, short: str) -> Non
     ],
 )
 def test_weak_secret_is_refused_and_not_shown(variable: str, weak: str, problem: str) -> None:
-    """§7: obviously weak secrets are refused: the line names variable and place alone."""
+    """§7: obviously weak secrets are refused; the line names only variable and position."""
     assert refused(**{variable: f"{OTHER},{weak}"}) == f"{variable}: secret 2 of 2 {problem}"
 
 
 @pytest.mark.parametrize(
     "good",
     [
-        # What `openssl rand -hex 32`, `secrets.token_hex(32)` and token_urlsafe(24) make.
+        # Output of `openssl rand -hex 32`, `secrets.token_hex(16)` and `token_urlsafe(24)`.
         "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "0cb1ed8d37d3a0e8a1d2c4b9f5e60718",
         "y6Qm2v0Yl1jS8sWJmHq9g0w6b7cKx_3-",
-        # The pattern is as long as a secret has to be.
+        # The repeated pattern is itself as long as a secret must be.
         "9f86d081884c7d659a2feaa0c55ad015" * 2,
     ],
 )
-def test_made_secret_is_taken(good: str) -> None:
-    """§7: what the documented commands make passes."""
+def test_generated_secret_is_accepted(good: str) -> None:
+    """§7: the output of the documented commands is accepted."""
     assert load(GOOD | {"SEQSTREAM_HMAC_SECRETS": good}).hmac_secrets == (good,)
 
 
 @pytest.mark.parametrize("variable", ["SEQSTREAM_HMAC_SECRETS", "SEQSTREAM_TOKEN_SECRETS"])
-def test_secret_that_stands_twice_is_refused(variable: str) -> None:
+def test_repeated_secret_is_refused(variable: str) -> None:
     """§7: a rotation that changes nothing is a mistake."""
     line = refused(**{variable: f"{OTHER}, {GOOD[variable]} ,{OTHER}"})
     assert line == f"{variable}: secret 3 of 3 is the same as secret 1"
 
 
-def test_secret_of_both_lists_is_refused() -> None:
-    """§7: who can sign tokens must not come to sign requests for any user."""
+def test_secret_in_both_lists_is_refused() -> None:
+    """§7: a holder of the token secret must not be able to sign requests for any user."""
     line = refused(SEQSTREAM_TOKEN_SECRETS=f"{TOKEN},{HMAC}")
     assert line == ("SEQSTREAM_TOKEN_SECRETS: secret 2 of 2 is also in SEQSTREAM_HMAC_SECRETS")
 
 
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL", "SEQSTREAM_HEARTBEAT_SECONDS"])
 def test_error_never_shows_the_value(variable: str) -> None:
-    """A secret put into the wrong variable does not end in a log."""
+    """A secret in the wrong variable does not get into a log."""
     assert "pa55word" not in refused(**{variable: "pa55word"})
 
 
-def test_worker_and_migrate_need_less() -> None:
-    """§7: a command is stopped only by what it needs itself."""
+def test_worker_and_migrate_need_fewer_variables() -> None:
+    """§7: a command is stopped only by the variables that it needs."""
     without_secrets = {name: GOOD[name] for name in WORKER_NEEDS}
     assert load(without_secrets, needs=WORKER_NEEDS).hmac_secrets == ()
     assert load({"DATABASE_URL": GOOD["DATABASE_URL"]}, needs=MIGRATE_NEEDS).redis_url == ""
 
 
 @pytest.mark.parametrize("needs", [WORKER_NEEDS, MIGRATE_NEEDS])
-def test_secrets_are_left_out_where_they_are_not_needed(needs: tuple[str, ...]) -> None:
-    """§3: also when they are set, and when `serve` would refuse them."""
+def test_secrets_are_not_read_where_they_are_not_needed(needs: tuple[str, ...]) -> None:
+    """§3: neither when they are set nor when `serve` would refuse them."""
     assert load(GOOD, needs=needs).token_secrets == load(GOOD, needs=needs).hmac_secrets == ()
     weak = load(GOOD | dict.fromkeys(SIGNING_SECRETS, "weak"), needs=needs)
     assert weak.token_secrets == weak.hmac_secrets == ()
@@ -309,8 +309,8 @@ def test_secrets_are_left_out_where_they_are_not_needed(needs: tuple[str, ...]) 
 @pytest.mark.parametrize(
     "name", ["DATABASE_URL", "REDIS_URL", "SEQSTREAM_ASSISTANT_KEY", "SEQSTREAM_X", "PGPASSWORD"]
 )
-def test_builds_cannot_be_given_our_secrets(name: str) -> None:
-    """§8, docs/builds.md: the start is stopped, and the line names what may not be named."""
+def test_builds_cannot_be_given_secrets_of_the_service(name: str) -> None:
+    """§8, docs/builds.md: the start is stopped with a line that shows the refused name."""
     assert refused(SEQSTREAM_BUILD_ENV=f"NPM_TOKEN,{name}") == (
         f"SEQSTREAM_BUILD_ENV: must not name {name}: it may hold a secret of ours"
     )
@@ -338,7 +338,7 @@ def test_operations_has_a_row_with_the_default(field: msgspec.structs.FieldInfo)
 
 
 def test_operations_has_no_row_of_another_setting() -> None:
-    """docs/operations.md: a setting that is gone is not offered any more."""
+    """docs/operations.md: a removed setting has no row."""
     named = re.findall(r"^\| `([A-Z_]+)` \|", _OPERATIONS, flags=re.M)
     assert sorted(named) == sorted(variable_of(name) for name in Settings.__struct_fields__)
 
@@ -351,7 +351,7 @@ def test_burst_is_four_seconds_of_posts() -> None:
 
 @pytest.mark.parametrize("rich", [False, True])
 def test_printed_settings_show_no_secret(rich: bool) -> None:
-    """No secret and no URL's password in a log, nor in a traceback that prints variables."""
+    """Neither secrets nor passwords of URLs, in a log or in a traceback that shows variables."""
     key = "assistant-key-value"
     settings = load(GOOD | {"SEQSTREAM_ASSISTANT_KEY": key})
     if rich:
@@ -375,5 +375,5 @@ def test_printed_settings_show_no_secret(rich: bool) -> None:
     ],
 )
 def test_url_without_password(url: str, shown: str) -> None:
-    """A URL is shown with its host, and without what opens it."""
+    """A URL is shown with its host, without user, password and query."""
     assert without_password(url) == shown

@@ -1,4 +1,4 @@
-"""How long a connection waits for its client."""
+"""Deadlines of a connection: `service/http/deadlines.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from service.http.deadlines import LIMITS_S, STALL_S, Deadline, Phase, sweep
 
 
 class _Clock:
-    """Monotonic seconds that a test sets; a machine may have booted just now."""
+    """Monotonic seconds that a test sets, from 0 as on a machine that has just booted."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -17,18 +17,18 @@ class _Clock:
         return self.now_s
 
 
-class _Watched:
+class _Connection:
     def __init__(self, clock: _Clock) -> None:
         self.deadline = Deadline(clock)
-        self.looked = 0
+        self.checks = 0
 
-    def look(self, now_s: float) -> None:
-        self.looked += 1
+    def check_deadline(self, now_s: float) -> None:
+        self.checks += 1
 
 
 @pytest.mark.parametrize("phase", ["head", "body", "idle", "linger"])
 def test_a_wait_that_goes_on_keeps_its_deadline(phase: Phase) -> None:
-    """Bytes that complete nothing prolong nothing."""
+    """Bytes that complete nothing do not extend the deadline."""
     clock = _Clock()
     deadline = Deadline(clock)
     deadline.wait("answer")
@@ -40,7 +40,7 @@ def test_a_wait_that_goes_on_keeps_its_deadline(phase: Phase) -> None:
 
 
 def test_the_next_wait_has_its_own_deadline() -> None:
-    """A kept connection serves for ever, request by request."""
+    """A kept connection can serve without end, request by request."""
     clock = _Clock()
     deadline = Deadline(clock)
     deadline.wait("answer")
@@ -51,7 +51,7 @@ def test_the_next_wait_has_its_own_deadline() -> None:
 
 
 def test_a_client_that_takes_bytes_has_not_stalled() -> None:
-    """However slowly: progress is what counts."""
+    """However slow it is: any progress counts."""
     deadline = Deadline(_Clock())
     deadline.written()
     assert not any(
@@ -67,15 +67,15 @@ def test_a_client_that_takes_no_byte_has_stalled() -> None:
     assert deadline.has_stalled(20, STALL_S)
 
 
-def test_who_has_taken_all_is_looked_at_no_longer() -> None:
-    """The sweep costs nothing for connections that owe nothing."""
+def test_a_client_that_has_taken_everything_is_not_checked_again() -> None:
+    """The sweep skips connections without unread bytes until their deadline."""
     clock = _Clock()
-    watched = _Watched(clock)
-    watched.deadline.written()
-    sweep([watched], 1.0)
-    assert watched.looked == 1
-    assert not watched.deadline.has_stalled(0, 1.0)
-    sweep([watched], 2.0)
-    assert watched.looked == 1
-    sweep([watched], LIMITS_S["head"])
-    assert watched.looked == 2
+    connection = _Connection(clock)
+    connection.deadline.written()
+    sweep([connection], 1.0)
+    assert connection.checks == 1
+    assert not connection.deadline.has_stalled(0, 1.0)
+    sweep([connection], 2.0)
+    assert connection.checks == 1
+    sweep([connection], LIMITS_S["head"])
+    assert connection.checks == 2

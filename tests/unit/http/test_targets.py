@@ -36,13 +36,13 @@ def test_the_only_spelling_of_a_path_is_canonical(path: bytes) -> None:
     ],
 )  # fmt: skip
 def test_another_spelling_of_a_path_is_not_canonical(path: bytes) -> None:
-    """§4: what one part normalises and another does not passes rules that were not meant for it."""
+    """§4: a path that a proxy and the service normalise differently passes the wrong rules."""
     assert not is_canonical(path)
 
 
 @given(st.text(min_size=1).filter(lambda text: text not in (".", "..") and "/" not in text))
-def test_what_a_client_library_encodes_is_canonical(text: str) -> None:
-    """§3: any user id can stand in a path, encoded as RFC 3986 says."""
+def test_a_segment_that_a_client_library_encodes_is_canonical(text: str) -> None:
+    """§3: any user id can be in a path, encoded according to RFC 3986."""
     try:
         encoded = quote(text, safe="~")
     except UnicodeEncodeError:
@@ -51,7 +51,7 @@ def test_what_a_client_library_encodes_is_canonical(text: str) -> None:
 
 
 @given(st.binary(min_size=1, max_size=6))
-def test_needless_escapes_are_found_wherever_they_stand(part: bytes) -> None:
+def test_needless_escapes_are_found_at_every_position(part: bytes) -> None:
     """Escaping one more character of a canonical path makes it another spelling."""
     plain = bytes(byte for byte in part if chr(byte).isascii() and chr(byte).isalnum())
     for place in range(len(plain)):

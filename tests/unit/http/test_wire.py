@@ -1,4 +1,4 @@
-"""The wire of a stream: what leaves as bytes, and how a client that takes none is noticed."""
+"""The wire of a stream: the bytes it sends, and how it notices a client that takes none."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ both = pytest.mark.parametrize("kind", [TransportWire, AsgiWire])
 
 
 @both
-async def test_what_is_written_arrives_as_one_http_response(kind: type[Wire]) -> None:
-    """A stream is a plain HTTP/1.1 response: chunks, and a last one when it ends."""
+async def test_written_chunks_arrive_as_one_http_response(kind: type[Wire]) -> None:
+    """A stream is a plain HTTP/1.1 response: chunks, then the last chunk."""
 
     async def handle(wire: Wire) -> None:
         wire.write(Chunk(b"id: 1\n\n"))
@@ -44,7 +44,7 @@ async def test_what_is_written_arrives_as_one_http_response(kind: type[Wire]) ->
 
 @both
 async def test_the_connection_serves_the_next_request_after_a_stream(kind: type[Wire]) -> None:
-    """A stream that ended leaves the connection as HTTP has it."""
+    """A stream that ended leaves the connection in the state that HTTP expects."""
 
     async def handle(wire: Wire) -> None:
         wire.write(Chunk(b"id: 1\n\n"))
@@ -58,14 +58,14 @@ async def test_the_connection_serves_the_next_request_after_a_stream(kind: type[
 
 @both
 async def test_a_client_that_goes_away_is_noticed_without_a_write(kind: type[Wire]) -> None:
-    """A quiet project's dead connections are forgotten at once."""
+    """Dead connections of a quiet project are dropped at once."""
     wires: list[Wire] = []
-    told: list[bool] = []
+    changes: list[bool] = []
 
     async def handle(wire: Wire) -> None:
-        wire.on_change(lambda: told.append(wire.lost))
+        wire.on_change(lambda: changes.append(wire.lost))
         wires.append(wire)
-        await wait_until(lambda: wire.lost, what="the loss")
+        await wait_until(lambda: wire.lost, what="the end of the client")
         assert not wire.offer(Chunk(b"x"))
         await wire.finish()
 
@@ -73,19 +73,19 @@ async def test_a_client_that_goes_away_is_noticed_without_a_write(kind: type[Wir
         async with client(port):
             await wait_until(lambda: bool(wires), what="the stream")
             assert not wires[0].lost
-        await wait_until(lambda: bool(told), what="the notice")
-        assert told[-1]
+        await wait_until(lambda: bool(changes), what="the callback")
+        assert changes[-1]
 
 
 @both
 async def test_a_client_that_takes_no_bytes_is_blocked(kind: type[Wire]) -> None:
-    """§6, backpressure: seen before anything more is written; told when it takes bytes again."""
+    """§6, backpressure: noticed before more is written; announced when it takes bytes again."""
     wires: list[Wire] = []
-    told: list[bool] = []
+    changes: list[bool] = []
     done = asyncio.Event()
 
     async def handle(wire: Wire) -> None:
-        wire.on_change(lambda: told.append(wire.blocked))
+        wire.on_change(lambda: changes.append(wire.blocked))
         wires.append(wire)
         await done.wait()
 
@@ -105,12 +105,14 @@ async def test_a_client_that_takes_no_bytes_is_blocked(kind: type[Wire]) -> None
             assert wire.backlog_bytes > 0
             while wire.blocked:
                 assert await reader.read(65_536)
-            await wait_until(lambda: False in told, what="the notice that it takes bytes again")
+            await wait_until(
+                lambda: False in changes, what="the callback when it takes bytes again"
+            )
             done.set()
 
 
-async def test_on_another_server_a_stream_is_plain_asgi() -> None:
-    """A server that does not lend its transport is served through `send`."""
+async def test_on_another_server_a_stream_uses_plain_asgi() -> None:
+    """Where the server lends no transport, the wire writes through `send`."""
 
     async def receive() -> Any:
         return {"type": "http.disconnect"}

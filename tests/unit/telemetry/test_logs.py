@@ -1,4 +1,4 @@
-"""Logs: one form for the library, the service and uvicorn, and no secret in it."""
+"""Logs: one format for the library, the service and uvicorn, without secrets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRET = "s3cret-value"
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    """Logging is one for the process: give it back as it was."""
+    """Restore logging, which is global to the process."""
     loggers = [logging.getLogger(name) for name in (None, *_NAMES)]
     before = [(log, log.handlers[:], log.level, log.propagate, log.disabled) for log in loggers]
     yield
@@ -35,7 +35,7 @@ def lines(out: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_json_line_has_message_and_fields() -> None:
-    """One line an event: constant message, level, logger, time in UTC, and the fields."""
+    """One line per event: constant message, level, logger, time in UTC, and the fields."""
     out = io.StringIO()
     configure("info", "json", out)
     logging.getLogger("streams.tail.tail").warning("healed", extra={"project_id": "p1", "seq": 7})
@@ -51,7 +51,7 @@ def test_json_line_has_message_and_fields() -> None:
 
 
 def test_field_does_not_replace_the_message() -> None:
-    """A field may have any name; message, level, logger and time stay what they are."""
+    """A field with the name of message, level, logger or time does not replace it."""
     out = io.StringIO()
     configure("info", "json", out)
     fields = {"event": "message.new", "level": "x", "logger": "x", "timestamp": "x"}
@@ -62,8 +62,8 @@ def test_field_does_not_replace_the_message() -> None:
     assert line["timestamp"] != "x"
 
 
-def test_console_shows_the_same() -> None:
-    """For a person: message and fields on one line, without colours in a file."""
+def test_console_shows_message_and_fields() -> None:
+    """On one line, without colours when the stream is not a terminal."""
     out = io.StringIO()
     configure("info", "console", out)
     logging.getLogger("streams.tail.tail").warning("healed", extra={"project_id": "p1"})
@@ -80,8 +80,8 @@ def test_level_is_kept() -> None:
     assert out.getvalue() == ""
 
 
-def test_configuring_again_does_not_double() -> None:
-    """A line is written once, however often a process configures."""
+def test_configuring_again_does_not_duplicate_lines() -> None:
+    """A line is written once, however often a process configures its logs."""
     out = io.StringIO()
     configure("info", "json", io.StringIO())
     configure("info", "json", out)
@@ -109,7 +109,7 @@ def test_known_secrets_are_dropped(log_format: Any) -> None:
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_stack_is_shown_without_variables(log_format: Any) -> None:
-    """A failure is logged with its stack, and without the values that its functions held."""
+    """A failure is logged with its stack, and without the values of local variables."""
     out = io.StringIO()
     configure("info", log_format, out)
 
@@ -126,8 +126,8 @@ def test_stack_is_shown_without_variables(log_format: Any) -> None:
     assert "held-in-a-variable" not in out.getvalue()
 
 
-def test_uvicorn_is_joined_and_its_access_log_is_off() -> None:
-    """uvicorn's lines have the same form; addresses, which may hold a token, are not logged."""
+def test_uvicorn_has_the_same_format_and_no_access_log() -> None:
+    """URLs may hold a token, so they are not logged."""
     out = io.StringIO()
     configure("info", "json", out)
     uvicorn.Config(app="none:app", log_config=None, access_log=False)

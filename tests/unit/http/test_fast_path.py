@@ -1,4 +1,4 @@
-"""The server's protocol and posts that are answered without the application."""
+"""Single appends that the protocol serves without the application: the fast path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 _POST = b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 
 
-def _appended() -> list[Appended]:
+def _appended_message() -> list[Appended]:
     message = Message(
         seq=1, message_id="m", client_msg_id=None, project_id="p", user_id="u",
         content=Content("x", "user", "chat", "client"), timestamp="now", metadata=cast("Any", {}),
@@ -31,7 +31,7 @@ def _appended() -> list[Appended]:
 
 
 class _Direct(DirectAppend):
-    """Takes every request, and appends when the test says so."""
+    """Takes every request; its appends end when the test ends them."""
 
     def __init__(self) -> None:
         super().__init__(cast("Any", None), cast("Any", None), answers_origins=False)
@@ -48,7 +48,7 @@ class _Direct(DirectAppend):
 
 
 class _Server:
-    """A real server on a loopback port, with an application that is not to be asked."""
+    """A real server on a loopback port, whose application must not be called."""
 
     def __init__(self, port: int, direct: _Direct, state: ServerState) -> None:
         self.port = port
@@ -62,17 +62,17 @@ class _Server:
         return cast("StreamingProtocol", connection)
 
     async def begun(self, count: int) -> asyncio.Future[list[Appended]]:
-        """Wait for the n-th append, and return it."""
+        """Wait until `count` appends have begun; return the newest."""
         await wait_until(lambda: len(self.direct.begun) == count, what=f"append {count}")
         return self.direct.begun[-1]
 
 
-async def _refused(scope: Any, receive: Any, send: Any) -> None:
-    raise AssertionError("the application was asked")
+async def _must_not_be_called(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("the application was called")
 
 
 @contextlib.asynccontextmanager
-async def _serving(app: Any = _refused) -> AsyncIterator[_Server]:
+async def _serving(app: Any = _must_not_be_called) -> AsyncIterator[_Server]:
     direct, state = _Direct(), ServerState()
     settings = config(app, host="127.0.0.1", port=0)
     settings.load()
@@ -89,58 +89,58 @@ async def _serving(app: Any = _refused) -> AsyncIterator[_Server]:
             cast("StreamingProtocol", connection).transport.abort()
 
 
-async def _head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> RawResponse:
+async def _response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> RawResponse:
     response = RawResponse(reader, writer)
     await response.read_head()
     await response.wait_end()
     return response
 
 
-async def test_the_server_waits_for_an_append_as_for_a_task() -> None:
-    """Else it would end before the answer: it looks at `tasks` when it shuts down."""
+async def test_an_append_is_among_the_tasks_that_the_server_waits_for() -> None:
+    """At shutdown the server waits for `tasks`, and otherwise would end before the response."""
     async with _serving() as server, raw_connection(server.port) as (reader, writer):
         writer.write(_POST)
         append = await server.begun(1)
         assert server.state.tasks == {cast("Any", append)}
-        append.set_result(_appended())
-        assert (await _head(reader, writer)).status == 201
+        append.set_result(_appended_message())
+        assert (await _response(reader, writer)).status == 201
         assert not server.state.tasks
 
 
 @pytest.mark.parametrize("cut", range(1, len(_POST)))
-async def test_a_post_is_begun_at_once_when_its_body_came_with_the_end_of_its_head(
+async def test_a_post_takes_the_fast_path_when_its_body_arrives_with_the_end_of_its_head(
     cut: int,
 ) -> None:
-    """Once, and whole; else the application waits for the rest, and is asked once."""
-    asked: list[bytes] = []
+    """It is begun once with the whole body; otherwise the application is called once."""
+    called: list[bytes] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         body, more = b"", True
         while more:
             message = await receive()
             body, more = body + message["body"], message["more_body"]
-        asked.append(body)
+        called.append(body)
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     head_bytes = _POST.index(b"\r\n\r\n") + 4
     async with _serving(app) as server, raw_connection(server.port) as (reader, writer):
         await wait_until(lambda: bool(server.state.connections), what="the connection")
-        # As the transport would, in exactly these pieces.
+        # In exactly these pieces, which a socket does not guarantee.
         server.connection.data_received(_POST[:cut])
-        assert (server.direct.bodies, asked) == ([], [])
+        assert (server.direct.bodies, called) == ([], [])
         server.connection.data_received(_POST[cut:])
         if cut < head_bytes:
             assert server.direct.bodies == [b"{}"]
-            server.direct.begun[0].set_result(_appended())
-        assert (await _head(reader, writer)).status == (201 if cut < head_bytes else 204)
-        assert (server.direct.bodies, asked) == (
+            server.direct.begun[0].set_result(_appended_message())
+        assert (await _response(reader, writer)).status == (201 if cut < head_bytes else 204)
+        assert (server.direct.bodies, called) == (
             ([b"{}"], []) if cut < head_bytes else ([], [b"{}"])
         )
 
 
-async def test_a_bug_is_logged_though_the_client_left(caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody is told of it otherwise."""
+async def test_a_bug_is_logged_when_the_client_has_left(caplog: pytest.LogCaptureFixture) -> None:
+    """There is no response that would show it."""
     async with _serving() as server:
         async with raw_connection(server.port) as (_, writer):
             writer.write(_POST)
@@ -153,28 +153,28 @@ async def test_a_bug_is_logged_though_the_client_left(caplog: pytest.LogCaptureF
 
 
 async def test_an_append_that_the_server_cancels_is_answered_503() -> None:
-    """At shutdown, when a store does not answer: the outcome is unknown."""
+    """At shutdown, if a store does not answer: the outcome is unknown."""
     async with _serving() as server, raw_connection(server.port) as (reader, writer):
         writer.write(_POST)
         (await server.begun(1)).cancel()
-        response = await _head(reader, writer)
+        response = await _response(reader, writer)
         assert (response.status, response.header("retry-after")) == (503, "1")
 
 
-async def test_a_client_that_left_is_not_answered() -> None:
-    """And nothing of its request is kept."""
+async def test_a_client_that_has_left_gets_no_response() -> None:
+    """The append ends, and its request is not counted as answered."""
     async with _serving() as server:
         async with raw_connection(server.port) as (_, writer):
             writer.write(_POST)
             append = await server.begun(1)
         await wait_until(lambda: not server.state.connections, what="the end")
-        append.set_result(_appended())
+        append.set_result(_appended_message())
         await wait_until(lambda: not server.state.tasks, what="the append's end")
         assert server.state.total_requests == 0
 
 
-async def test_who_reads_no_answers_gets_no_further_ones_for_now() -> None:
-    """§6, backpressure: the next answer waits until the client takes bytes again."""
+async def test_a_client_that_reads_no_responses_gets_no_further_ones() -> None:
+    """§6, backpressure: the next response waits until the client takes bytes again."""
     async with (
         _serving() as server,
         raw_connection(server.port, receive_buffer_bytes=4096) as (reader, writer),
@@ -189,19 +189,19 @@ async def test_who_reads_no_answers_gets_no_further_ones_for_now() -> None:
         filler = 1 << 20
         connection.transport.write(b"x" * filler)
         await wait_until(lambda: connection.flow.write_paused, what="a full buffer")
-        append.set_result(_appended())
+        append.set_result(_appended_message())
         await wait_until(lambda: append not in cast("Any", server.state.tasks), what="the append")
         waiting = connection.transport.get_write_buffer_size()
         assert len(server.state.tasks) == 1
         await reader.readexactly(filler)
-        assert (await _head(reader, writer)).status == 201
+        assert (await _response(reader, writer)).status == 201
         assert waiting <= filler
 
 
-async def test_a_request_that_ends_badly_is_not_begun() -> None:
-    """Its body is not what its headers say."""
+async def test_a_request_with_a_malformed_body_is_not_begun() -> None:
+    """Its chunked body has no valid chunk size."""
     head = b"POST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with _serving() as server, raw_connection(server.port) as (reader, writer):
         writer.write(head + b"zz\r\n")
-        assert (await _head(reader, writer)).status == 400
+        assert (await _response(reader, writer)).status == 400
         assert server.direct.begun == []
