@@ -26,6 +26,7 @@ from streams.builds.statuses import Statuses
 from streams.log.appender import Appender
 from streams.log.database import Database
 from streams.log.log import Appended, Log, Page
+from streams.log.migrations import migrate
 from streams.log.postgres_probe import PostgresProbe
 from streams.log.projects import Projects
 from streams.model import sse
@@ -359,7 +360,7 @@ class EventLog:
 
     async def migrate(self) -> list[str]:
         """Bring the database's schema up to date and return what was applied."""
-        return await self.database.migrate()
+        return await migrate(self.database)
 
     async def check(self) -> dict[str, str | None]:
         """Ask both servers now: name → none when it answers, else why not.

@@ -84,7 +84,7 @@ async def test_a_connection_that_nobody_used_for_long_is_not_used_again(
     """It may be gone without a word."""
     async with _opened(database_url, 2) as database:
         first = await _pid(database)
-        monkeypatch.setattr("streams.log.database._KEPT_S", 0.0)
+        monkeypatch.setattr("streams.log.connection_cache._MAX_IDLE_S", 0.0)
         assert await _pid(database) != first
 
 

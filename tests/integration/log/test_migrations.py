@@ -12,6 +12,7 @@ from service.operate.embedded import PostgresServer
 from streams.log import sql
 from streams.log.database import Database
 from streams.log.log import Log, Unit
+from streams.log.migrations import migrate
 from streams.log.schema import Applied, Schema, compare, read_schema
 from streams.model.events import NewMessage, prepare
 
@@ -41,8 +42,8 @@ async def test_a_fresh_database_lacks_every_migration(empty_database: Database) 
 
 async def test_all_are_applied_in_order_and_only_once(empty_database: Database) -> None:
     """Each migration runs once, by its number."""
-    assert await empty_database.migrate() == _all()
-    assert await empty_database.migrate() == []
+    assert await migrate(empty_database) == _all()
+    assert await migrate(empty_database) == []
     assert await read_schema(empty_database) == Schema()
 
 
@@ -50,7 +51,7 @@ async def test_processes_that_start_together_do_not_migrate_together(
     empty_database: Database,
 ) -> None:
     """Safe to call from several processes at once."""
-    applied = await asyncio.gather(*(empty_database.migrate() for _ in range(4)))
+    applied = await asyncio.gather(*(migrate(empty_database) for _ in range(4)))
     assert sorted(name for names in applied for name in names) == sorted(_all())
 
 
@@ -72,7 +73,7 @@ async def test_a_filled_database_is_migrated_while_it_is_used(empty_database: Da
     await Log(empty_database).append([unit])
     async with empty_database.transaction() as session:
         await Log(empty_database).append([unit], session)
-        applied = asyncio.create_task(empty_database.migrate())
+        applied = asyncio.create_task(migrate(empty_database))
         # Ends though the transaction of an append is open.
         assert "0003_append_lock_timeout.sql" in await applied
     unit = Unit("p", (prepare(NewMessage(user_id="o", text="after")),))
@@ -82,7 +83,7 @@ async def test_a_filled_database_is_migrated_while_it_is_used(empty_database: Da
 
 async def test_a_restore_that_lacks_a_table_is_told(empty_database: Database) -> None:
     """§4: the schema is what is there, not only what is noted."""
-    await empty_database.migrate()
+    await migrate(empty_database)
     await empty_database.execute("ALTER TABLE messages RENAME TO away")
     schema = await read_schema(empty_database)
     assert schema.problem == "tables missing, or not readable by this role: messages"
