@@ -207,7 +207,8 @@ class Committer:
                     fresh.setdefault(message.project_id, []).append((message.seq, encode(message)))
             if not append.future.done():
                 append.future.set_result(result)
-            self._release(append)
+            self._held.remove(append)
+        self._update_idle()
         if count:
             self._observer.committed(count)
         for project_id, messages in fresh.items():
@@ -224,9 +225,6 @@ class Committer:
 
     def _fail(self, append: PendingAppend, error: StreamsError) -> None:
         append.fail(error)
-        self._release(append)
-
-    def _release(self, append: PendingAppend) -> None:
         self._held.remove(append)
         self._update_idle()
 

@@ -14,8 +14,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class TokenBucket:
-    """Allows bursts of `burst` and a steady `rate_per_s`. A rate of 0 turns the limit off.
-    """
+    """Allows bursts of `burst` and a steady `rate_per_s`. A rate of 0 turns the limit off."""
 
     __slots__ = ("_burst", "_clock", "_filled_at_s", "_rate_per_s", "_tokens")
 
