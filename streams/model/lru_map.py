@@ -55,15 +55,3 @@ class LruMap(Generic[K, V]):
     def pop(self, key: K) -> V | None:
         """Remove a key and return its value; None when it is absent."""
         return self._items.pop(key, None)
-
-    def pop_oldest(self) -> tuple[K, V]:
-        """Forget the least recently used key and return it.
-
-        Raises:
-            KeyError: nothing is remembered.
-        """
-        return self._items.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._items.clear()

@@ -43,11 +43,6 @@ class TokenBucket:
         if self._rate_per_s > 0:
             self._tokens = min(self._burst, self._tokens + 1)
 
-    def is_full(self) -> bool:
-        """Tell whether it is as good as new: whoever keeps many may forget this one."""
-        self._fill()
-        return self._tokens >= self._burst
-
     def _fill(self) -> None:
         now_s = self._clock()
         # A clock that steps back must neither remove tokens nor count the same time twice.
@@ -71,9 +66,6 @@ class TokenBuckets(Generic[K]):
         self._burst = burst
         self._clock = clock
         self._buckets: LruMap[K, TokenBucket] = LruMap(most)
-
-    def __len__(self) -> int:
-        return len(self._buckets)
 
     def of(self, key: K) -> TokenBucket:
         """Return the bucket of a key."""
