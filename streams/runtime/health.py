@@ -19,7 +19,6 @@ from streams.runtime.observer import Observer
 
 _log = logging.getLogger(__name__)
 
-ALL_SHARDS = frozenset(range(SHARDS))
 DOES_NOT_ANSWER = "does not answer"
 REFUSES_WRITES = "refuses writes"
 # A path counts as recovered after it worked for this long. The time doubles, up to a maximum, each

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from streams.runtime.health import ALL_SHARDS, DOES_NOT_ANSWER, Health, ServerReport
+from streams.model.shards import SHARDS
+from streams.runtime.health import DOES_NOT_ANSWER, Health, ServerReport
 from tests.support.waiting import wait_until
+
+ALL_SHARDS = frozenset(range(SHARDS))
 
 
 def fail_redis(health: Health) -> None:

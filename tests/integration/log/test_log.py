@@ -51,7 +51,7 @@ async def _texts(log: Log, project: str) -> list[str]:
 
 
 async def test_seqs_are_1_2_3(log: Log, project: str) -> None:
-    """G1: the messages of the log are 1..head without a hole, in the order of the batch."""
+    """G1: the messages of the log are 1..head without a gap, in the order of the batch."""
     (result,) = await log.append([_unit(project, "a", "b", "c")])
     assert _seqs(result) == [1, 2, 3]
     assert await _texts(log, project) == ["a", "b", "c"]

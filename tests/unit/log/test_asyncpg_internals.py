@@ -13,7 +13,7 @@ from streams.log.asyncpg_internals import is_open, require
 
 
 def test_a_missing_attribute_is_reported_with_the_version() -> None:
-    """Whoever upgraded asyncpg reads which version was found and what it lacks."""
+    """The error names the installed version and the missing attribute."""
     message = f"asyncpg {asyncpg.__version__} has no Pool.vanished,"
     with pytest.raises(ImportError, match=re.escape(message)):
         require(asyncpg.Pool, "vanished")

@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from streams.runtime.health import ALL_SHARDS, DOES_NOT_ANSWER, REFUSES_WRITES, Health, ServerReport
+from streams.runtime.health import DOES_NOT_ANSWER, REFUSES_WRITES, Health, ServerReport
 from streams.runtime.observer import Observer
+from tests.support.health import ALL_SHARDS
 
 _LOW = frozenset(range(100))
 _HIGH = ALL_SHARDS - _LOW

@@ -47,7 +47,7 @@ CREATE UNIQUE INDEX messages_client_msg_id
 -- Append the items of many units, in order, in one round trip.
 --
 -- The projects' rows are locked first, in order of id, until commit: so seq order is commit order,
--- an abort leaves no hole, and two callers cannot deadlock. Each statement of this function sees
+-- an abort leaves no gap, and two callers cannot deadlock. Each statement of this function sees
 -- what was committed before it began (READ COMMITTED), so repeats are looked up after the lock.
 --
 -- A unit is all or nothing: when one of its items has an unknown project or a client_msg_id that
@@ -72,7 +72,7 @@ CREATE FUNCTION seqstream_append(
     p_digests        bytea[]
 ) RETURNS TABLE (outcome int, seq bigint, id uuid, created_at timestamptz)
 LANGUAGE plpgsql
--- One plan for all sizes: planning anew costs more than a batch, and JIT more than a commit.
+-- One plan for all sizes: planning again costs more than a batch, and JIT more than a commit.
 SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS $$

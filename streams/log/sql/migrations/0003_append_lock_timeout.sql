@@ -16,7 +16,7 @@ CREATE OR REPLACE FUNCTION seqstream_append(
     p_digests        bytea[]
 ) RETURNS TABLE (outcome int, seq bigint, id uuid, created_at timestamptz)
 LANGUAGE plpgsql
--- One plan for all sizes: planning anew costs more than a batch, and JIT more than a commit.
+-- One plan for all sizes: planning again costs more than a batch, and JIT more than a commit.
 SET plan_cache_mode = force_generic_plan
 SET jit = off
 -- A row that another session holds must not delay the other projects of the call: the call fails
