@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from streams.answers.answer_rows import Answers
+from streams.answers.answer_rows import AnswerRows
 from streams.builds.build_news import BuildNews
 from streams.builds.build_rows import BuildBounds, BuildRows
 from streams.builds.build_watch import BuildWatch
@@ -147,7 +147,7 @@ class EventLog:
             alive_s=config.presence_alive_s,
             grace_s=config.presence_grace_s,
         )
-        self.answers = Answers(database, self.log, self.committed)
+        self.answers = AnswerRows(database, self.log, self.committed)
         self.build_watch = BuildWatch(self.tails, rows, self.statuses, self.health)
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: str | None = None

@@ -39,7 +39,7 @@ class Begun(msgspec.Struct, frozen=True):
     is_ours: bool
 
 
-class Answers:
+class AnswerRows:
     """The table `answers`. Every method may raise `LogUnavailable`.
 
     `committed` is called with each message that is appended here, to publish it.
@@ -82,16 +82,7 @@ class Answers:
                 # Rolls the transaction back.
                 raise Overloaded("too many answers are under way")
             if is_ours:
-                rows = await session.fetch(
-                    statement("answer_create"),
-                    uuid.uuid4(),
-                    project_id,
-                    message.user_id,
-                    committed.seq,
-                    uuid.UUID(committed.message_id),
-                    worker_id,
-                    lease_s,
-                )
+                rows = await _create(session, committed, worker_id, lease_s)
         if not appended.duplicate:
             self._committed(committed)
         return Begun(appended, _answer_of(rows[0]), is_ours)
@@ -139,6 +130,21 @@ class Answers:
             await session.execute(statement("answer_end"), key, committed.seq)
         self._committed(committed)
         return committed
+
+
+async def _create(
+    session: Session, message: Message, worker_id: str, lease_s: float
+) -> Sequence[Row]:
+    return await session.fetch(
+        statement("answer_create"),
+        uuid.uuid4(),
+        message.project_id,
+        message.user_id,
+        message.seq,
+        uuid.UUID(message.message_id),
+        worker_id,
+        lease_s,
+    )
 
 
 def _answer_of(row: Row) -> Answer:

@@ -18,7 +18,7 @@ MAX_TEXT = 500
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A change of status, kept in the row until every stream can have received it."""
+    """A change of status, kept in the row for streams that have not received it."""
 
     revision: int
     status: BuildState
