@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Sequence
 from streams.config import EventLogConfig
 from streams.log.database import Database
 from streams.log.log import Appended, Page
+from streams.log.migrations import migrate
 from streams.model.errors import StreamsError
 from streams.model.events import BuildStatus, Event, Message, NewMessage, encode
 from streams.model.ids import EntryId
@@ -222,7 +223,7 @@ class EventLog:
 
     async def migrate(self) -> list[str]:
         """Bring the database's schema up to date and return the names of what was applied."""
-        return await self.database.migrate()
+        return await migrate(self.database)
 
     async def check(self) -> dict[str, str | None]:
         """Ask both servers now: name → none when it answers, else the reason.

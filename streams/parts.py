@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 
-from streams.answers.answer_rows import Answers
+from streams.answers.answer_rows import AnswerRows
 from streams.builds.build_news import BuildNews
 from streams.builds.build_rows import BuildRows
 from streams.builds.build_watch import BuildWatch
@@ -153,7 +153,7 @@ class Parts:
             build_rows, self.statuses, BuildNews(client), health, self._publish_committed
         )
         self.build_watch = BuildWatch(self.memory.tails, build_rows, self.statuses, health)
-        self.answers = Answers(database, log, self._publish_committed)
+        self.answers = AnswerRows(database, log, self._publish_committed)
         self.typing = Typing(client, self.memory.tails, health)
         self.presence = Presence(
             client,

@@ -25,6 +25,7 @@ from typing import Self
 from bench.harness.counters import count_statements_of
 from service.operate.embedded import PostgresServer, RedisServer, free_port
 from streams.log.database import Database
+from streams.log.migrations import migrate
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "bench" / ".cache"
@@ -155,7 +156,7 @@ class Stores:
         await asyncio.to_thread(self.postgres.create_database, _DATABASE)
         database = await Database.open(self.database_url, size=1)
         try:
-            await database.migrate()
+            await migrate(database)
         finally:
             await database.close()
         await count_statements_of(self.database_url)

@@ -121,10 +121,11 @@ def migrate() -> None:
 
     async def run() -> list[str]:
         from streams.log.database import Database
+        from streams.log.migrations import migrate
 
         database = await Database.open(settings.database_url, size=1)
         try:
-            return await database.migrate()
+            return await migrate(database)
         finally:
             await database.close()
 

@@ -21,7 +21,7 @@ from service.streaming.broadcast import Broadcast
 from service.streaming.outgoing import Outgoing
 from service.telemetry.metrics import Metrics
 from streams.model import sse
-from streams.model.build import told_by
+from streams.model.build_states import read_build_status
 from streams.model.errors import LogRestored, LogUnavailable
 from streams.tail.reader import Piece, Reader, Source
 
@@ -298,7 +298,7 @@ class Connection:
     def _note_shown(self, frames: Sequence[bytes]) -> None:
         for frame in frames:
             if frame.startswith(b"event: build.status\n"):
-                told = told_by(sse.data_of(frame))
+                told = read_build_status(sse.data_of(frame))
                 if told is not None and told[0] in self._builds:
                     build_id, revision, _ = told
                     if revision >= self._builds[build_id][0]:

@@ -1,1 +1,1 @@
-"""Answers of assistants: their rows in Postgres."""
+"""The assistant's answers: their rows in Postgres."""

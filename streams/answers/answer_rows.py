@@ -1,7 +1,8 @@
-"""The assistant's answers in Postgres: begun with the user's message, ended as a message.
+"""The rows of the assistant's answers: created with the user's message, ended with a message.
 
-Each has an owner with a lease in the database's time: when its process dies, another ends it.
-What an answer says, and how its pieces reach the readers, is not known here.
+Each answer has a worker with a lease in the database's time. When the lease runs out, another
+worker takes the answer over and ends it. The text of an answer and the streaming of its pieces
+are in `service/assistant/`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from streams.model.events import Message, NewMessage, prepare
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """An answer's row. `id` is that of the message it ends as; `end_seq` is set once it has."""
+    """An answer's row. `id` and `end_seq` are the id and the seq of the message that ends it."""
 
     id: str
     project_id: str
@@ -31,17 +32,17 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """A user's message and its answer, which is this process's to give if `is_ours`."""
+    """A user's message and its answer; `is_ours` when this call created the answer."""
 
     appended: Appended
     answer: Answer
     is_ours: bool
 
 
-class Answers:
-    """The rows `answers`. Every method may raise `LogUnavailable`.
+class AnswerRows:
+    """The table `answers`. Every method may raise `LogUnavailable`.
 
-    `committed` is called with each message that was appended here, to publish it.
+    `committed` is called with each message that is appended here, to publish it.
     """
 
     def __init__(self, database: Database, log: Log, committed: Callable[[Message], None]) -> None:
@@ -58,14 +59,14 @@ class Answers:
         lease_s: float,
         may_begin: bool = True,
     ) -> Begun:
-        """Append a user's message and begin its answer, in one transaction.
+        """Append a user's message and create its answer, in one transaction.
 
-        With a `client_msg_id` a repeat adds nothing and gives the first result; without
-        `may_begin` nothing else does.
+        A repeat of a `client_msg_id` adds nothing and returns the first result. With `may_begin`
+        false, only such a repeat succeeds.
 
         Raises:
             InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound: nothing written.
-            Overloaded: it would have begun an answer, and may not; nothing written.
+            Overloaded: `may_begin` is false and there is no answer yet; nothing written.
         """
         unit = Unit(project_id, (prepare(message),))
         async with self._database.transaction() as session:
@@ -78,30 +79,21 @@ class Answers:
                 )
             is_ours = not rows
             if is_ours and not may_begin:
-                # Raised inside the transaction, which is rolled back.
+                # Rolls the transaction back.
                 raise Overloaded("too many answers are under way")
             if is_ours:
-                rows = await session.fetch(
-                    statement("answer_create"),
-                    uuid.uuid4(),
-                    project_id,
-                    message.user_id,
-                    committed.seq,
-                    uuid.UUID(committed.message_id),
-                    worker_id,
-                    lease_s,
-                )
+                rows = await _create(session, committed, worker_id, lease_s)
         if not appended.duplicate:
             self._committed(committed)
         return Begun(appended, _answer_of(rows[0]), is_ours)
 
     async def get(self, project_id: str, message_seq: int) -> Answer | None:
-        """Return the answer to a message."""
+        """Return the answer to a message; None when there is none."""
         rows = await self._database.fetch(statement("answer_of_message"), project_id, message_seq)
         return _answer_of(rows[0]) if rows else None
 
     async def renew(self, answer_ids: Sequence[str], worker_id: str, *, lease_s: float) -> set[str]:
-        """Prolong the leases; return the answers that are still this worker's."""
+        """Extend the leases; return the ids of the answers that this worker still owns."""
         rows = await self._database.fetch(
             statement("answers_renew"),
             [uuid.UUID(answer_id) for answer_id in answer_ids],
@@ -111,14 +103,14 @@ class Answers:
         return {str(row["id"]) for row in rows}
 
     async def take_over(self, worker_id: str, *, lease_s: float, limit: int = 20) -> list[Answer]:
-        """Take answers whose lease ran out."""
+        """Take over at most `limit` answers whose lease ran out."""
         rows = await self._database.fetch(statement("answers_take_over"), worker_id, lease_s, limit)
         return [_answer_of(row) for row in rows]
 
     async def end(
         self, answer: Answer, worker_id: str, text: str, response_data: dict[str, object]
     ) -> Message | None:
-        """Append the answer as a message; none when it has ended or is another's."""
+        """Append the answer's message; None when the answer has ended or another worker owns it."""
         message = NewMessage(
             user_id=answer.user_id,
             text=text,
@@ -140,6 +132,21 @@ class Answers:
         return committed
 
 
+async def _create(
+    session: Session, message: Message, worker_id: str, lease_s: float
+) -> Sequence[Row]:
+    return await session.fetch(
+        statement("answer_create"),
+        uuid.uuid4(),
+        message.project_id,
+        message.user_id,
+        message.seq,
+        uuid.UUID(message.message_id),
+        worker_id,
+        lease_s,
+    )
+
+
 def _answer_of(row: Row) -> Answer:
     return Answer(
         id=str(row["id"]),
@@ -155,6 +162,6 @@ def _answer_of(row: Row) -> Answer:
 async def _append(log: Log, unit: Unit, session: Session) -> Appended:
     (outcome,) = await log.append([unit], session)
     if isinstance(outcome, StreamsError):
-        # Raised inside the transaction, which is rolled back.
+        # Rolls the transaction back.
         raise outcome
     return outcome[0]

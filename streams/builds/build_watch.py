@@ -17,7 +17,8 @@ import msgspec
 from streams.builds.build_rows import BuildRows
 from streams.builds.statuses import Statuses
 from streams.model import sse
-from streams.model.build import Build, State, current, states, told_by
+from streams.model.build import Build
+from streams.model.build_states import State, current, read_build_status, states
 from streams.model.errors import StreamsError
 from streams.model.ids import EntryId
 from streams.model.shards import shard_of
@@ -79,7 +80,7 @@ class _Followed:
                 self._note(frame)
 
     def _note(self, frame: bytes) -> None:
-        told = told_by(sse.data_of(frame))
+        told = read_build_status(sse.data_of(frame))
         if told is not None and told[1] > 0:
             self._saw(*told, frame)
 

@@ -13,7 +13,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from streams.builds.build_rows import BuildRows
-from streams.model.build import Build, last_change, states
+from streams.model.build import Build, last_change
+from streams.model.build_states import states
 from streams.model.errors import LogUnavailable, StreamsError, WindowUnavailable
 from streams.model.shards import shard_of
 from streams.runtime.health import Health

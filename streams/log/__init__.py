@@ -1,1 +1,1 @@
-"""The log, the lowest tier: every message, in Postgres. The only room that imports asyncpg."""
+"""The log, the lowest tier: all messages, in Postgres. The only package that imports asyncpg."""

@@ -1,4 +1,4 @@
-"""Appends that wait, and what of them goes in one commit. Pure."""
+"""Pending appends, and the choice of those that go in one commit. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from streams.log.log import Appended, Unit
 from streams.model.errors import StreamsError
 
 MAX_BATCH = 500
+"""Messages of one commit; a larger unit has a commit of its own."""
 
 _Key = tuple[str, str, str]
 
 
-class Waiting:
-    """One append under way: its unit, who waits for it and until when, and its ids."""
+class PendingAppend:
+    """A unit to append, the future of its caller, and the deadline on the loop's clock."""
 
     __slots__ = ("deadline_s", "future", "keys", "size_bytes", "unit")
 
@@ -24,6 +25,7 @@ class Waiting:
         self.future = future
         self.deadline_s = deadline_s
         self.size_bytes = sum(message.size_bytes for message in unit.messages)
+        # The (project, user, client_msg_id) of its messages.
         self.keys: list[_Key] = [
             (unit.project_id, message.source.user_id, message.source.client_msg_id)
             for message in unit.messages
@@ -31,28 +33,28 @@ class Waiting:
         ]
 
     def fail(self, error: StreamsError) -> None:
-        """Tell whoever waits, if anybody still does."""
+        """Raise an error in the caller, unless it already has a result or was cancelled."""
         if not self.future.done():
             self.future.set_exception(error)
 
 
 class Batch:
-    """What goes in one commit: at most `MAX_BATCH` messages, or one unit; no id twice."""
+    """The appends of one commit: at most `MAX_BATCH` messages or one unit, no key twice."""
 
     def __init__(self) -> None:
-        self.appends: list[Waiting] = []
+        self.appends: list[PendingAppend] = []
         self._keys: set[_Key] = set()
         self._size = 0
 
-    def add(self, waiting: Waiting) -> bool:
-        """Take one more append; false, and nothing taken, when it must wait for the next commit."""
-        size = len(waiting.unit.messages)
+    def add(self, append: PendingAppend) -> bool:
+        """Add an append; return false, without adding it, when it must go in a later commit."""
+        size = len(append.unit.messages)
         if self.appends and self._size + size > MAX_BATCH:
             return False
-        if waiting.keys:
-            if not self._keys.isdisjoint(waiting.keys):
+        if append.keys:
+            if not self._keys.isdisjoint(append.keys):
                 return False
-            self._keys.update(waiting.keys)
+            self._keys.update(append.keys)
         self._size += size
-        self.appends.append(waiting)
+        self.appends.append(append)
         return True

@@ -1,9 +1,9 @@
-"""Group commit: appends that arrive while a commit is under way go together in the next one.
+"""Group commit: appends that arrive during a commit go together in the next one.
 
-A lone append waits for nothing. After a commit of several, the next one waits a few milliseconds
-for as many again: callers that wait for their answers are back by then and wait no longer, and a
-steady rate gives fewer, larger commits (`committer.py`). Each committer has its own projects, so
-that several commits are in flight at once and the messages of one project are published in order.
+A single append is committed at once. After a commit of several, the next commit waits a few
+milliseconds for as many again (`committer.py`): callers that send their next message after each
+answer have sent it by then, and a steady rate gives fewer and larger commits. Each committer has
+its own projects: several commits run at once, and a project's messages are published in order.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from streams.model.errors import Closed, IdempotencyMismatch
 from streams.model.events import NewMessage, PreparedMessage, prepare
 from streams.runtime.observer import Observer
 
-# Texts and metadata of the appends that wait and that are being committed.
+# Texts and metadata of all appends that are queued or being committed.
 MAX_HELD_BYTES = 64 * 1024 * 1024
 TIMEOUT_S = 5.0
 
 
 class Appender:
-    """Appends messages to the log and hands what was committed to `publish`.
+    """Appends messages to the log and passes the committed ones to `publish`.
 
-    `before_publish` is called with the number of commits so far, after a commit and before its
-    publishing: a fault point for tests.
+    `before_publish` is a fault point for tests: it is called between a commit and its publishing,
+    with the number of commits so far.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Appender:
     def submit(
         self, project_id: str, message: NewMessage, *, deadline_s: float | None = None
     ) -> asyncio.Future[list[Appended]]:
-        """Begin to append one message; the future is done when it is committed.
+        """Start to append one message; the future is done when it is committed.
 
-        Raises `InvalidInput`, `PayloadTooLarge`, `LogUnavailable` and `Overloaded` at once; see
-        `append`.
+        The call itself raises `InvalidInput`, `PayloadTooLarge`, `LogUnavailable`, `Overloaded`
+        and `Closed`; the future has the other errors of `append`.
         """
         unit = Unit(project_id, (prepare(message),))
         return self._committer(project_id).submit(unit, deadline_s)
@@ -69,42 +69,37 @@ class Appender:
     ) -> list[Appended]:
         """Append messages in order, all or none; return when they are committed.
 
-        The commit goes on when the caller is cancelled. Repeats of a client_msg_id, within the
-        batch too, give the first result. At `deadline_s`, a time of the loop's clock (none: the
-        appender's timeout from now), who waits is told that the outcome is unknown.
+        A cancelled caller does not stop the commit. A repeat of a client_msg_id, also within the
+        batch, gets the first result. `deadline_s` is on the loop's clock; by default it is the
+        appender's timeout from now.
 
         Raises:
-            InvalidInput, PayloadTooLarge: before anything is written.
-            IdempotencyMismatch: a client_msg_id stands for another content; nothing is written.
+            InvalidInput, PayloadTooLarge: a message breaks a rule; nothing is written.
+            IdempotencyMismatch: a client_msg_id belongs to another content; nothing is written.
             ProjectNotFound: there is no such project.
-            LogUnavailable: Postgres does not answer; the outcome is unknown.
-            Overloaded: too many appends wait in this process.
+            LogUnavailable: no answer from Postgres by the deadline; the outcome is unknown.
+            Overloaded: too many appends wait in this process; nothing is written.
+            Closed: `drained` was called.
         """
         if len(messages) == 1:
             return await self.submit(project_id, messages[0], deadline_s=deadline_s)
         committer = self._committer(project_id)
-        unit, places = _distinct(project_id, [prepare(message) for message in messages])
+        unit, positions = _without_repeats(project_id, [prepare(message) for message in messages])
         if not unit.messages:
             return []
         appended = await committer.submit(unit, deadline_s)
-        if len(places) == len(appended):
+        if len(positions) == len(appended):
             return appended
-        seen: set[int] = set()
-        results = []
-        for place in places:
-            first = appended[place]
-            results.append(Appended(first.message, True) if place in seen else first)
-            seen.add(place)
-        return results
+        return _with_repeats(appended, positions)
 
     async def run(self) -> None:
-        """Commit for ever."""
+        """Commit until cancelled."""
         async with asyncio.TaskGroup() as group:
             for committer in self._committers:
                 group.create_task(committer.run())
 
     async def drained(self) -> None:
-        """Refuse new appends and wait until those under way are committed."""
+        """Refuse new appends and wait until those under way are committed or have failed."""
         self._closed = True
         for committer in self._committers:
             await committer.drained()
@@ -115,21 +110,34 @@ class Appender:
         return self._committers[zlib.crc32(project_id.encode()) % len(self._committers)]
 
 
-def _distinct(project_id: str, prepared: Sequence[PreparedMessage]) -> tuple[Unit, list[int]]:
-    """Take repeats within a batch out; give each message its place among those that are left."""
+def _without_repeats(
+    project_id: str, prepared: Sequence[PreparedMessage]
+) -> tuple[Unit, list[int]]:
+    """Return a unit without the batch's repeats, and each message's position in that unit."""
     first: dict[tuple[str, str], int] = {}
     kept: list[PreparedMessage] = []
-    places = []
+    positions = []
     for index, message in enumerate(prepared):
         client_msg_id = message.source.client_msg_id
         if client_msg_id is not None:
             key = (message.source.user_id, client_msg_id)
-            place = first.setdefault(key, len(kept))
-            if place < len(kept):
-                if kept[place].digest != message.digest:
+            position = first.setdefault(key, len(kept))
+            if position < len(kept):
+                if kept[position].digest != message.digest:
                     raise IdempotencyMismatch(client_msg_id, index=index)
-                places.append(place)
+                positions.append(position)
                 continue
-        places.append(len(kept))
+        positions.append(len(kept))
         kept.append(message)
-    return Unit(project_id, tuple(kept)), places
+    return Unit(project_id, tuple(kept)), positions
+
+
+def _with_repeats(appended: Sequence[Appended], positions: Sequence[int]) -> list[Appended]:
+    """Return the results of a whole batch: a repeat has that of the first, as a duplicate."""
+    seen: set[int] = set()
+    results = []
+    for position in positions:
+        first = appended[position]
+        results.append(Appended(first.message, True) if position in seen else first)
+        seen.add(position)
+    return results

@@ -1,7 +1,7 @@
-"""Appends to projects whose row another session holds locked: they wait here, and nobody else does.
+"""Appends to projects whose row another session holds locked: they wait apart from all others.
 
-One commit at a time, of the projects that are free again. Until it is, a project's appends all
-come here, so that their order stays. When they have waited long enough is the owner's matter.
+While a project is blocked all its appends come here, which keeps their order. Free projects are
+committed from here, one commit at a time. Deadlines are in `held_appends.py`.
 """
 
 from __future__ import annotations
@@ -10,53 +10,53 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 
-from streams.log.append_batch import Batch, Waiting
+from streams.log.append_batch import Batch, PendingAppend
 
-_LOOK_EVERY_S = 0.1
+_POLL_S = 0.1
 
-Commit = Callable[[list[Waiting]], Awaitable[list[Waiting]]]
-"""Commits appends and returns those that met a locked row, in order."""
+Commit = Callable[[list[PendingAppend]], Awaitable[list[PendingAppend]]]
+"""Commits appends; returns them, in order, when a locked row prevented it."""
 Locked = Callable[[Sequence[str]], Awaitable[Container[str]]]
-"""Tells which of the projects are locked."""
+"""Returns the locked projects among those given."""
 
 
 class BlockedProjects:
-    """The appends that wait for other sessions' locks."""
+    """A queue of appends for each blocked project."""
 
     def __init__(self, commit: Commit, locked: Locked) -> None:
         self._commit = commit
         self._locked = locked
-        self._queues: dict[str, deque[Waiting]] = {}
+        self._queues: dict[str, deque[PendingAppend]] = {}
         self._wake = asyncio.Event()
 
     def __contains__(self, project_id: str) -> bool:
         return project_id in self._queues
 
-    def add(self, waiting: Waiting) -> None:
-        """Let an append wait until its project is free."""
-        self._queues.setdefault(waiting.unit.project_id, deque()).append(waiting)
+    def add(self, append: PendingAppend) -> None:
+        """Queue an append until its project is free."""
+        self._queues.setdefault(append.unit.project_id, deque()).append(append)
         self._wake.set()
 
-    def drop(self, over: set[Waiting]) -> None:
-        """Forget appends whose time is over."""
+    def drop(self, expired: set[PendingAppend]) -> None:
+        """Remove appends whose deadline has passed."""
         for project_id, queue in self._queues.items():
-            self._queues[project_id] = deque(each for each in queue if each not in over)
+            self._queues[project_id] = deque(each for each in queue if each not in expired)
 
     async def run(self) -> None:
-        """Commit what is free again, for ever."""
+        """Commit the appends of projects that are free again. Runs until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._queues:
-                await asyncio.sleep(_LOOK_EVERY_S)
-                await self._look()
+                await asyncio.sleep(_POLL_S)
+                await self._poll()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         projects = list(self._queues)
         locked = await self._locked(projects)
         free = [project_id for project_id in projects if project_id not in locked]
         if free and await self._commit_some(free) and len(free) > 1:
-            # One of them must not keep the others.
+            # One of them is locked again. Committed one by one, the others do not wait for it.
             for project_id in free:
                 await self._commit_some([project_id])
         for project_id in free:
@@ -64,7 +64,7 @@ class BlockedProjects:
                 del self._queues[project_id]
 
     async def _commit_some(self, projects: Iterable[str]) -> bool:
-        """Commit the oldest appends of the projects; tell whether a locked row was met."""
+        """Commit the oldest appends of the projects; tell whether a locked row prevented it."""
         batch = Batch()
         for project_id in projects:
             queue = self._queues[project_id]
@@ -73,6 +73,6 @@ class BlockedProjects:
         if not batch.appends:
             return False
         blocked = await self._commit(batch.appends)
-        for waiting in reversed(blocked):
-            self._queues[waiting.unit.project_id].appendleft(waiting)
+        for append in reversed(blocked):
+            self._queues[append.unit.project_id].appendleft(append)
         return bool(blocked)

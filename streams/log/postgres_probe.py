@@ -1,7 +1,7 @@
-"""What is known of Postgres: asked twice a second, so that whoever wants to know asks nobody.
+"""Probes Postgres twice a second and keeps the result, so that health requests ask no server.
 
-The one judge of whether Postgres is up: a single call that fails (no free connection, a lock, a
-connection that an administrator ended) is no outage.
+Only this probe decides whether Postgres is up. Any other call may fail without an outage: no free
+connection, a lock, a connection that an administrator closed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from streams.runtime.health import Health
 _log = logging.getLogger(__name__)
 
 _EVERY_S = 0.5
-# Generous: a busy machine is no outage.
+# Long enough for a busy machine that is not down.
 _TIMEOUT_S = 1.5
-# A connection that is open shows neither a changed password nor a change of servers.
-_LOOKS_PER_CONNECTION = 20
+# The probe reconnects after this many: an open connection shows neither a changed password nor a
+# switch to another server.
+_PROBES_PER_CONNECTION = 20
 
 
 class PostgresProbe:
-    """Asks Postgres for ever, on a connection of its own."""
+    """Probes Postgres over a connection of its own."""
 
     def __init__(self, database: Database, health: Health) -> None:
         self._database = database
@@ -34,7 +35,7 @@ class PostgresProbe:
 
     @property
     def problem(self) -> str | None:
-        """Why Postgres does not serve this process; none when it does."""
+        """Why Postgres does not serve this process; None when it does."""
         return self._problem
 
     @property
@@ -43,19 +44,19 @@ class PostgresProbe:
         return self._schema
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Probe until cancelled."""
         while True:
             own = await self._database.another(size=1, timeout_s=_TIMEOUT_S)
             try:
-                for _ in range(_LOOKS_PER_CONNECTION):
-                    await self._look(own)
+                for _ in range(_PROBES_PER_CONNECTION):
+                    await self._probe(own)
                     await asyncio.sleep(_EVERY_S)
                     if self._problem or self._schema.problem:
                         break
             finally:
                 await own.close()
 
-    async def _look(self, own: Database) -> None:
+    async def _probe(self, own: Database) -> None:
         problem: str | None = None
         schema = self._schema
         try:
@@ -67,7 +68,7 @@ class PostgresProbe:
             problem = "Postgres does not answer in time"
         if schema != self._schema and (schema.problem or schema.note):
             _log.warning(
-                "the database's schema is not the one of this code",
+                "the database schema differs from this code's",
                 extra={"schema": schema.problem or schema.note},
             )
         self._problem, self._schema = problem, schema

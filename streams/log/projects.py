@@ -1,4 +1,4 @@
-"""Projects and who belongs to them. Raw reads and writes; nothing is cached here."""
+"""Projects and their members in Postgres. Nothing is cached here: see `access/membership.py`."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ class Project(msgspec.Struct, frozen=True):
 
 
 class Projects:
-    """The rows `projects` and `project_members`."""
+    """The tables `projects` and `project_members`. Every method may raise `LogUnavailable`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def create(self, project_id: str, owner_id: str, name: str) -> tuple[Project, bool]:
-        """Create a project; tell whether it is new. The same id by the same owner is a repeat.
+        """Create a project and return it with whether it is new; the owner may repeat the call.
 
         Raises:
+            InvalidInput: an id breaks a rule of docs/protocol.md §1 or §3.
             ProjectExists: another user owns a project with this id.
         """
         check_project_id(project_id, "id")
@@ -52,14 +53,14 @@ class Projects:
         return Project(row["id"], row["owner_id"], row["name"], row["last_seq"], row["created_at"])
 
     async def members(self, project_id: str, *, after: str = "", limit: int = 1000) -> list[str]:
-        """Return the first so many collaborators (without the owner) after an id, in its order."""
+        """Return up to `limit` collaborators after a user id, by user id; without the owner."""
         rows = await self._database.fetch(statement("project_members"), project_id, after, limit)
         return [row["user_id"] for row in rows]
 
     async def which_are_members(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Return those of the (project, user) pairs that are owners or collaborators.
+        """Return the (project, user) pairs in which the user is the owner or a collaborator.
 
-        A project that does not exist has none.
+        A project that does not exist has no members.
         """
         rows = await self._database.fetch(
             statement("members_among"), [p for p, _ in pairs], [u for _, u in pairs]
@@ -71,6 +72,6 @@ class Projects:
         await self._database.execute(statement("member_add"), project_id, user_id)
 
     async def remove_member(self, project_id: str, user_id: str) -> bool:
-        """Take the user out of the collaborators; tell whether it was one."""
+        """Remove a collaborator; tell whether the user was one."""
         tag = await self._database.execute(statement("member_remove"), project_id, user_id)
         return tag.endswith(" 1")

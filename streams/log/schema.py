@@ -1,4 +1,4 @@
-"""Whether this code can work with the database's schema. Nothing here changes the schema."""
+"""Whether this code can work with the database's schema. `migrations.py` changes the schema."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TABLES = ("projects", "project_members", "messages", "builds", "answers")
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """A migration that ran; `breaking` when code that does not know it must not run with it."""
+    """An applied migration; with a `breaking` one, code that does not know it must not run."""
 
     number: int
     name: str
@@ -22,7 +22,7 @@ class Applied(msgspec.Struct, frozen=True):
 
 
 class Schema(msgspec.Struct, frozen=True):
-    """`problem` is why nothing can work with it, `note` what is worth telling and no hindrance."""
+    """`problem` says why this code cannot run with the schema, `note` what it can run with."""
 
     problem: str | None = None
     note: str | None = None
@@ -45,7 +45,7 @@ async def read_schema(database: Database) -> Schema:
 
 
 def compare(applied: Sequence[Applied]) -> Schema:
-    """Judge a schema by the migrations that ran."""
+    """Compare the applied migrations with those that this code knows."""
     known = {number: name for number, name, _ in sql.migrations()}
     missing = [name for number, name in known.items() if number not in {a.number for a in applied}]
     if missing:

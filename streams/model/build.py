@@ -1,27 +1,24 @@
-"""A build as a value: its row, and what streams are told of it. Pure.
+"""A build as a value: its row in Postgres. Pure.
 
-A build's `revision` grows with everything that streams are told; a state with a higher one
-replaces those with lower ones. Statements are in `builds.py`, publishing in `statuses.py`.
+What streams receive of a build is in `build_states.py`; statements are in `builds/build_rows.py`.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
-from streams.model.events import BuildContent, BuildState, BuildStatus, encode, format_time
+from streams.model.events import BuildState
 
 MAX_ATTEMPTS = 3
 LEASE_S = 30.0
 MAX_TEXT = 500
 """Characters of a step or a message."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 class Change(msgspec.Struct, frozen=True):
-    """A change of status, as it is kept for streams that have not been told."""
+    """A change of status, kept in the row for streams that have not received it."""
 
     revision: int
     status: BuildState
@@ -31,7 +28,10 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Build(msgspec.Struct, frozen=True):
-    """A build's row. `result` and `metadata` are JSON; `message_seq` is the message it is for."""
+    """A build's row. `result` and `metadata` are JSON; `message_seq` is the message that asked.
+
+    `revision` grows with every change that streams receive.
+    """
 
     id: str
     project_id: str
@@ -59,87 +59,15 @@ class Build(msgspec.Struct, frozen=True):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the status is final."""
         return self.status in ("completed", "failed")
 
 
-class State(msgspec.Struct, frozen=True):
-    """What streams are told of a build at one revision: the data of a `build.status`."""
-
-    build_id: str
-    revision: int
-    data: bytes
-
-
-def current(build: Build) -> State:
-    """The state of the build now."""
-    content = BuildContent(
-        build.id, build.version_id, build.attempt, build.progress, build.step, build.message
-    )
-    return _state(build, build.revision, build.status, content, build.updated_at)
-
-
-def states(build: Build) -> list[State]:
-    """Every change of status, oldest first, then the state now if it is newer than they are."""
-    told = []
-    for change in build.changes:
-        if change.revision == build.revision:
-            break
-        content = BuildContent(build.id, build.version_id, change.attempt, message=change.message)
-        at = _EPOCH + timedelta(microseconds=change.at_us)
-        told.append(_state(build, change.revision, change.status, content, at))
-    return [*told, current(build)]
-
-
 def last_change(build: Build) -> int:
-    """The revision of the last change of status; above it there is progress alone."""
+    """Return the revision of the last change of status; higher ones changed only the progress."""
     return build.changes[-1].revision
 
 
-def _state(
-    build: Build, revision: int, status: BuildState, content: BuildContent, at: datetime
-) -> State:
-    data = BuildStatus(
-        project_id=build.project_id,
-        user_id=build.user_id,
-        status=status,
-        content=content,
-        timestamp=format_time(at),
-        metadata={"revision": revision},
-    )
-    return State(build.id, revision, encode(data))
-
-
-class _Content(msgspec.Struct):
-    buildId: str  # noqa: N815
-
-
-class _Metadata(msgspec.Struct):
-    revision: int = 0
-
-
-class _Status(msgspec.Struct):
-    content: _Content
-    status: str
-    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
-
-
-_status = msgspec.json.Decoder(_Status)
-
-
-def told_by(data: bytes) -> tuple[str, int, bool] | None:
-    """Read a `build.status`: build, revision (0: it has none) and whether the build has ended.
-
-    None when it is not in the form of this library.
-    """
-    try:
-        status = _status.decode(data)
-    except msgspec.DecodeError:
-        return None
-    ended = status.status in ("completed", "failed")
-    return status.content.buildId, status.metadata.revision, ended
-
-
 def clean(text: str, limit: int = MAX_TEXT) -> str:
-    """Make any text fit to be stored and sent: no U+0000, no lone surrogates, not too long."""
+    """Return the text without U+0000 and lone surrogates, cut to `limit` characters."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode()[:limit]

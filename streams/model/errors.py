@@ -1,4 +1,4 @@
-"""What can go wrong in the library, as one tree. Drivers' exceptions never leave their own file.
+"""The errors of the library, as one tree. Each driver's exceptions are translated in one file.
 
     StreamsError
     ├── InvalidInput              a value breaks a rule of the protocol; `field` names it
@@ -6,17 +6,17 @@
     ├── ProjectNotFound           no such project
     ├── ProjectExists             the id is taken by another owner
     ├── IdempotencyMismatch       the client_msg_id was used before, with another content
-    ├── LogRestored               the log lacks what a reader was given: it was restored
-    ├── Unavailable               it may work later; `retry_after_s` says when to try
+    ├── LogRestored               the log lacks what a reader already received: it was restored
+    ├── Unavailable               a retry after `retry_after_s` seconds may succeed
     │   ├── LogUnavailable        Postgres does not serve this; a write's outcome is unknown
-    │   │   └── Contended         another transaction was in the way; nothing was written
-    │   ├── WindowUnavailable     Redis does not answer, or not with what was asked for
-    │   │   ├── WindowRefused     it answered with an error: it is full, read-only, no master
-    │   │   └── WindowBusy        every connection of this process is in use: nothing is known
+    │   │   └── Contended         another transaction held a lock; nothing was written
+    │   ├── WindowUnavailable     Redis does not answer, or its answer is not usable
+    │   │   ├── WindowRefused     Redis answered with an error: full, read-only, no master
+    │   │   └── WindowBusy        all connections of this process are in use
     │   └── Overloaded            a bounded queue of this process is full
     └── Closed                    the object was closed
 
-HTTP statuses do not belong here.
+HTTP statuses do not belong here: they are in `service/http/api_errors.py`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ProjectExists(StreamsError):
 class IdempotencyMismatch(StreamsError):
     """The client_msg_id was used before by this user in this project, with another content.
 
-    `seq` is that of the earlier message when it is known; `index` is the place in the batch.
+    `seq` is the earlier message's, when it is known; `index` is the position in the batch.
     """
 
     def __init__(self, client_msg_id: str, *, seq: int | None = None, index: int = 0) -> None:
@@ -73,9 +73,9 @@ class IdempotencyMismatch(StreamsError):
 
 
 class LogRestored(StreamsError):
-    """The log lacks messages that this reader was given: it was restored from a backup.
+    """The log lacks messages that this reader received: it was restored from a backup.
 
-    `head` is where the project then stood; reading the same reader again goes on after it.
+    `head` is the project's head after the restore; the same reader continues after it.
     """
 
     def __init__(self, head: int) -> None:
@@ -84,7 +84,7 @@ class LogRestored(StreamsError):
 
 
 class Unavailable(StreamsError):
-    """It may work later: try again after `retry_after_s` seconds, with the same client_msg_id."""
+    """A retry after `retry_after_s` seconds, with the same client_msg_id, may succeed."""
 
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
@@ -92,28 +92,28 @@ class Unavailable(StreamsError):
 
 
 class LogUnavailable(Unavailable):
-    """Postgres or its schema does not serve this now. Whether a write was committed is unknown."""
+    """Postgres or its schema cannot serve this now. Whether a write was committed is unknown."""
 
 
 class Contended(LogUnavailable):
-    """Another transaction was in the way (a locked row, a deadlock). Nothing was written."""
+    """Another transaction conflicted (a locked row, a deadlock). Nothing was written."""
 
 
 class WindowUnavailable(Unavailable):
-    """Redis does not answer, or not with what was asked for."""
+    """Redis does not answer, or its answer is not usable."""
 
 
 class WindowRefused(WindowUnavailable):
-    """Redis answered with an error, and did nothing: it is full, read-only, no longer the master.
+    """Redis refused a command and did nothing: it is full, read-only or no longer the master.
 
-    Or what was asked for cannot be done with what is there under the key.
+    Or the value of the key does not allow the command.
     """
 
 
 class WindowBusy(WindowUnavailable):
-    """No connection of this process became free in time, or the key is on its way elsewhere.
+    """No connection of this process became free in time, or the key is moving to another node.
 
-    It says nothing about whether a server is well.
+    It says nothing about the health of a server.
     """
 
 

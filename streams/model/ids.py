@@ -11,7 +11,7 @@ from typing import NamedTuple, NewType, Self
 from streams.model.errors import InvalidInput
 
 Seq = NewType("Seq", int)
-"""Per-project number of a message: 1, 2, 3 … without holes, in commit order. 0: before all."""
+"""A message's number in its project: 1, 2, 3 … in commit order, without gaps. 0: before all."""
 
 MAX_SEQ = 2**53 - 1
 """Lua and JavaScript hold larger integers only inexactly."""
@@ -22,7 +22,7 @@ _USER_ID_MAX = 128
 
 
 class EntryId(NamedTuple):
-    """Id of an entry of a project's Redis Stream, ordered as Redis orders it.
+    """Id of an entry of a project's Redis Stream. Ids compare as in Redis.
 
     `n-0` is message n; `n-k` with k ≥ 1 is the k-th transient entry after message n.
     """
@@ -41,14 +41,14 @@ class EntryId(NamedTuple):
 
 
 class InvalidCursor(InvalidInput):
-    """The text is not a cursor."""
+    """The text of a `Last-Event-ID` is not a cursor."""
 
 
 def parse_cursor(text: str) -> Seq:
     """Read a `Last-Event-ID`: a whole number without sign or leading zeros.
 
     Raises:
-        InvalidCursor: it is anything else, or above `MAX_SEQ`.
+        InvalidCursor: the text is anything else, or the number is above `MAX_SEQ`.
     """
     if not _CURSOR.match(text) or int(text) > MAX_SEQ:
         raise InvalidCursor("Last-Event-ID", "is not a cursor")
@@ -72,7 +72,7 @@ def check_user_id(value: str, field: str = "userId") -> str:
 
 
 def is_user_id(value: str) -> bool:
-    """Tell whether the value can be a user id."""
+    """Tell whether the value is valid as a user id."""
     if not 1 <= len(value) <= _USER_ID_MAX:
         return False
     # isprintable is false for control characters, separators other than the space, and lone

@@ -1,4 +1,4 @@
-"""A dictionary with a bound: the least recently used key goes first. Pure."""
+"""A bounded dictionary that evicts the least recently used key. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ V = TypeVar("V")
 
 
 class LruMap(Generic[K, V]):
-    """Remembers at most `most` keys. `get` and `put` use a key; `peek` and iteration do not.
+    """Holds at most `most` keys. `get` and `put` count as use of a key; other methods do not.
 
-    Iteration begins with the least recently used key; the map must not change meanwhile.
+    Iteration begins with the least recently used key; the map must not change during it.
     """
 
     __slots__ = ("_items", "most")
@@ -35,35 +35,23 @@ class LruMap(Generic[K, V]):
         return iter(self._items)
 
     def get(self, key: K) -> V | None:
-        """Return the value of a key and use it; None when it is not remembered."""
+        """Return the value of a key and mark it as used; None when it is absent."""
         value = self._items.get(key)
         if value is not None:
             self._items.move_to_end(key)
         return value
 
     def peek(self, key: K) -> V | None:
-        """Return the value of a key without using it."""
+        """Return the value of a key without marking it as used; None when it is absent."""
         return self._items.get(key)
 
     def put(self, key: K, value: V) -> tuple[K, V] | None:
-        """Remember a value and use its key; return what was forgotten for it, if anything was."""
+        """Set a value and mark its key as used; return the key and value evicted for it, if any."""
         items = self._items
         items[key] = value
         items.move_to_end(key)
         return items.popitem(last=False) if len(items) > self.most else None
 
     def pop(self, key: K) -> V | None:
-        """Forget a key and return its value."""
+        """Remove a key and return its value; None when it is absent."""
         return self._items.pop(key, None)
-
-    def pop_oldest(self) -> tuple[K, V]:
-        """Forget the least recently used key and return it.
-
-        Raises:
-            KeyError: nothing is remembered.
-        """
-        return self._items.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._items.clear()

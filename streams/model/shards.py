@@ -1,6 +1,6 @@
-"""Shards: each holds many projects, whose streams one read can name together.
+"""Shards of the projects' streams in Redis: one read can name all streams of a shard.
 
-Every process must agree on `SHARDS`: it is part of the data, not a setting.
+`SHARDS` is part of the stored data, not a setting: all processes must use the same number.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import zlib
 
 SHARDS = 256
-"""Enough that one XREAD names few streams (5,000 projects: about 20 each).
+"""With 5,000 projects, an XREAD names about 20 streams.
 
-With 64 and 5,000 projects, Redis and the service spent more on the eighty keys of each read than on
-its messages. More shards mean more blocked connections for a process that reads in all of them.
+With 64 shards it named 80, and Redis and the service spent more time on the keys than on the
+messages. More shards need more blocked connections in a process that reads in all of them.
 """
 
 
 def shard_of(project_id: str) -> int:
-    """The shard of a project's stream: 0 to SHARDS - 1."""
+    """Return the shard of a project's stream: 0 to SHARDS - 1."""
     return zlib.crc32(project_id.encode()) % SHARDS

@@ -1,6 +1,6 @@
-"""Token buckets: limits on a rate that one process keeps. Pure, with the clock of its caller.
+"""Token buckets: rate limits within one process. Pure; the caller supplies the clock.
 
-The limit that holds across processes is kept in Redis (`streams/window/buckets.py`).
+Rate limits across processes are kept in Redis (`streams/window/buckets.py`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ K = TypeVar("K", bound=Hashable)
 
 
 class TokenBucket:
-    """Lets `burst` things through at once, and `rate_per_s` a second for ever.
-
-    A rate of 0 turns the limit off.
-    """
+    """Allows bursts of `burst` and a steady `rate_per_s`. A rate of 0 turns the limit off."""
 
     __slots__ = ("_burst", "_clock", "_filled_at_s", "_rate_per_s", "_tokens")
 
     def __init__(self, rate_per_s: float, burst: float, clock: Callable[[], float]) -> None:
-        """Begin full; `clock` gives monotonic seconds."""
+        """Begin full; `clock` returns monotonic seconds."""
         if rate_per_s < 0 or (rate_per_s > 0 and burst < 1):
             raise ValueError("a bucket needs a rate of at least 0 and room for one token")
         self._rate_per_s = rate_per_s
@@ -32,7 +29,7 @@ class TokenBucket:
         self._filled_at_s = clock()
 
     def take(self) -> float:
-        """Take one token. Return 0.0 when there was one, else the seconds until there is."""
+        """Take one token and return 0.0; when there is none, return the seconds until there is."""
         if self._rate_per_s == 0:
             return 0.0
         self._fill()
@@ -42,18 +39,13 @@ class TokenBucket:
         return (1 - self._tokens) / self._rate_per_s
 
     def give_back(self) -> None:
-        """Give a token back that was taken for nothing; never above the burst."""
+        """Return an unused token; the bucket never holds more than the burst."""
         if self._rate_per_s > 0:
             self._tokens = min(self._burst, self._tokens + 1)
 
-    def is_full(self) -> bool:
-        """Tell whether it is as good as new: whoever keeps many may forget this one."""
-        self._fill()
-        return self._tokens >= self._burst
-
     def _fill(self) -> None:
         now_s = self._clock()
-        # A clock that steps back must not take tokens away, nor give the same time twice.
+        # A clock that steps back must neither remove tokens nor count the same time twice.
         if now_s > self._filled_at_s:
             gained = (now_s - self._filled_at_s) * self._rate_per_s
             self._tokens = min(self._burst, self._tokens + gained)
@@ -61,21 +53,19 @@ class TokenBucket:
 
 
 class TokenBuckets(Generic[K]):
-    """A token bucket for each key. Bounded: of more than `most` keys the one that asked longest ago
-    is forgotten, and begins anew with a full bucket.
+    """One token bucket for each of at most `most` keys.
+
+    Above that the least recently used key is evicted; it starts again with a full bucket.
     """
 
     def __init__(
         self, rate_per_s: float, burst: float, clock: Callable[[], float], *, most: int
     ) -> None:
-        """All buckets have the same rate and burst; `clock` gives monotonic seconds."""
+        """All buckets have the same rate and burst; `clock` returns monotonic seconds."""
         self._rate_per_s = rate_per_s
         self._burst = burst
         self._clock = clock
         self._buckets: LruMap[K, TokenBucket] = LruMap(most)
-
-    def __len__(self) -> int:
-        return len(self._buckets)
 
     def of(self, key: K) -> TokenBucket:
         """Return the bucket of a key."""

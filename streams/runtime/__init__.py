@@ -1,1 +1,1 @@
-"""What every tier uses while it runs: the health of servers, the observer, owned tasks."""
+"""What every tier uses while it runs: health of the servers, observer, ending of tasks."""

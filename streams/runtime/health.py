@@ -1,8 +1,8 @@
-"""What is known of Redis and Postgres, for each path that uses them.
+"""The health of Redis and Postgres, kept for each path that uses them.
 
-Of Redis: whether each server takes writes, by probes alone (`probe.py`), and which lanes read
-their shards, by the lanes themselves. A command that fails is its caller's matter: it changes
-nothing here. Questions are attribute reads; nothing here talks to a server.
+For Redis: whether each server takes writes, which only the probes report
+(`window/redis_probe.py`), and which lanes read their shards, which the lanes report. A command that
+fails changes nothing here. No method talks to a server, and the queries only read attributes.
 """
 
 from __future__ import annotations
@@ -19,23 +19,22 @@ from streams.runtime.observer import Observer
 
 _log = logging.getLogger(__name__)
 
-ALL_SHARDS = frozenset(range(SHARDS))
 DOES_NOT_ANSWER = "does not answer"
 REFUSES_WRITES = "refuses writes"
-# A path that came back is believed after it held this long; twice as long each time that it then
-# fails again within a minute.
+# A path counts as recovered after it worked for this long. The time doubles, up to a maximum, each
+# time the path fails again within `_STEADY_S` of its recovery.
 HOLD_S = 1.0
-_HOLD_MOST_S = 30.0
+_MAX_HOLD_S = 30.0
 _STEADY_S = 60.0
-# A lane that is connected anew within this time is no outage.
+# A lane that reconnects within this time is not reported as a problem.
 _LANE_GRACE_S = 1.0
 _LANES_LOGGED_EVERY_S = 60.0
 
 
 class ServerReport(msgspec.Struct, frozen=True):
-    """What a probe found of one server; `problem` is none when it took a write.
+    """What a probe found of one server; `problem` is None when the server took a write.
 
-    `answers` is false when nothing came back: then it is not asked to read either.
+    `answers` is false when the server sent no answer: then it cannot be read either.
     """
 
     name: str
@@ -45,22 +44,22 @@ class ServerReport(msgspec.Struct, frozen=True):
 
 
 class _Path:
-    """Whether a way to a server works. A failure counts at once, a return when it has held."""
+    """Whether a path to a server works. A failure counts at once, a recovery when it has held."""
 
-    __slots__ = ("_good_since", "_hold_s", "_returned_at", "up")
+    __slots__ = ("_good_since", "_hold_s", "_recovered_at", "up")
 
     def __init__(self) -> None:
         self.up = True
         self._hold_s = HOLD_S
         self._good_since: float | None = None
-        self._returned_at = float("-inf")
+        self._recovered_at = float("-inf")
 
-    def saw(self, good: bool, now: float, *, at_once: bool = False) -> bool:
-        """Note what was seen; tell whether the path came back by it."""
+    def observe(self, good: bool, now: float) -> bool:
+        """Take an observation into account; tell whether it completes a recovery."""
         if not good:
             if self.up:
-                recent = now - self._returned_at < _STEADY_S
-                self._hold_s = min(self._hold_s * 2, _HOLD_MOST_S) if recent else HOLD_S
+                recent = now - self._recovered_at < _STEADY_S
+                self._hold_s = min(self._hold_s * 2, _MAX_HOLD_S) if recent else HOLD_S
             self.up = False
             self._good_since = None
             return False
@@ -68,10 +67,10 @@ class _Path:
             return False
         if self._good_since is None:
             self._good_since = now
-        if now - self._good_since < self._hold_s and not at_once:
+        if now - self._good_since < self._hold_s:
             return False
         self.up = True
-        self._returned_at = now
+        self._recovered_at = now
         return True
 
 
@@ -84,7 +83,7 @@ class _Server:
 
 
 class Health:
-    """What is known of the servers, and who wants to know when Redis comes back."""
+    """The state of the servers, and the callbacks for the recovery of Redis."""
 
     def __init__(self, observer: Observer, clock: Callable[[], float] = time.monotonic) -> None:
         self._observer = observer
@@ -94,10 +93,10 @@ class Health:
         self._servers: dict[str, _Server] = {}
         self._unwritable: frozenset[int] = frozenset()
         self._unanswered: frozenset[int] = frozenset()
-        # The lanes that have readers and do not read, and since when; and whether any came back
-        # since the last judgement.
+        # Shards of the lanes that have readers and cannot read, with the time since when.
         self._lost_lanes: dict[int, float] = {}
-        self._lanes_came_back = False
+        # Whether a lane recovered since the last call of `saw_servers`.
+        self._lanes_recovered = False
         self._lanes_path = _Path()
         self._newly_lost = 0
         self._lane_error = ""
@@ -106,25 +105,25 @@ class Health:
         self._on_redis_return: list[Callable[[], None]] = []
         self._on_lanes_return: list[Callable[[], None]] = []
 
-    # What is asked.
+    # Queries.
 
     @property
     def redis_up(self) -> bool:
-        """Whether nothing is wrong with Redis, or was a moment ago. For summaries."""
+        """Whether Redis has no problem now or had none a moment ago. For summaries."""
         return self._problem is None
 
     @property
     def redis_problem(self) -> str | None:
-        """What is wrong with Redis, in a few words."""
+        """What is wrong with Redis, in a few words; None when nothing is."""
         return self._problem
 
     @property
     def delivers(self) -> bool:
-        """Whether all that is committed arrives by Redis: every server writes, every lane reads.
+        """Whether Redis delivers every commit: all servers take writes and all lanes read.
 
-        Where it is false the polls of the database deliver.
+        When it is false, polls of Postgres deliver.
         """
-        return not (self._unwritable or self._lost_lanes or self._lanes_came_back)
+        return not (self._unwritable or self._lost_lanes or self._lanes_recovered)
 
     @property
     def writes_somewhere(self) -> bool:
@@ -141,41 +140,41 @@ class Health:
         return shard not in self._unwritable
 
     def can_read(self, shard: int) -> bool:
-        """Tell whether the server of the shard answers, if only to reads."""
+        """Tell whether the server of the shard answers, even if it takes no writes."""
         return shard not in self._unanswered
 
     def delivers_to(self, shard: int) -> bool:
-        """Tell whether what is committed in the shard arrives by Redis."""
+        """Tell whether Redis delivers what is committed in the shard."""
         return shard not in self._unwritable and shard not in self._lost_lanes
 
     @property
     def postgres_up(self) -> bool:
-        """Whether Postgres answered last."""
+        """Whether Postgres served the last probe."""
         return self._postgres_up
 
-    # Who is told.
+    # Callbacks.
 
     def on_redis_return(self, callback: Callable[[], None]) -> None:
-        """Call `callback` each time a server takes writes again, or all lanes read again."""
+        """Call `callback` each time a server takes writes again or all lanes read again."""
         self._on_redis_return.append(callback)
 
     def on_lanes_return(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after any lane came back: signals may have been missed meanwhile."""
+        """Call `callback` after a lane reads again: it may have missed signals meanwhile."""
         self._on_lanes_return.append(callback)
 
-    # Who tells.
+    # Reports.
 
     def suspect(self) -> None:
-        """Have the servers probed soon: a call failed."""
+        """Request a probe of the servers soon, because a call failed."""
         self._suspected.set()
 
     async def suspected(self) -> None:
-        """Wait until a call failed."""
+        """Wait until `suspect` is called or a lane is lost."""
         self._suspected.clear()
         await self._suspected.wait()
 
     def lane_lost(self, shard: int, error: Exception) -> None:
-        """Note that a lane with readers does not read."""
+        """Report that a lane with readers cannot read."""
         if shard not in self._lost_lanes:
             self._lost_lanes[shard] = self._clock()
             self._newly_lost += 1
@@ -183,51 +182,43 @@ class Health:
             self._suspected.set()
 
     def lane_reads(self, shard: int) -> None:
-        """Note that a lane reads."""
+        """Report that a lane reads."""
         if self._lost_lanes.pop(shard, None) is not None:
-            self._lanes_came_back = True
+            self._lanes_recovered = True
 
     def lane_unused(self, shard: int) -> None:
-        """Note that a lane has no readers any more."""
+        """Report that a lane has no readers left."""
         self._lost_lanes.pop(shard, None)
 
-    def saw_servers(self, reports: Iterable[ServerReport], *, at_once: bool = False) -> None:
-        """Take over what the probes found of all servers, and judge.
-
-        `at_once`: believe a return without waiting whether it holds.
-        """
+    def saw_servers(self, reports: Iterable[ServerReport]) -> None:
+        """Report what the probes found of all servers; update the state and call the callbacks."""
         now = self._clock()
         known, self._servers = self._servers, {}
         returned = False
         for report in reports:
             server = self._servers[report.name] = known.get(report.name) or _Server(report)
             server.report = report
-            returned |= server.path.saw(report.problem is None, now, at_once=at_once)
+            returned |= server.path.observe(report.problem is None, now)
         down = [server.report for server in self._servers.values() if not server.path.up]
         unwritable = frozenset[int]().union(*(report.shards for report in down))
-        # Also shards that moved from a server that is down to one that is well.
+        # A shard may also have moved from a server that is down to a healthy one.
         returned |= bool(self._unwritable - unwritable)
         self._unwritable = unwritable
         self._unanswered = frozenset[int]().union(
             *(report.shards for report in down if not report.answers)
         )
         lost_for_long = sum(now - at >= _LANE_GRACE_S for at in self._lost_lanes.values())
-        returned |= self._lanes_path.saw(not lost_for_long, now, at_once=at_once)
-        self._note(down, lost_for_long)
+        returned |= self._lanes_path.observe(not lost_for_long, now)
+        self._summarize(down, lost_for_long)
         self._log_lost_lanes(now)
-        if self._lanes_came_back or returned:
-            self._lanes_came_back = False
+        if self._lanes_recovered or returned:
+            self._lanes_recovered = False
             _call(self._on_lanes_return)
         if returned:
             _call(self._on_redis_return)
 
-    def saw_redis(self, up: bool) -> None:
-        """Note that the only server takes writes or does not answer; it is believed at once."""
-        problem = None if up else DOES_NOT_ANSWER
-        self.saw_servers([ServerReport("redis", ALL_SHARDS, problem, answers=up)], at_once=True)
-
     def saw_postgres(self, up: bool) -> None:
-        """Note that Postgres answered or did not; a change is logged once."""
+        """Report whether Postgres serves; a change is logged once."""
         if up == self._postgres_up:
             return
         self._postgres_up = up
@@ -237,8 +228,22 @@ class Health:
         else:
             _log.warning("postgres does not answer: nothing can be appended")
 
-    def _note(self, down: list[ServerReport], lost_lanes: int) -> None:
-        was_well = self._problem is None
+    def _summarize(self, down: list[ServerReport], lost_lanes: int) -> None:
+        """Set the problem of Redis; when it appears or ends, count and log that once."""
+        was_healthy = self._problem is None
+        self._problem = self._describe(down, lost_lanes)
+        if was_healthy == (self._problem is None):
+            return
+        self._observer.redis(not was_healthy)
+        if was_healthy:
+            _log.warning(
+                "redis is unhealthy: streams continue from the log",
+                extra={"problem": self._problem},
+            )
+        else:
+            _log.info("redis is healthy again")
+
+    def _describe(self, down: list[ServerReport], lost_lanes: int) -> str | None:
         problems = []
         if down:
             words = {report.problem for report in down if report.problem is not None}
@@ -250,21 +255,13 @@ class Health:
                 problems.append(f"{count}: {word or 'no writes'}")
         if not self._lanes_path.up:
             problems.append(f"{lost_lanes} lanes not reading" if lost_lanes else "lanes come back")
-        self._problem = ", ".join(problems) or None
-        if was_well == (self._problem is None):
-            return
-        self._observer.redis(not was_well)
-        if was_well:
-            _log.warning(
-                "redis is not well: streams go on from the log", extra={"problem": self._problem}
-            )
-        else:
-            _log.info("redis is well again")
+        return ", ".join(problems) or None
 
     def _log_lost_lanes(self, now: float) -> None:
         if self._newly_lost and now - self._lanes_logged_at >= _LANES_LOGGED_EVERY_S:
             _log.warning(
-                "lanes lost redis", extra={"lanes": self._newly_lost, "error": self._lane_error}
+                "lanes cannot read redis",
+                extra={"lanes": self._newly_lost, "error": self._lane_error},
             )
             self._newly_lost = 0
             self._lanes_logged_at = now

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from streams.log.log import Log
-from streams.model.build import State
+from streams.model.build_states import State
 from streams.model.errors import PayloadTooLarge
 from streams.model.events import encode
 from streams.model.ids import EntryId

@@ -12,8 +12,8 @@ from tests.faults.world import World
 from tests.support.waiting import wait_until
 
 _MOST_LINES = 20
-REDIS_DOWN = "redis is not well"
-REDIS_UP = "redis is well again"
+REDIS_DOWN = "redis is unhealthy"
+REDIS_UP = "redis is healthy again"
 
 
 class ProcessLogs:

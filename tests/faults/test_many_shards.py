@@ -139,7 +139,9 @@ async def _settles(users: _Users, caplog: pytest.LogCaptureFixture) -> None:
     await users.wait_well()
     told = [record.getMessage() for record in caplog.records if record.name.startswith("streams")]
     changes = [message for message in told if message.startswith("redis ")]
-    assert changes == ["redis is not well: streams go on from the log", "redis is well again"]
+    assert changes == [
+        "redis is unhealthy: streams continue from the log", "redis is healthy again",
+    ]  # fmt: skip
     assert len(told) < _MOST_LINES, told
 
 

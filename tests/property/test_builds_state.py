@@ -26,7 +26,8 @@ from service.operate.embedded import PostgresServer
 from streams.builds.build_rows import BuildEnded, BuildRows, LeaseLost
 from streams.log.database import Database
 from streams.log.log import Log
-from streams.model.build import MAX_ATTEMPTS, Build, states, told_by
+from streams.model.build import MAX_ATTEMPTS, Build
+from streams.model.build_states import read_build_status, states
 from streams.model.events import NewMessage
 
 T = TypeVar("T")
@@ -211,7 +212,7 @@ class _Machine(RuleBasedStateMachine):
             assert path[-1] == build.status
             assert build.attempt == path.count("in_progress") <= MAX_ATTEMPTS
             assert build.ended is (build.id not in self.holder and len(path) > 1)
-            announced = [told_by(state.data) for state in states(build)]
+            announced = [read_build_status(state.data) for state in states(build)]
             assert [each is not None and each[1] for each in announced] == sorted(
                 {each[1] for each in announced if each is not None}
             )

@@ -1,4 +1,4 @@
-"""SQL as files: `statement("name")` reads `name.sql`; `migrations()` lists the numbered ones."""
+"""SQL files: `statement("name")` reads `name.sql`, `migrations()` lists `migrations/*.sql`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def migrations() -> list[tuple[int, str, str]]:
 
 
 def is_breaking(text: str) -> bool:
-    """Tell whether code that does not know this migration must not run with it.
+    """Tell whether code that does not know this migration must not run once it is applied.
 
-    A migration says so by beginning with `-- breaking`.
+    Such a migration begins with `-- breaking`.
     """
     return text.startswith("-- breaking")

@@ -1,12 +1,14 @@
--- Builds whose lease ran out or was given back come first: their users have waited longest.
+-- Claim up to $3 builds for worker $1.
+--
+-- Builds whose lease ran out or was released come first: their users have waited longest.
 --
 -- Queued builds are claimed fairly over projects: the project with the fewest running builds
--- first, among equals the build that has waited longest. `fresh` finds builds of projects with
--- none running among the 1,100 oldest, which is more than one project or user has by default.
--- Only when those are too few does `rest` look at every project with a queue: an index probe each.
+-- first, among equals the build that has waited longest. `fresh` finds builds of projects without
+-- a running build among the 1,100 oldest; one project or user may not queue as many by default.
+-- Only when `fresh` finds too few, `rest` reads every project with a queue: an index probe each.
 --
--- SKIP LOCKED passes over what another worker is claiming, so both find more candidates than they
--- need. Candidates are arrays of ids: the planner then knows that they are few.
+-- SKIP LOCKED skips builds that another worker is claiming, so `fresh` and `rest` take more
+-- candidates than needed. Candidates are arrays of ids, which the planner estimates as few rows.
 WITH RECURSIVE abandoned AS MATERIALIZED (
     SELECT id FROM builds
      WHERE status = 'in_progress' AND lease_until <= now()
@@ -86,14 +88,14 @@ WITH RECURSIVE abandoned AS MATERIALIZED (
 )
 UPDATE builds b
    SET status = 'in_progress',
-       -- Nobody's and in progress: its worker gave it back, and the same attempt goes on.
+       -- In progress without a worker: the worker released it, and the attempt continues.
        attempt = b.attempt
            + CASE WHEN b.status = 'in_progress' AND b.worker_id IS NULL THEN 0 ELSE 1 END,
        progress = NULL, step = NULL, message = NULL,
        worker_id = $1,
        lease_until = now() + make_interval(secs => $2),
        revision = b.revision + 1,
-       -- To go on is no change of status: `changes` stays bounded however often that happens.
+       -- A continued attempt is no change of status, so `changes` stays bounded.
        changes = CASE WHEN b.status = 'in_progress' AND b.worker_id IS NULL THEN b.changes
            ELSE b.changes || jsonb_build_object(
                'revision', b.revision + 1, 'status', 'in_progress', 'attempt', b.attempt + 1,

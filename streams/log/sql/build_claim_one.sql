@@ -1,4 +1,4 @@
--- A build that was given back goes on in the same attempt: see build_claim.sql.
+-- A released build continues its attempt: see build_claim.sql.
 UPDATE builds b
    SET status = 'in_progress',
        attempt = b.attempt

@@ -1,4 +1,4 @@
--- End a build that nobody works on.
+-- End a build that no worker owns.
 UPDATE builds
    SET status = 'failed',
        message = $2,

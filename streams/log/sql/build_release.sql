@@ -1,5 +1,5 @@
--- Without a worker: so the claim that follows is no further attempt, and the worker that had it
--- can write nothing any more.
+-- Clearing worker_id makes the next claim continue this attempt, and stops further writes of the
+-- worker that released the build.
 UPDATE builds
    SET lease_until = now(), worker_id = NULL
  WHERE id = $1 AND attempt = $2 AND worker_id = $3 AND status = 'in_progress'

@@ -1,2 +1,3 @@
--- Asks of one user in several projects count one after the other; always after the project's row.
+-- Serializes the build requests of one user over all projects, so that each counts the others.
+-- Taken after the lock on the project's row, never before it: two requests cannot deadlock.
 SELECT pg_advisory_xact_lock($1, hashtext($2))

@@ -1,4 +1,4 @@
--- Builds that nobody works on and that nobody may claim again.
+-- Builds whose lease ran out and that may not be claimed again.
 SELECT * FROM builds
  WHERE status = 'in_progress' AND lease_until <= now()
    AND ((attempt >= $1 AND worker_id IS NOT NULL) OR cancelled)

@@ -1,4 +1,4 @@
--- Of the ended ones those of the last day: all of them would be an ever longer count.
+-- Ended builds are counted for the last day only, so that the count does not grow without limit.
 SELECT status, count(*) AS builds,
        extract(epoch FROM now() - min(created_at))::float8 AS oldest_s
   FROM builds

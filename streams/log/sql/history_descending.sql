@@ -1,6 +1,6 @@
--- At most $4 messages, cut after the one that brings texts and metadata to $5 bytes. The index gives
--- them in order, so the window function stops with the LIMIT. The stored size is that of what goes
--- over the wire, but for compressed metadata.
+-- At most $4 messages, cut after the one that brings texts and metadata to $5 bytes. The index
+-- returns them in order, so the window function stops at the LIMIT. Stored sizes equal the sizes on
+-- the wire, except for compressed metadata.
 SELECT seq, id, client_msg_id, user_id, text, type, mode, actor_type, parent_id, metadata,
        created_at, upto
   FROM (

@@ -11,6 +11,7 @@ from streams.eventlog import EventLog
 from streams.log.database import Database
 from streams.model.errors import LogUnavailable
 from tests.integration.conftest import NewProject, OpenLog
+from tests.support.health import fail_redis, recover_redis
 from tests.support.waiting import wait_until
 
 Asked = list[list[tuple[str, str]]]
@@ -181,8 +182,8 @@ async def test_who_is_told_of_removals_asks_less_often(
         assert await _asks_after(access, asked, project)
         clock.now_s += FRESH_S + 0.1
         # Notices may have been lost.
-        log.health.saw_redis(False)
+        fail_redis(log.health)
         assert await _asks_after(access, asked, project)
-        log.health.saw_redis(True)
+        await recover_redis(log.health)
         clock.now_s += FRESH_S + 0.1
         assert await _asks_after(access, asked, project)

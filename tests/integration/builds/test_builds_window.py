@@ -7,7 +7,7 @@ import redis.asyncio as redis
 
 from service.operate.embedded import RedisServer
 from streams import BuildContent, BuildStatus, EntryId, NewMessage
-from streams.model.build import states, told_by
+from streams.model.build_states import read_build_status, states
 from streams.model.events import BuildState, format_now
 from streams.window import keys
 from streams.window.window import MAX_ENTRIES
@@ -62,7 +62,7 @@ async def test_each_state_stands_once_whoever_publishes_it(open_log: OpenLog, pr
         await log.statuses.publish(asked.build, again=True)
         await log.statuses.publish(build, again=True)
     entries = await one.window.read_after(project, EntryId(0, 0), count=100)
-    told = [told_by(entry.data) for entry in entries if entry.event == "build.status"]
+    told = [read_build_status(entry.data) for entry in entries if entry.event == "build.status"]
     assert [each[1] for each in told if each is not None] == [
         state.revision for state in states(build)
     ]
@@ -95,4 +95,6 @@ async def test_a_status_below_what_was_read_reaches_open_streams(
 
 
 def _told(follower: Follower) -> list[tuple[str, int, bool] | None]:
-    return [told_by(event.data) for event in follower.events if event.name == "build.status"]
+    return [
+        read_build_status(event.data) for event in follower.events if event.name == "build.status"
+    ]

@@ -1,4 +1,4 @@
-"""Connections to Postgres: kept, used again, and given up when they are of no more use."""
+"""Connections to Postgres: reused, and closed when they are no longer usable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PID = "SELECT pg_backend_pid() AS pid"
 
 
 @contextlib.asynccontextmanager
-async def _opened(url: str, size: int) -> AsyncIterator[Database]:
+async def _open(url: str, size: int) -> AsyncIterator[Database]:
     database = await Database.open(url, size=size, timeout_s=5)
     try:
         yield database
@@ -45,15 +45,15 @@ async def _wait_until_waiting(admin: Database, pid: int) -> None:
     await wait_until(sleeps)
 
 
-async def test_a_connection_is_used_again(database_url: str) -> None:
-    """One after the other: one connection."""
-    async with _opened(database_url, 4) as database:
+async def test_a_connection_is_reused(database_url: str) -> None:
+    """Consecutive calls use one connection."""
+    async with _open(database_url, 4) as database:
         assert len({await _pid(database) for _ in range(5)}) == 1
 
 
-async def test_more_calls_than_connections(database_url: str) -> None:
-    """Who waits for a connection gets one, also of those that are kept."""
-    async with _opened(database_url, 2) as database:
+async def test_more_calls_than_connections_share_them(database_url: str) -> None:
+    """A call that waits gets a connection, also one that the cache would keep."""
+    async with _open(database_url, 2) as database:
         for _ in range(20):
             pids = await asyncio.gather(*(_pid(database) for _ in range(12)))
             assert len(set(pids)) <= 2
@@ -61,11 +61,11 @@ async def test_more_calls_than_connections(database_url: str) -> None:
                 assert await session.fetch(_PID)
 
 
-async def test_a_connection_that_ended_unused_is_not_used_again(
+async def test_a_connection_that_the_server_closed_while_idle_is_not_reused(
     database: Database, database_url: str
 ) -> None:
-    """The server ended it, and the client has seen that."""
-    async with _opened(database_url, 1) as ours:
+    """After an error at most, calls use a new connection."""
+    async with _open(database_url, 1) as ours:
         first = await _pid(ours)
         await database.fetch("SELECT pg_terminate_backend($1)", first)
 
@@ -78,19 +78,19 @@ async def test_a_connection_that_ended_unused_is_not_used_again(
         assert await _pid(ours) == await _pid(ours)
 
 
-async def test_a_connection_that_nobody_used_for_long_is_not_used_again(
+async def test_a_connection_that_was_idle_for_long_is_not_reused(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be gone without a word."""
-    async with _opened(database_url, 2) as database:
+    """It may have been dropped without notice."""
+    async with _open(database_url, 2) as database:
         first = await _pid(database)
-        monkeypatch.setattr("streams.log.database._KEPT_S", 0.0)
+        monkeypatch.setattr("streams.log.connection_cache._MAX_IDLE_S", 0.0)
         assert await _pid(database) != first
 
 
-async def test_a_connection_whose_statement_failed_is_used_again(database_url: str) -> None:
-    """A refusal is no reason to connect anew, and leaves nothing behind."""
-    async with _opened(database_url, 1) as database:
+async def test_a_connection_whose_statement_failed_is_reused(database_url: str) -> None:
+    """The failed transaction leaves nothing behind, and no new connection is made."""
+    async with _open(database_url, 1) as database:
         first = await _pid(database)
         with pytest.raises(StreamsError):
             await database.fetch("SELECT 1/0")
@@ -103,8 +103,8 @@ async def test_a_connection_whose_statement_failed_is_used_again(database_url: s
 async def test_a_cancelled_call_leaves_a_usable_connection(
     database: Database, database_url: str
 ) -> None:
-    """Its answer is not taken for the next call's."""
-    async with _opened(database_url, 1) as ours:
+    """The next call does not get the cancelled call's answer."""
+    async with _open(database_url, 1) as ours:
         pid = await _pid(ours)
         task = asyncio.create_task(ours.fetch("SELECT 'late', pg_sleep(60)"))
         await _wait_until_waiting(database, pid)
@@ -116,7 +116,7 @@ async def test_a_cancelled_call_leaves_a_usable_connection(
 
 
 @pytest.mark.parametrize(
-    ("state", "kind"),
+    ("state", "expected"),
     [
         ("22012", StreamsError),  # division by zero
         ("23505", StreamsError),  # a unique key
@@ -128,27 +128,27 @@ async def test_a_cancelled_call_leaves_a_usable_connection(
         ("3D000", LogUnavailable),  # the database is missing
         ("0A000", LogUnavailable),  # a cached plan that no longer fits
         ("25006", LogUnavailable),  # read-only
-        ("57P01", LogUnavailable),  # an administrator at work
-        ("XX000", LogUnavailable),  # a bug of the server's
-        ("55P03", Contended),  # a lock was not to be had
+        ("57P01", LogUnavailable),  # an administrator's command
+        ("XX000", LogUnavailable),  # a bug in the server
+        ("55P03", Contended),  # a lock timeout
         ("40P01", Contended),  # a deadlock
         ("40001", Contended),  # serialization
     ],
 )
-async def test_only_the_datas_own_errors_are_the_statements(
-    database: Database, state: str, kind: type[StreamsError]
+async def test_only_errors_caused_by_the_data_are_permanent(
+    database: Database, state: str, expected: type[StreamsError]
 ) -> None:
-    """§4: what concerns the server, its schema or its roles passes: 503, and the polls go on."""
+    """docs/protocol.md §4: errors of the server, its schema or its roles are 503: retry later."""
     with pytest.raises(StreamsError) as raised:
         await database.execute(f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
-    assert type(raised.value) is kind
+    assert type(raised.value) is expected
 
 
 @pytest.mark.parametrize("way", ["fetch", "transaction"])
-async def test_a_server_that_hangs_is_not_waited_for_when_a_call_is_given_up(
+async def test_a_cancelled_call_does_not_wait_for_a_server_that_hangs(
     own_postgres: PostgresServer, way: str
 ) -> None:
-    """asyncpg asks the server to cancel, and would wait for its word as long as for an answer."""
+    """asyncpg asks the server to cancel and would wait for its answer up to the call's timeout."""
     ours = await Database.open(own_postgres.url, size=1, timeout_s=60)
     await ours.fetch("SELECT 1")
     begun, hangs = asyncio.Event(), asyncio.Event()
@@ -173,13 +173,15 @@ async def test_a_server_that_hangs_is_not_waited_for_when_a_call_is_given_up(
         task.cancel()
         done, _ = await asyncio.wait([task], timeout=20)
         assert done, "the call waits for the server"
-    # Another connection: the first one's answer may come yet.
+    # On another connection: the answer to the first call may still arrive.
     assert (await ours.fetch("SELECT 'next' AS what"))[0]["what"] == "next"
     await ours.close()
 
 
-async def test_close_waits_for_what_is_in_use(database: Database, database_url: str) -> None:
-    """A moment; then the connection is cut, and its caller is told."""
+async def test_close_waits_a_moment_for_calls_under_way(
+    database: Database, database_url: str
+) -> None:
+    """Then the connection is closed, and the call raises `LogUnavailable`."""
     ours = await Database.open(database_url, size=2, timeout_s=30)
     pid = await _pid(ours)
     task = asyncio.create_task(ours.fetch("SELECT pg_sleep(60)"))

@@ -1,6 +1,6 @@
-"""docs/protocol.md §4: another session holds a project's row, and the other projects do not notice.
+"""docs/protocol.md §4: a project whose row another session holds locked does not delay others.
 
-The lock is a real one, in a session of the test's own.
+The lock is a real one, held by a session of the test.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from streams.model.errors import Contended, LogUnavailable
 from streams.model.events import NewMessage
 from tests.integration.conftest import NewProject, OpenLog
 
-# One committer: the projects are neighbours in its commits.
+# One committer: appends to both projects go in the same commits.
 _ONE = EventLogConfig(committers=1)
 
 
@@ -32,16 +32,16 @@ def _message(text: str, client_msg_id: str | None = None) -> NewMessage:
     return NewMessage(user_id="owner", text=text, client_msg_id=client_msg_id)
 
 
-async def test_neighbours_are_committed_while_it_is_locked(
+async def test_other_projects_are_committed_while_one_is_locked(
     database: Database, open_log: OpenLog, new_project: NewProject
 ) -> None:
-    """A commit that meets the lock is made again without the locked project."""
+    """A commit that meets the lock is repeated without the locked project."""
     log = await open_log(_ONE)
     locked, free = await new_project(), await new_project()
     async with _row_locked(database, locked):
         first = asyncio.create_task(log.append(locked, _message("1", "a")))
-        neighbours = [asyncio.create_task(log.append(free, _message(str(n)))) for n in range(20)]
-        assert [(await each).seq for each in neighbours] == list(range(1, 21))
+        others = [asyncio.create_task(log.append(free, _message(str(n)))) for n in range(20)]
+        assert [(await each).seq for each in others] == list(range(1, 21))
         rest = [asyncio.create_task(log.append(locked, _message(str(n)))) for n in range(2, 20)]
         repeat = asyncio.create_task(log.append(locked, _message("1", "a")))
         for n in range(21, 30):
@@ -54,10 +54,10 @@ async def test_neighbours_are_committed_while_it_is_locked(
     assert texts == [str(n) for n in range(1, 20)]
 
 
-async def test_it_fails_at_its_deadline_and_serves_again(
+async def test_appends_to_a_locked_project_fail_at_their_deadline(
     database: Database, open_log: OpenLog, project: str
 ) -> None:
-    """503, without a connection that waits for the lock; what failed was not written."""
+    """503; no connection waits for the lock, and the failed append is not written later."""
     log = await open_log(EventLogConfig(committers=1, append_timeout_s=0.6))
     async with _row_locked(database, project):
         with pytest.raises(LogUnavailable):
@@ -70,10 +70,10 @@ async def test_it_fails_at_its_deadline_and_serves_again(
     assert (await log.append(project, _message("in time"))).seq == 1
 
 
-async def test_a_whole_table_locked_is_waited_for_too(
+async def test_appends_wait_for_a_table_lock(
     database: Database, open_log: OpenLog, project: str
 ) -> None:
-    """As a migration does for a moment: appends wait, and none fails."""
+    """A migration may take one for a moment: no append fails."""
     log = await open_log(_ONE)
     async with database.transaction() as session:
         await session.execute("LOCK TABLE projects IN ACCESS EXCLUSIVE MODE")
@@ -83,10 +83,10 @@ async def test_a_whole_table_locked_is_waited_for_too(
     assert (await waiting).seq == 1
 
 
-async def test_a_build_is_refused_for_now(
+async def test_a_build_request_for_a_locked_project_is_refused(
     database: Database, open_log: OpenLog, project: str
 ) -> None:
-    """§5: 503, for the client to try again; nothing of the build is written."""
+    """docs/protocol.md §5: 503; nothing of the build is written, and the client tries again."""
     log = await open_log(_ONE)
     async with _row_locked(database, project):
         with pytest.raises(Contended):

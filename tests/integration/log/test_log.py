@@ -1,4 +1,4 @@
-"""PROTOCOL.md G1 and G5 on real Postgres: numbers without holes, repeats, units, history."""
+"""docs/protocol.md G1 and G5 on a real Postgres: seqs without gaps, repeats, units, history."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def _texts(log: Log, project: str) -> list[str]:
 
 
 async def test_seqs_are_1_2_3(log: Log, project: str) -> None:
-    """G1: the messages of the log are 1..head without a hole, in the order of the batch."""
+    """G1: the messages of the log are 1..head without a gap, in the order of the batch."""
     (result,) = await log.append([_unit(project, "a", "b", "c")])
     assert _seqs(result) == [1, 2, 3]
     assert await _texts(log, project) == ["a", "b", "c"]
@@ -72,8 +72,8 @@ async def test_one_batch_numbers_each_project_by_itself(log: Log, new_project: N
     assert [_seqs(result) for result in results] == [[1], [1, 2], [2]]
 
 
-async def test_concurrent_appenders_leave_no_hole(log: Log, project: str) -> None:
-    """G1: whatever the number of writers and processes."""
+async def test_concurrent_appends_leave_no_gap(log: Log, project: str) -> None:
+    """G1: with any number of writers and processes."""
 
     async def write(writer: int) -> list[int]:
         seqs = []
@@ -122,8 +122,8 @@ async def test_an_append_waits_for_the_one_before_it(
     assert _seqs((await second)[0]) == [2]
 
 
-async def test_an_aborted_append_leaves_no_hole(database: Database, log: Log, project: str) -> None:
-    """I1: an abort leaves no hole."""
+async def test_an_aborted_append_leaves_no_gap(database: Database, log: Log, project: str) -> None:
+    """I1: the next append takes the same seq."""
 
     seconds: list[asyncio.Task[list[list[Appended] | StreamsError]]] = []
 
@@ -142,7 +142,7 @@ async def test_an_aborted_append_leaves_no_hole(database: Database, log: Log, pr
 async def test_batches_over_the_same_projects_never_deadlock(
     log: Log, new_project: NewProject
 ) -> None:
-    """DESIGN: rows are locked in order of id, so that two processes cannot deadlock."""
+    """docs/design.md: rows are locked in order of id, so two processes cannot deadlock."""
     projects = [await new_project(prefix) for prefix in ("a", "Z", "_", "0", "z", "B")]
 
     async def write(seed: int) -> None:
@@ -156,7 +156,7 @@ async def test_batches_over_the_same_projects_never_deadlock(
 
 
 async def test_a_repeat_gets_the_first_result(log: Log, project: str) -> None:
-    """G5: posting the same client_msg_id again adds nothing and answers with the first result."""
+    """G5: posting the same client_msg_id again adds nothing and returns the first result."""
     (first,) = await log.append([_unit(project, "a", ids=True)])
     (again,) = await log.append([_unit(project, "a", ids=True)])
     assert _appended(again)[0].duplicate
@@ -164,8 +164,8 @@ async def test_a_repeat_gets_the_first_result(log: Log, project: str) -> None:
     assert await log.head(project) == 1
 
 
-async def test_a_repeat_among_new_messages_takes_no_number(log: Log, project: str) -> None:
-    """G1 with G5: the new ones are numbered without a hole."""
+async def test_a_repeat_among_new_messages_takes_no_seq(log: Log, project: str) -> None:
+    """G1 and G5: the new messages get consecutive seqs."""
     await log.append([_unit(project, "a", ids=True)])
     (result,) = await log.append([_unit(project, "b", "a", "c", ids=True)])
     assert [(e.message.seq, e.duplicate) for e in _appended(result)] == [
@@ -173,8 +173,8 @@ async def test_a_repeat_among_new_messages_takes_no_number(log: Log, project: st
     ]  # fmt: skip
 
 
-async def test_equal_posts_at_once_give_one_message(log: Log, project: str) -> None:
-    """G5: it holds across processes: the second waits for the first, then finds it."""
+async def test_concurrent_equal_posts_give_one_message(log: Log, project: str) -> None:
+    """G5: also across processes: the second waits for the first, then finds its message."""
     results = await asyncio.gather(*(log.append([_unit(project, "a", ids=True)]) for _ in range(8)))
     outcomes = [_appended(result)[0] for (result,) in results]
     assert {each.message.seq for each in outcomes} == {1}
@@ -197,7 +197,7 @@ async def test_another_content_under_an_id_is_a_mismatch(log: Log, project: str)
 async def test_the_same_id_of_another_user_or_project_is_no_repeat(
     log: Log, new_project: NewProject
 ) -> None:
-    """G5: as the same user in the same project."""
+    """G5: a client_msg_id belongs to one user in one project."""
     one, two = await new_project(), await new_project()
     results = await log.append(
         [
@@ -210,14 +210,14 @@ async def test_the_same_id_of_another_user_or_project_is_no_repeat(
 
 
 async def test_ids_differ_by_case_and_accents(log: Log, project: str) -> None:
-    """G5: an id is compared byte by byte."""
+    """G5: ids are compared byte by byte."""
     for text in ("x", "X", "é", "e\u0301"):
         (result,) = await log.append([_unit(project, text, ids=True)])
         assert not _appended(result)[0].duplicate
 
 
 async def test_a_unit_is_written_whole_or_not_at_all(log: Log, project: str) -> None:
-    """§4, batch: one mismatch in it and nothing of it is written."""
+    """§4, batch: with one mismatch nothing of it is written."""
     await log.append([_unit(project, "a", ids=True)])
     other = prepare(NewMessage(user_id="u", text="other", client_msg_id="id-a"))
     unit = _unit(project, "new-1", "new-2", ids=True)
@@ -227,8 +227,8 @@ async def test_a_unit_is_written_whole_or_not_at_all(log: Log, project: str) -> 
     assert await _texts(log, project) == ["a"]
 
 
-async def test_a_refused_unit_does_not_harm_the_others(log: Log, project: str) -> None:
-    """Group commit: strangers in one transaction do not fail each other, nor leave a hole."""
+async def test_a_refused_unit_does_not_affect_the_others(log: Log, project: str) -> None:
+    """Group commit: units in one transaction do not fail each other and leave no gap."""
     await log.append([_unit(project, "a", ids=True)])
     bad = Unit(project, (prepare(NewMessage(user_id="u", text="x", client_msg_id="id-a")),))
     results = await log.append(
@@ -241,7 +241,7 @@ async def test_a_refused_unit_does_not_harm_the_others(log: Log, project: str) -
 
 
 async def test_timestamps_grow_with_seqs(log: Log, project: str) -> None:
-    """§6: the time is the committed row's; taken after the lock, so it never goes back."""
+    """§6: the time is taken after the lock, so it never decreases with growing seq."""
     await asyncio.gather(*(log.append([_unit(project, "x")]) for _ in range(40)))
     times = [message.timestamp for message in await log.read(project)]
     assert times == sorted(times)
@@ -262,10 +262,10 @@ async def test_timestamps_grow_with_seqs(log: Log, project: str) -> None:
         NewMessage(user_id="u", text="t", metadata={"big": 10**30}),
     ],
 )  # fmt: skip
-async def test_a_message_comes_back_byte_for_byte(
+async def test_the_history_returns_a_message_byte_for_byte(
     log: Log, project: str, message: NewMessage
 ) -> None:
-    """§4: a message of the history has exactly the form of the event's data."""
+    """§4: a message of the history equals the data of its event."""
     (result,) = await log.append([Unit(project, (prepare(message),))])
     (read,) = await log.read(project)
     assert encode(read) == encode(_appended(result)[0].message)
@@ -281,22 +281,22 @@ async def test_history_bounds_are_exclusive(log: Log, project: str) -> None:
     assert [m.seq for m in down] == [5, 4]
 
 
-async def test_a_page_brings_the_head(log: Log, project: str) -> None:
+async def test_a_page_has_the_head(log: Log, project: str) -> None:
     """§4: `headSeq` beside the messages."""
     await log.append([_unit(project, *"abc")])
     page = await log.page(project, after=0, before=3, limit=10, descending=False)
     assert ([m.seq for m in page.messages], page.head) == ([1, 2], 3)
 
 
-async def test_heads_of_projects_that_are_not_there_are_left_out(log: Log, project: str) -> None:
-    """The heads poll asks for many at once."""
+async def test_heads_of_missing_projects_are_left_out(log: Log, project: str) -> None:
+    """The heads poll asks for many projects at once."""
     assert await log.heads([project, "no-such-project"]) == {project: 0}
 
 
 async def test_only_heads_that_differ_are_returned(
     log: Log, new_project: NewProject, project: str
 ) -> None:
-    """The heads poll asks for thousands twice a second, of which few have moved."""
+    """The heads poll asks for thousands twice a second, and few have changed."""
     other = await new_project()
     await log.append([_unit(project, *"abc"), _unit(other, "a")])
     asked = [project, other, "no-such-project"]
@@ -305,8 +305,8 @@ async def test_only_heads_that_differ_are_returned(
     assert await log.heads_unlike([], []) == {}
 
 
-async def test_the_head_of_no_project_is_an_error(log: Log) -> None:
-    """A project that is not there has no head, not even 0."""
+async def test_the_head_of_a_missing_project_is_an_error(log: Log) -> None:
+    """It is not 0."""
     with pytest.raises(ProjectNotFound):
         await log.head("no-such-project")
 
@@ -319,8 +319,8 @@ async def test_a_full_batch_of_large_messages_is_one_commit(log: Log, project: s
     assert _seqs(large) == list(range(501, 511))
 
 
-async def test_postgres_away_is_unavailable() -> None:
-    """§4: 503 `STORE_UNAVAILABLE`: no driver's error leaves its file."""
+async def test_an_unreachable_postgres_is_unavailable() -> None:
+    """§4: 503 `STORE_UNAVAILABLE`; no error of the driver leaves its file."""
     database = await Database.open(f"postgresql://x@127.0.0.1:{free_port()}/x", timeout_s=2)
     try:
         with pytest.raises(LogUnavailable):
@@ -330,7 +330,7 @@ async def test_postgres_away_is_unavailable() -> None:
 
 
 async def _lock_waiters(database: Database, wanted: int) -> int:
-    """Wait until so many statements of the shared database wait for a lock; return how many."""
+    """Wait until `wanted` statements of the database wait for a lock; return their number."""
     async with asyncio.timeout(10):
         while True:
             rows = await database.fetch(
@@ -343,10 +343,10 @@ async def _lock_waiters(database: Database, wanted: int) -> int:
 
 
 async def test_batches_of_the_same_projects_do_not_deadlock(database_url: str) -> None:
-    """G1, DESIGN: rows are locked in order of id, in whatever order a plan comes upon them.
+    """G1, docs/design.md: rows are locked in order of id, whatever order a plan reads them in.
 
-    One batch's plan reads the table as it lies (z, m, a), the other's an index (a, m, z). Each
-    would hold its first row while both wait for m, and then want the other's.
+    One batch's plan reads the table in physical order (z, m, a), the other's the index (a, m, z).
+    Without the order each would lock its first row, wait for m, and then wait for the other's.
     """
     table_order, index_order = await asyncio.gather(
         Database.open(f"{database_url}?enable_indexscan=off&enable_bitmapscan=off"),
@@ -388,8 +388,8 @@ async def test_batches_of_the_same_projects_do_not_deadlock(database_url: str) -
             await database.close()
 
 
-async def test_a_session_that_may_not_write_is_not_used_again(database_url: str) -> None:
-    """A pool that kept it would refuse every write long after the others may write."""
+async def test_a_read_only_session_is_not_reused(database_url: str) -> None:
+    """Otherwise its writes would fail after the server accepts writes again."""
     admin = await Database.open(database_url)
     database = await Database.open(f"{database_url}?default_transaction_read_only=on", size=1)
     try:
@@ -421,7 +421,7 @@ async def _in_transaction(database: Database) -> None:
 async def test_a_read_is_bounded_in_bytes(
     log: Log, project: str, where: str, descending: bool
 ) -> None:
-    """§4: a page is about 1 MiB of texts and metadata, at least one message; none is left out."""
+    """§4: a page has about 1 MiB of texts and metadata and at least one message, without gaps."""
     large = "x" * 60_000
     metadata = {"k": large} if where == "metadata" else None
     text = large if where == "text" else "small"
@@ -447,7 +447,7 @@ async def test_a_read_is_bounded_in_bytes(
 
 
 async def test_small_messages_are_not_cut(log: Log, project: str) -> None:
-    """§4: at most `limit` messages where they fit."""
+    """§4: `limit` messages where they fit."""
     await log.append([_unit(project, *["x" * 1000] * 500)])
     page = await log.slice(project, after=0, limit=400)
     assert (len(page.messages), page.is_cut) == (400, False)

@@ -19,6 +19,7 @@ from streams.window.redis_client import RedisClient
 from streams.window.redis_probe import RedisProbe
 from streams.window.window import Run, Window
 from tests.integration.conftest import NewProject
+from tests.support.health import fail_redis, recover_redis
 from tests.support.waiting import wait_until
 
 
@@ -194,11 +195,11 @@ async def test_what_could_not_be_published_is_healed_when_redis_is_back(
 ) -> None:
     """G7: nothing is retried from a queue; the log has it."""
     async with _publishing(window, log) as world:
-        world.health.saw_redis(False)
+        fail_redis(world.health)
         world.publisher.submit(project, *(await world.commit(project, 3)))
         await world.publisher.drained()
         assert await world.seqs(project) == []
-        world.health.saw_redis(True)
+        await recover_redis(world.health)
         await world.wait_seqs(project, [1, 2, 3])
 
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md §6: what a message is on the wire, and what may be posted."""
+"""docs/protocol.md §6: messages on the wire, and which messages may be posted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _committed(message: NewMessage) -> bytes:
 
 
 def test_a_message_has_the_fields_of_the_protocol() -> None:
-    """§6: data of `message.new`, byte by byte; `parentId` is left out when there is none."""
+    """§6: data of `message.new`, byte by byte; without a parent there is no `parentId`."""
     message = NewMessage(user_id="u", text="hello", client_msg_id="c")
     assert _committed(message) == (
         b'{"seq":7,"messageId":"0b1e6a3c-0000-4000-8000-000000000000","client_msg_id":"c",'
@@ -41,19 +41,19 @@ def test_a_message_has_the_fields_of_the_protocol() -> None:
     )
 
 
-def test_a_message_without_a_client_msg_id_has_null_there() -> None:
-    """§6: `client_msg_id` is always a field."""
+def test_a_missing_client_msg_id_is_null() -> None:
+    """§6: the field `client_msg_id` is always present."""
     assert b'"client_msg_id":null' in _committed(NewMessage(user_id="u", text="t"))
 
 
-def test_a_parent_is_named() -> None:
-    """§6: `parentId` when there is one."""
+def test_a_reply_has_its_parents_id() -> None:
+    """§6: `parentId` when the message has a parent."""
     message = NewMessage(user_id="u", text="t", parent_id="m1")
     assert msgspec.json.decode(_committed(message))["parentId"] == "m1"
 
 
-def test_the_callers_metadata_stands_beside_the_projects_own() -> None:
-    """§6: metadata has `build_id` and `response_data`, and what the caller gave."""
+def test_the_callers_metadata_is_added_to_the_fixed_fields() -> None:
+    """§6: metadata has `build_id`, `response_data` and the caller's fields."""
     message = NewMessage(user_id="u", text="t", metadata={"tag": [1, {"x": None}]})
     assert msgspec.json.decode(_committed(message))["metadata"] == {
         "build_id": None,
@@ -64,7 +64,7 @@ def test_the_callers_metadata_stands_beside_the_projects_own() -> None:
 
 @pytest.mark.parametrize("text", ["a\nb", "a\r\nb", "a\rb", "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"])
 def test_the_data_is_one_line(text: str) -> None:
-    """§6: `data` is one line, whatever the text holds."""
+    """§6: `data` is one line, also for a text with line breaks."""
     data = _committed(NewMessage(user_id="u", text=text))
     assert b"\n" not in data
     assert b"\r" not in data
@@ -100,12 +100,12 @@ def test_a_build_status_has_the_fields_of_the_protocol() -> None:
     ],
 )
 def test_times_are_utc_with_microseconds(moment: datetime, text: str) -> None:
-    """Head of the protocol: all times are RFC 3339 UTC with microseconds."""
+    """docs/protocol.md: all times are RFC 3339 UTC with microseconds."""
     assert format_time(moment) == text
 
 
-def test_each_message_gets_an_id_of_its_own() -> None:
-    """A message's id is unique."""
+def test_each_message_gets_a_unique_id() -> None:
+    """Ids are version 4 UUIDs."""
     message = NewMessage(user_id="u", text="t")
     ids = {prepare(message).message_id for _ in range(100)}
     assert len(ids) == 100
@@ -155,8 +155,8 @@ def test_a_bad_field_is_named(field: str, message: NewMessage) -> None:
     assert refused.value.field == field
 
 
-def test_metadata_with_a_character_that_postgres_cannot_hold_comes_through_or_is_refused() -> None:
-    """§4: what is accepted can be stored; the byte 0 in JSON is the escape \\u0000."""
+def test_u_0000_in_metadata_is_escaped() -> None:
+    """§4: what is accepted can be stored; Postgres cannot store the byte 0, but its escape."""
     prepared = prepare(NewMessage(user_id="u", text="t", metadata={"x": "\x00"}))
     assert prepared.metadata is not None
     assert b"\x00" not in prepared.metadata
@@ -184,15 +184,15 @@ def _digest(**changes: object) -> bytes:
     ],
 )
 def test_another_content_has_another_digest(change: dict[str, object]) -> None:
-    """G5: another content under the same client_msg_id is told from a repeat."""
+    """G5: the digest distinguishes another content from a repeat."""
     assert _digest(**change) != _digest()
 
 
-def test_the_order_of_metadata_is_no_content() -> None:
-    """G5: a client's retry may write the same JSON in another order."""
+def test_the_order_of_metadata_does_not_change_the_digest() -> None:
+    """G5: a client's retry may send the same JSON in another order."""
     assert _digest(metadata={"b": 2, "a": 1}) == _digest()
 
 
-def test_no_metadata_and_empty_metadata_are_the_same() -> None:
-    """G5: both mean that there is none."""
+def test_no_metadata_and_empty_metadata_have_the_same_digest() -> None:
+    """G5: both mean that the message has no metadata."""
     assert _digest(metadata={}) == _digest(metadata=None)

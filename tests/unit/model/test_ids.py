@@ -1,4 +1,4 @@
-"""PROTOCOL.md §1 and §2: ids of projects, users and entries, and the cursor."""
+"""docs/protocol.md §1 and §2: ids of projects, users and entries, and the cursor."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_a_cursor_is_a_whole_number(text: str, seq: int) -> None:
     ["", " ", "-1", "+1", "01", "00", " 1", "1 ", "1\n", "1.0", "1e3", "0x1", "1-0", "1_000",
      "abc", "null", "１", "²", "1,2", str(MAX_SEQ + 1), "9" * 400],
 )  # fmt: skip
-def test_anything_else_is_no_cursor(text: str) -> None:
-    """§6: a cursor that is not usable is told by `stream.reset`, never read as another number."""
+def test_any_other_text_is_refused_as_a_cursor(text: str) -> None:
+    """§6: the stream then sends `stream.reset`; the text is never read as another number."""
     with pytest.raises(InvalidCursor):
         parse_cursor(text)
 
 
 def test_the_highest_seq_is_exact_in_javascript_and_lua() -> None:
-    """A seq above 2^53 - 1 would be rounded by browsers and by the scripts in Redis."""
+    """Browsers and the Lua scripts would round a seq above 2^53 - 1."""
     assert float(MAX_SEQ) == MAX_SEQ == 2**53 - 1
 
 
@@ -58,13 +58,13 @@ def test_entry_ids_are_ordered_as_numbers() -> None:
 
 
 @pytest.mark.parametrize("entry_id", [EntryId(0, 0), EntryId(1, 0), EntryId(MAX_SEQ, 999)])
-def test_an_entry_id_is_read_as_it_is_written(entry_id: EntryId) -> None:
-    """An id goes to Redis and comes back the same."""
+def test_a_written_entry_id_is_read_back(entry_id: EntryId) -> None:
+    """Parsing returns the id that was written."""
     assert EntryId.parse(str(entry_id).encode()) == entry_id
 
 
 @pytest.mark.parametrize("project_id", ["a", "A", "0", "_", "-", "a" * 64, "Az09_-"])
-def test_a_project_id_is_kept_as_it_is(project_id: str) -> None:
+def test_a_valid_project_id_is_returned_unchanged(project_id: str) -> None:
     """§1: `^[A-Za-z0-9_-]{1,64}$`, case kept."""
     assert check_project_id(project_id) == project_id
 
@@ -72,15 +72,15 @@ def test_a_project_id_is_kept_as_it_is(project_id: str) -> None:
 @pytest.mark.parametrize(
     "project_id", ["", "a" * 65, "a b", "a/b", "a:b", "a.b", "ä", "a\n", "{a}", "a\x00", "%61"]
 )
-def test_another_project_id_is_refused_by_its_field(project_id: str) -> None:
-    """§1 and §4: a bad id is `VALIDATION_FAILED`, and the details name the field."""
+def test_an_invalid_project_id_is_refused_by_field(project_id: str) -> None:
+    """§1 and §4: `VALIDATION_FAILED`; the details name the field."""
     with pytest.raises(InvalidInput) as refused:
         check_project_id(project_id, "id")
     assert refused.value.field == "id"
 
 
 @pytest.mark.parametrize("user_id", ["u", "a" * 128, "max@example.org", "ünï", "漢字", "a:b/c"])
-def test_a_user_id_is_kept_as_it_is(user_id: str) -> None:
+def test_a_valid_user_id_is_returned_unchanged(user_id: str) -> None:
     """§3: 1 to 128 characters, no control characters or white space."""
     assert check_user_id(user_id) == user_id
 
@@ -89,6 +89,6 @@ def test_a_user_id_is_kept_as_it_is(user_id: str) -> None:
     "user_id",
     ["", "a" * 129, "a b", "a\tb", "a\n", "\x00", "a\x7f", "a\u00a0b", "a\u2028", "\ud800"],
 )
-def test_another_user_id_is_refused(user_id: str) -> None:
+def test_an_invalid_user_id_is_refused(user_id: str) -> None:
     """§3: 1 to 128 characters, no control characters or white space."""
     assert not is_user_id(user_id)

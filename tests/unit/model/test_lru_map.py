@@ -1,4 +1,4 @@
-"""The bounded map: the least recently used key goes first."""
+"""The bounded map evicts the least recently used key."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from streams.model.lru_map import LruMap
 
 
-def test_the_least_recently_used_key_is_forgotten() -> None:
-    """`get` and `put` use a key."""
+def test_the_least_recently_used_key_is_evicted() -> None:
+    """`get` and `put` count as use."""
     known: LruMap[str, int] = LruMap(2)
     known.put("a", 1)
     known.put("b", 2)
@@ -17,8 +17,8 @@ def test_the_least_recently_used_key_is_forgotten() -> None:
     assert list(known) == ["a", "c"]
 
 
-def test_a_key_that_is_put_again_has_the_new_value_and_is_used() -> None:
-    """Nothing is forgotten for a key that is there."""
+def test_putting_a_key_again_replaces_its_value_and_counts_as_use() -> None:
+    """No key is evicted for one that is present."""
     known: LruMap[str, int] = LruMap(2)
     known.put("a", 1)
     known.put("b", 2)
@@ -27,8 +27,8 @@ def test_a_key_that_is_put_again_has_the_new_value_and_is_used() -> None:
     assert known.get("a") == 3
 
 
-def test_looking_does_not_use_a_key() -> None:
-    """`peek` and `in` leave the order as it is."""
+def test_peek_and_in_do_not_count_as_use() -> None:
+    """They leave the order unchanged."""
     known: LruMap[str, int] = LruMap(2)
     known.put("a", 1)
     known.put("b", 2)
@@ -38,8 +38,8 @@ def test_looking_does_not_use_a_key() -> None:
     assert "a" not in known
 
 
-def test_a_falsy_value_is_remembered() -> None:
-    """0 is a value."""
+def test_a_falsy_value_is_a_value() -> None:
+    """A key with the value 0 is present, and `get` marks it as used."""
     known: LruMap[str, int] = LruMap(2)
     known.put("a", 0)
     known.put("b", 2)
@@ -48,20 +48,17 @@ def test_a_falsy_value_is_remembered() -> None:
     assert list(known) == ["a", "c"]
 
 
-def test_keys_are_forgotten_by_name_and_by_age() -> None:
-    """`pop` of what is not there is none; `pop_oldest` of nothing is an error."""
+def test_pop_removes_a_key() -> None:
+    """It returns the value, or None for an absent key."""
     known: LruMap[str, int] = LruMap(3)
     for number, key in enumerate("abc"):
         known.put(key, number)
     assert known.pop("b") == 1
     assert known.pop("b") is None
-    assert known.pop_oldest() == ("a", 0)
-    known.clear()
-    with pytest.raises(KeyError):
-        known.pop_oldest()
+    assert list(known) == ["a", "c"]
 
 
-def test_a_map_without_room_is_refused() -> None:
-    """A bound of 0 would be no map."""
+def test_a_bound_below_one_is_refused() -> None:
+    """A map without room for a key is a mistake."""
     with pytest.raises(ValueError):
         LruMap[str, int](0)

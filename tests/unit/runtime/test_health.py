@@ -1,4 +1,4 @@
-"""What is known of Redis, path by path, and when a return is believed (docs/design.md, Health)."""
+"""The health of Redis for each path, and when a recovery counts (docs/design.md, Health)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from streams.runtime.health import ALL_SHARDS, DOES_NOT_ANSWER, REFUSES_WRITES, Health, ServerReport
+from streams.runtime.health import DOES_NOT_ANSWER, REFUSES_WRITES, Health, ServerReport
 from streams.runtime.observer import Observer
+from tests.support.health import ALL_SHARDS
 
 _LOW = frozenset(range(100))
 _HIGH = ALL_SHARDS - _LOW
@@ -28,16 +29,16 @@ class _Counting(Observer):
         self.changes.append(up)
 
 
-class _World:
+class _Harness:
     def __init__(self) -> None:
         self.clock = _Clock()
         self.observer = _Counting()
         self.health = Health(self.observer, self.clock)
-        self.returns = 0
-        self.health.on_redis_return(self._returned)
+        self.recoveries = 0
+        self.health.on_redis_return(self._recovered)
 
-    def _returned(self) -> None:
-        self.returns += 1
+    def _recovered(self) -> None:
+        self.recoveries += 1
 
     def probe(self, problem: str | None, *, answers: bool = True, after_s: float = 0.5) -> None:
         self.clock.now_s += after_s
@@ -45,65 +46,65 @@ class _World:
 
 
 @pytest.fixture
-def world() -> _World:
-    """A health with a clock of the test's."""
-    return _World()
+def harness() -> _Harness:
+    """A `Health` with a clock that the test moves."""
+    return _Harness()
 
 
-def test_a_minute_of_refused_writes_changes_the_verdict_twice(
-    world: _World, caplog: pytest.LogCaptureFixture
+def test_a_minute_of_refused_writes_changes_the_state_twice(
+    harness: _Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """G7: down once and up once, and a line for each, whatever the lanes do meanwhile."""
+    """G7: down once and up once, with one log line each, although lanes reconnect meanwhile."""
     with caplog.at_level(logging.INFO, "streams.runtime.health"):
         for turn in range(120):
-            world.probe(REFUSES_WRITES)
-            # A lane that is closed and connects anew, again and again.
-            world.health.lane_lost(turn % 7, RuntimeError("closed"))
-            world.health.lane_reads(turn % 7)
+            harness.probe(REFUSES_WRITES)
+            # A lane is closed and reconnects in every turn.
+            harness.health.lane_lost(turn % 7, RuntimeError("closed"))
+            harness.health.lane_reads(turn % 7)
         for _ in range(10):
-            world.probe(None)
-    assert world.observer.changes == [False, True]
-    assert world.returns == 1
+            harness.probe(None)
+    assert harness.observer.changes == [False, True]
+    assert harness.recoveries == 1
     assert len(caplog.records) <= 4
 
 
-def test_a_server_that_refuses_writes_is_read_still(world: _World) -> None:
-    """DESIGN, Health: a Redis that refuses writes still delivers by its reads or the poll."""
-    world.probe(REFUSES_WRITES)
-    assert not world.health.can_write(0)
-    assert world.health.can_read(0)
-    assert not world.health.delivers
-    assert world.health.redis_problem == REFUSES_WRITES
-    world.probe(DOES_NOT_ANSWER, answers=False)
-    assert not world.health.can_read(0)
+def test_a_server_that_refuses_writes_is_still_read(harness: _Harness) -> None:
+    """docs/design.md, Health: readers still read a Redis that refuses writes."""
+    harness.probe(REFUSES_WRITES)
+    assert not harness.health.can_write(0)
+    assert harness.health.can_read(0)
+    assert not harness.health.delivers
+    assert harness.health.redis_problem == REFUSES_WRITES
+    harness.probe(DOES_NOT_ANSWER, answers=False)
+    assert not harness.health.can_read(0)
 
 
-def test_a_return_is_believed_after_it_held(world: _World) -> None:
-    """DESIGN, Health: one answer is no return, and one that failed in between begins anew."""
-    world.probe(DOES_NOT_ANSWER, answers=False)
-    world.probe(None)
-    world.probe(None)
-    world.probe(REFUSES_WRITES)
-    world.probe(None)
-    world.probe(None)
-    assert world.observer.changes == [False]
-    world.probe(None)
-    assert world.observer.changes == [False, True]
-    assert world.returns == 1
+def test_a_recovery_counts_after_it_held_for_a_second(harness: _Harness) -> None:
+    """docs/design.md, Health: a failure in between starts the second again."""
+    harness.probe(DOES_NOT_ANSWER, answers=False)
+    harness.probe(None)
+    harness.probe(None)
+    harness.probe(REFUSES_WRITES)
+    harness.probe(None)
+    harness.probe(None)
+    assert harness.observer.changes == [False]
+    harness.probe(None)
+    assert harness.observer.changes == [False, True]
+    assert harness.recoveries == 1
 
 
-def test_a_server_that_comes_and_goes_is_believed_later_each_time(world: _World) -> None:
-    """`redis_up` does not flap with a server at its limit."""
+def test_a_server_that_fails_repeatedly_must_hold_for_longer_each_time(harness: _Harness) -> None:
+    """`redis_up` does not flap when a server fails and recovers every two seconds."""
     for _ in range(40):
-        world.probe(REFUSES_WRITES)
+        harness.probe(REFUSES_WRITES)
         for _ in range(3):
-            world.probe(None)
-    assert len(world.observer.changes) <= 4
+            harness.probe(None)
+    assert len(harness.observer.changes) <= 4
 
 
-def test_of_a_cluster_only_the_shards_of_the_dead_server_are_left_out(world: _World) -> None:
-    """§7: a dead node is seen, and publishing to the others goes on."""
-    health = world.health
+def test_only_the_shards_of_a_failed_cluster_node_are_unwritable(harness: _Harness) -> None:
+    """docs/protocol.md §7: publishing to the other nodes continues."""
+    health = harness.health
     health.saw_servers([
         ServerReport("a", _LOW), ServerReport("b", _HIGH, DOES_NOT_ANSWER, answers=False),
     ])  # fmt: skip
@@ -114,30 +115,30 @@ def test_of_a_cluster_only_the_shards_of_the_dead_server_are_left_out(world: _Wo
     assert not health.redis_up
 
 
-def test_lost_lanes_have_the_poll_deliver_at_once_and_are_said_together(
-    world: _World, caplog: pytest.LogCaptureFixture
+def test_lost_lanes_make_the_poll_deliver_at_once_and_are_logged_together(
+    harness: _Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """G7: 200 lanes lost at once are one line with their number."""
+    """G7: 200 lanes that are lost at once give one log line with their number."""
     for shard in range(200):
-        world.health.lane_lost(shard, RuntimeError("closed"))
-    assert not world.health.delivers
-    assert not world.health.delivers_to(7)
+        harness.health.lane_lost(shard, RuntimeError("closed"))
+    assert not harness.health.delivers
+    assert not harness.health.delivers_to(7)
     with caplog.at_level(logging.WARNING, "streams.runtime.health"):
-        world.probe(None)
+        harness.probe(None)
     (record,) = caplog.records
     assert vars(record)["lanes"] == 200
-    assert world.health.redis_up
-    world.probe(None)
-    assert world.health.redis_problem == "200 lanes not reading"
+    assert harness.health.redis_up
+    harness.probe(None)
+    assert harness.health.redis_problem == "200 lanes not reading"
 
 
-def test_lanes_that_came_back_are_told_before_delivery_is_trusted(world: _World) -> None:
-    """G9: notices of removals may have been missed: who trusts them is told first."""
-    trusted: list[bool] = []
-    world.health.on_lanes_return(lambda: trusted.append(world.health.can_write(0)))
-    world.health.lane_lost(1, RuntimeError("closed"))
-    world.health.lane_reads(1)
-    assert not world.health.delivers
-    world.probe(None)
-    assert trusted == [True]
-    assert world.health.delivers
+def test_lane_recovery_is_announced_before_delivery_by_redis_counts(harness: _Harness) -> None:
+    """G9: a listener that may have missed removals is called before `delivers` is true."""
+    writable_when_called: list[bool] = []
+    harness.health.on_lanes_return(lambda: writable_when_called.append(harness.health.can_write(0)))
+    harness.health.lane_lost(1, RuntimeError("closed"))
+    harness.health.lane_reads(1)
+    assert not harness.health.delivers
+    harness.probe(None)
+    assert writable_when_called == [True]
+    assert harness.health.delivers

@@ -1,4 +1,4 @@
-"""Ending tasks that do not end at the first word."""
+"""Ending tasks that lose a cancellation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from streams.runtime.owned_tasks import end
 
 
-async def _stubborn(lost: int) -> None:
+async def _lose_cancellations(lost: int) -> None:
     for _ in range(lost):
         try:
             await asyncio.Event().wait()
@@ -16,16 +16,18 @@ async def _stubborn(lost: int) -> None:
     await asyncio.Event().wait()
 
 
-async def test_a_task_that_loses_a_cancellation_is_told_again() -> None:
-    """§6, shutdown: a reader that went on for ever would hang the end of the process."""
-    tasks = [asyncio.create_task(_stubborn(lost), name=f"loses {lost}") for lost in (0, 1, 2)]
+async def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:
+    """docs/protocol.md §6, shutdown: a task that continues would keep the process from exiting."""
+    tasks = [
+        asyncio.create_task(_lose_cancellations(lost), name=f"loses {lost}") for lost in (0, 1, 2)
+    ]
     await asyncio.sleep(0)
     assert await end(tasks) == []
     assert all(task.cancelled() for task in tasks)
 
 
-async def test_tasks_that_have_ended_are_no_trouble() -> None:
-    """Their results stay their owners' matter."""
+async def test_tasks_that_have_ended_are_ignored() -> None:
+    """Their results and exceptions stay with their owners."""
 
     async def fail() -> None:
         raise ValueError

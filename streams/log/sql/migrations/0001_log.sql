@@ -1,7 +1,7 @@
 -- The log: projects, their members, their messages.
 --
--- Ids compare byte by byte (COLLATE "C"): it is the order in which rows are locked, the same in
--- every database, and it is faster.
+-- Ids compare byte by byte (COLLATE "C"): rows are locked in this order, which is then the same in
+-- every database, and the comparison is faster.
 
 CREATE TABLE projects (
     id         text COLLATE "C" PRIMARY KEY,
@@ -19,8 +19,8 @@ CREATE TABLE project_members (
     PRIMARY KEY (project_id, user_id)
 );
 
--- No foreign key to projects: seqstream_append holds the project's row locked when it inserts, so
--- the check per row would only cost.
+-- No foreign key to projects: seqstream_append holds the project's row locked when it inserts, so a
+-- check per row would add cost and no safety.
 CREATE TABLE messages (
     project_id    text COLLATE "C" NOT NULL,
     seq           bigint NOT NULL,
@@ -32,9 +32,9 @@ CREATE TABLE messages (
     mode          text NOT NULL,
     actor_type    text NOT NULL,
     parent_id     text,
-    -- json, not jsonb: the very bytes that were broadcast come back from the history.
+    -- json, not jsonb: the history returns the same bytes that were broadcast.
     metadata      json,
-    -- Tells a repeat from another content under the same client_msg_id.
+    -- Differs when a client_msg_id is reused with another content.
     digest        bytea,
     created_at    timestamptz NOT NULL,
     PRIMARY KEY (project_id, seq)
@@ -47,14 +47,14 @@ CREATE UNIQUE INDEX messages_client_msg_id
 -- Append the items of many units, in order, in one round trip.
 --
 -- The projects' rows are locked first, in order of id, until commit: so seq order is commit order,
--- an abort leaves no hole, and two callers cannot deadlock. Each statement of this function sees
+-- an abort leaves no gap, and two callers cannot deadlock. Each statement of this function sees
 -- what was committed before it began (READ COMMITTED), so repeats are looked up after the lock.
 --
 -- A unit is all or nothing: when one of its items has an unknown project or a client_msg_id that
--- stands with another digest, none of its items is written. The caller sees to it that no
+-- was used with another digest, none of its items is written. The caller ensures that no
 -- (project, user, client_msg_id) occurs twice in one call.
 --
--- id is that of the earlier message, null for one that was written under its own.
+-- id: of the earlier message for a repeat, null for a message written with the id it was given.
 -- outcome: 0 written, 1 repeat (first result returned), 2 another content under this
 -- client_msg_id, 3 no such project, 4 not written because another item of the unit was refused.
 CREATE FUNCTION seqstream_append(
@@ -72,7 +72,7 @@ CREATE FUNCTION seqstream_append(
     p_digests        bytea[]
 ) RETURNS TABLE (outcome int, seq bigint, id uuid, created_at timestamptz)
 LANGUAGE plpgsql
--- One plan for all sizes: planning anew costs more than a batch, and JIT more than a commit.
+-- One plan for all sizes: planning again costs more than a batch, and JIT more than a commit.
 SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS $$

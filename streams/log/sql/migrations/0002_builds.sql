@@ -1,12 +1,11 @@
--- Builds and the assistant's answers: work that somebody must finish, with a lease in this
--- database's own time.
+-- Builds and the assistant's answers: work with a worker and a lease, in this database's time.
 
 CREATE TABLE builds (
     id          uuid PRIMARY KEY,
     project_id  text COLLATE "C" NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
     version_id  text NOT NULL,
     user_id     text COLLATE "C" NOT NULL,
-    -- What was asked: the user's message, and a copy of it for the worker.
+    -- The user's message that asked for the build, and a copy of its text for the worker.
     message_seq bigint NOT NULL,
     message_id  uuid NOT NULL,
     request     text NOT NULL,
@@ -16,15 +15,15 @@ CREATE TABLE builds (
     progress    double precision,
     step        text,
     message     text,
-    -- Who works on it, and until when it is believed without a renewal.
+    -- The worker that owns the build, and until when without a renewal.
     worker_id   text,
     lease_until timestamptz,
     cancelled   boolean NOT NULL DEFAULT false,
     result      json,
     -- The assistant's message that ended it.
     end_seq     bigint,
-    -- Grows with everything a stream is told. `changes` keeps each change of status (five at
-    -- most), so that none is lost however late it can be published.
+    -- Grows with every change that streams receive. `changes` keeps each change of status (five
+    -- at most), so that none is lost when publishing is late.
     revision    bigint NOT NULL DEFAULT 1,
     changes     jsonb NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
@@ -39,7 +38,7 @@ CREATE INDEX builds_leases ON builds (lease_until) WHERE status = 'in_progress';
 CREATE INDEX builds_unfinished ON builds (project_id) WHERE status IN ('queued', 'in_progress');
 CREATE INDEX builds_updated ON builds (updated_at);
 
--- An answer of the assistant that is being made. `id` is that of the message it ends as.
+-- An answer of the assistant. `id` is also the id of the message that ends it.
 CREATE TABLE answers (
     id          uuid PRIMARY KEY,
     project_id  text COLLATE "C" NOT NULL REFERENCES projects (id) ON DELETE CASCADE,

@@ -1,5 +1,5 @@
--- seqstream_append as it was (see 0001), but it does not wait for ever for a locked project. Replaces
--- a function and adds one: no table is touched, and code of before works with it.
+-- seqstream_append as in 0001, with a limit to how long it waits for a locked project. Replaces one
+-- function and adds another: no table changes, and older code works with it.
 
 CREATE OR REPLACE FUNCTION seqstream_append(
     p_project_ids    text[],
@@ -16,11 +16,11 @@ CREATE OR REPLACE FUNCTION seqstream_append(
     p_digests        bytea[]
 ) RETURNS TABLE (outcome int, seq bigint, id uuid, created_at timestamptz)
 LANGUAGE plpgsql
--- One plan for all sizes: planning anew costs more than a batch, and JIT more than a commit.
+-- One plan for all sizes: planning again costs more than a batch, and JIT more than a commit.
 SET plan_cache_mode = force_generic_plan
 SET jit = off
--- A row that another session holds must not keep the other projects of the call: the caller is told
--- (55P03, nothing is written) and sets the project aside.
+-- A row that another session holds must not delay the other projects of the call: the call fails
+-- with 55P03, writes nothing, and the caller sets the project aside.
 SET lock_timeout = '250ms'
 AS $$
 DECLARE
@@ -87,7 +87,7 @@ BEGIN
 END
 $$;
 
--- Those of the projects whose row another session holds locked.
+-- The projects among those given whose row another session holds locked.
 CREATE FUNCTION seqstream_locked(p_project_ids text[]) RETURNS SETOF text
 LANGUAGE sql
 SET lock_timeout = '250ms'

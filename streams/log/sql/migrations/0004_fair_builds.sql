@@ -1,5 +1,5 @@
--- What claims builds fairly over projects, and bounds those that wait (build_claim.sql,
--- build_room.sql).
+-- Indexes for claiming builds fairly over projects (build_claim.sql) and for limiting unfinished
+-- builds (build_room.sql).
 
 CREATE INDEX builds_queued_by_project ON builds (project_id, created_at, id)
     WHERE status = 'queued';
