@@ -18,12 +18,12 @@ from prometheus_client import CollectorRegistry
 from service.access.authentication import Authentication
 from service.access.callers import Callers
 from service.access.creation_limit import CreationLimit
-from service.access.credentials import TokenVerifier
 from service.access.limits import Slots
 from service.access.membership import AccessControl
 from service.access.post_limit import PostLimit
 from service.access.posting import Posting
 from service.access.read_slots import ReadSlots
+from service.access.tokens import TokenVerifier
 from service.assistant.answer_desk import AnswerDesk
 from service.assistant.assistants import assistant_of
 from service.background import running

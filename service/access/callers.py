@@ -11,15 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from litestar.types import HTTPScope
 
-from service.access.credentials import (
-    Caller,
-    SignedCredentials,
-    TokenVerifier,
-    check_before_body,
-    read_credentials,
-    verify_signature,
-)
+from service.access.credentials import SignedCredentials, read_credentials
+from service.access.identity import Caller
 from service.access.origin import may_use_cookie
+from service.access.signatures import check_before_body, verify_signature
+from service.access.tokens import TokenVerifier
 from service.http.api_errors import forbidden
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from service.access.credentials import Caller
+from service.access.identity import Caller
 from service.access.membership import AccessControl
 from service.access.post_limit import PostLimit, Token
 from streams.model.errors import Closed, LogUnavailable, Unavailable

@@ -7,7 +7,7 @@ from litestar import Request, get, post
 from litestar.datastructures import State
 from litestar.params import FromPath, JSONBody
 
-from service.access.credentials import Caller
+from service.access.identity import Caller
 from service.context import context_of
 from service.routes.documents import ERRORS
 from streams.model.ids import check_project_id

@@ -11,7 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta
 
-from service.access.credentials import Caller
+from service.access.identity import Caller
 from service.context import Context, context_of
 from service.http.api_errors import FieldError, validation_failed
 from service.routes.documents import ERRORS

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from service.access.credentials import Caller
+from service.access.identity import Caller
 from service.context import Context
 from service.http.api_errors import ApiError, rate_limited, store_unavailable
 from service.http.body import read_body

@@ -1,4 +1,4 @@
-"""One open stream: its opening, its replay, and its life until it ends (PROTOCOL.md §6).
+"""One open stream: its opening, its replay, and its life until it ends (docs/protocol.md §6).
 
 A connection is a cursor, not a queue. While it keeps up it is written to by its project's
 `Broadcast` and its task sleeps; when it is blocked it waits for its socket and catches up from

@@ -75,7 +75,7 @@ class Rechecks:
 
     def _is_due(self, connection: Connection, now: float) -> bool:
         since = connection.member_since
-        told_since = self._access.told_since(connection.project_id)
-        if told_since > now:
+        notices_since = self._access.notices_since(connection.project_id)
+        if notices_since > now:
             return since < now - AFTER_UNTOLD_S
-        return since < max(told_since, now - self._after_s)
+        return since < max(notices_since, now - self._after_s)

@@ -1,4 +1,4 @@
-"""All streams of a process: they end with membership (PROTOCOL.md §3) and at shutdown (§6)."""
+"""All streams of a process: they end with membership (docs/protocol.md §3) and at shutdown (§6)."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ async def test_all_that_are_due_are_asked_for_in_one_question(
         await watch.once()
         assert questions == [100, 100]
         # Notices do not arrive at all.
-        monkeypatch.setattr(streams.access, "told_since", lambda _: float("inf"))
+        monkeypatch.setattr(streams.access, "notices_since", lambda _: float("inf"))
         clock.now_s += rechecks.AFTER_UNTOLD_S + 0.1
         await watch.once()
         assert questions == [100, 100, 100]
