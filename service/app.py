@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
 from litestar import Litestar, Router
-from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry
 
@@ -29,6 +28,7 @@ from service.assistant.assistants import assistant_of
 from service.background import running
 from service.context import Context
 from service.http.body import MAX_BODY_BYTES
+from service.http.cors import StreamCors, route_config
 from service.http.error_answers import exception_handlers, with_request_id
 from service.http.intake import Intake
 from service.routes import builds, chat, ephemeral, health, messages, page, projects
@@ -154,7 +154,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
         exception_handlers=exception_handlers(metrics),
         openapi_config=openapi,
         request_max_body_size=MAX_BODY_BYTES,
-        cors_config=_cors(settings),
+        cors_config=route_config(settings.cors_origins),
         logging_config=None,
         debug=False,
         pdb_on_exception=False,
@@ -176,7 +176,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
     async def drain() -> None:
         await asyncio.gather(context().streams.drain(), context().answers.drain())
 
-    front = Front(app, context, metrics, settings.cors_origins)
+    front = Front(app, context, metrics, StreamCors(settings.cors_origins))
     direct = DirectAppend(context, metrics, answers_origins=bool(settings.cors_origins))
     intake = Intake(limit_bytes=settings.max_pending_bytes, malformed=metrics.http_malformed)
     return Made(with_request_id(front), drain, direct, intake, ended)
@@ -198,15 +198,3 @@ def fault_point(fault: str | None) -> Callable[[int], None] | None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     return happen
-
-
-def _cors(settings: Settings) -> CORSConfig | None:
-    if not settings.cors_origins:
-        return None
-    return CORSConfig(
-        allow_origins=list(settings.cors_origins),
-        allow_methods=["GET", "POST", "PUT", "DELETE", "OPTIONS"],
-        allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-Id"],
-        expose_headers=["X-Request-Id", "Retry-After", "ETag"],
-        allow_credentials=True,
-    )

@@ -16,6 +16,7 @@ from service.access.identity import Caller
 from service.context import Context
 from service.http.api_errors import ApiError, rate_limited, store_unavailable
 from service.http.body import read_body
+from service.http.cors import Headers
 from service.http.error_mapping import to_api_error
 from service.http.wire import wire_for
 from service.streaming.connection import (
@@ -28,8 +29,6 @@ from service.streaming.connection import (
 from streams.model.errors import LogRestored, LogUnavailable, ProjectNotFound, Unavailable
 from streams.model.ids import InvalidCursor, check_project_id, parse_cursor
 from streams.tail.tail import Tail
-
-Headers = list[tuple[bytes, bytes]]
 
 _MAX_BODY_BYTES = 64 * 1024
 _DRAINING_RETRY_S = 1.0
