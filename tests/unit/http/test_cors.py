@@ -37,7 +37,7 @@ async def _preflight(app: Front, path: str, origin: str) -> tuple[int, dict[str,
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {
+    scope: dict[str, Any] = {
         "type": "http", "method": "OPTIONS", "path": path, "raw_path": path.encode(),
         "query_string": b"", "headers": headers, "scheme": "http", "root_path": "",
         "http_version": "1.1", "client": None, "server": ("127.0.0.1", 80), "state": {},
