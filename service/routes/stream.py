@@ -19,13 +19,9 @@ from service.http.body import read_body
 from service.http.cors import Headers
 from service.http.error_mapping import to_api_error
 from service.http.wire import wire_for
-from service.streaming.connection import (
-    STREAM_HEADERS,
-    Connection,
-    ResetReason,
-    StreamTimes,
-    refusal,
-)
+from service.streaming.connection import Connection, StreamRequest
+from service.streaming.stream_frames import STREAM_HEADERS, ResetReason, refusal
+from service.streaming.stream_writer import StreamTimes
 from streams.model.errors import LogRestored, LogUnavailable, ProjectNotFound, Unavailable
 from streams.model.ids import InvalidCursor, check_project_id, parse_cursor
 from streams.tail.tail import Tail
@@ -122,15 +118,17 @@ class _Opening:
             context.log.reader(tail, tail.last_seq if cursor is None else cursor),
             context.metrics,
             StreamTimes(int(settings.retry_ms), settings.slow_client_s),
-            connection_id=uuid.uuid4().hex,
-            project_id=project_id,
-            user_id=user_id,
-            cursor=cursor,
-            reset=reset,
-            expires_at_s=self._caller.expires_at_s,
-            member_since=member_since,
-            headers=headers,
-            builds=builds,
+            StreamRequest(
+                connection_id=uuid.uuid4().hex,
+                project_id=project_id,
+                user_id=user_id,
+                cursor=cursor,
+                reset=reset,
+                expires_at_s=self._caller.expires_at_s,
+                member_since=member_since,
+                headers=headers,
+                builds=builds,
+            ),
         )
         await connection.prepare()
         return connection

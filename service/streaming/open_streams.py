@@ -13,9 +13,10 @@ from service.access.limits import StreamSlots
 from service.access.membership import ACCESS_REVOKED, AccessControl
 from service.settings import Settings
 from service.streaming.broadcast import Broadcast
-from service.streaming.connection import RETRY_SPREAD_MS, Connection
+from service.streaming.connection import Connection
 from service.streaming.outgoing import Outgoing, Replays
 from service.streaming.rechecks import Rechecks
+from service.streaming.stream_frames import RETRY_SPREAD_MS
 from service.telemetry.metrics import Metrics
 from streams.eventlog import EventLog
 from streams.model import sse

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.streaming import connection as connections
-from service.streaming.connection import CloseReason, Connection
+from service.streaming.connection import Connection
 from service.streaming.outgoing import Outgoing
+from service.streaming.stream_frames import CloseReason
 from tests.support.opened import Room, room
 from tests.support.recording_wire import RecordingWire
 

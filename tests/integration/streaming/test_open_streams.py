@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry
 from service.access.membership import AccessControl
 from service.settings import Settings
 from service.streaming import rechecks
-from service.streaming.connection import Connection, StreamTimes
+from service.streaming.connection import Connection, StreamRequest
 from service.streaming.open_streams import OpenStreams
+from service.streaming.stream_writer import StreamTimes
 from service.telemetry.metrics import Metrics
 from streams.eventlog import EventLog
 from streams.log.database import Database
@@ -50,8 +51,10 @@ def _connection(
 ) -> Connection:
     return Connection(
         wire, streams.enter(tail), log.reader(tail, 0), metrics, StreamTimes(2000, 30),
-        connection_id=user, project_id=tail.project_id, user_id=user, cursor=None, reset=None,
-        expires_at_s=None, member_since=member_since, headers=[],
+        StreamRequest(
+            connection_id=user, project_id=tail.project_id, user_id=user, cursor=None, reset=None,
+            expires_at_s=None, member_since=member_since, headers=[],
+        ),
     )  # fmt: skip
 
 

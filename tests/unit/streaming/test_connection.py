@@ -7,8 +7,8 @@ import asyncio
 import msgspec
 import pytest
 
-from service.streaming.connection import refusal
 from service.streaming.outgoing import Outgoing
+from service.streaming.stream_frames import refusal
 from streams.model.errors import LogUnavailable
 from streams.model.ids import EntryId
 from streams.model.sse import event_frame
