@@ -61,7 +61,7 @@ def _connection(
 async def test_members_are_looked_up_again_within_30_s() -> None:
     """§3: rechecked at least every 30 s; without notices at all within the 5 s of a removal."""
     assert rechecks.AFTER_S + rechecks.EVERY_S < 30
-    assert rechecks.AFTER_UNTOLD_S + rechecks.EVERY_S < 5
+    assert rechecks.AFTER_WITHOUT_NOTICES_S + rechecks.EVERY_S < 5
 
 
 @contextlib.asynccontextmanager
@@ -218,7 +218,7 @@ async def test_all_that_are_due_are_asked_for_in_one_question(
         assert questions == [100, 100]
         # Notices do not arrive at all.
         monkeypatch.setattr(streams.access, "notices_since", lambda _: float("inf"))
-        clock.now_s += rechecks.AFTER_UNTOLD_S + 0.1
+        clock.now_s += rechecks.AFTER_WITHOUT_NOTICES_S + 0.1
         await watch.once()
         assert questions == [100, 100, 100]
         assert not any(connection.is_closing for connection in opened)
