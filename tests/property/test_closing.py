@@ -85,7 +85,7 @@ async def _live_and_close(
 def short_grace() -> object:
     """A blocked client is given up soon."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(connections, "_GOODBYE_GRACE_S", 0.005)
+        patched.setattr(connections, "_CLOSING_GRACE_S", 0.005)
         yield
 
 
