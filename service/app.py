@@ -1,4 +1,7 @@
-"""The composition root: the Litestar application and everything it is made of."""
+"""The composition root: makes the parts of the process and the application around them.
+
+No behaviour is here: each part is made with what it uses, and the server gets what it needs.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,28 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
 from litestar import Litestar, Router
-from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry
 
 from service.access.authentication import Authentication
 from service.access.callers import Callers
 from service.access.creation_limit import CreationLimit
-from service.access.credentials import TokenVerifier
 from service.access.limits import Slots
 from service.access.membership import AccessControl
 from service.access.post_limit import PostLimit
 from service.access.posting import Posting
 from service.access.read_slots import ReadSlots
+from service.access.tokens import TokenVerifier
 from service.assistant.answer_desk import AnswerDesk
 from service.assistant.assistants import assistant_of
 from service.background import running
 from service.context import Context
 from service.http.body import MAX_BODY_BYTES
+from service.http.cors import StreamCors, route_config
 from service.http.error_answers import exception_handlers, with_request_id
 from service.http.intake import Intake
 from service.routes import builds, chat, ephemeral, health, messages, page, projects
@@ -45,11 +49,11 @@ from streams.eventlog import EventLog, EventLogConfig
 
 
 class Made(NamedTuple):
-    """The application, and what the server uses of it beside that.
+    """The application, and what the server uses beside it.
 
-    `drain` ends its streams and answers before the server shuts down; `direct` serves single
-    appends without the application; `intake` bounds what its connections receive. `ended` has the
-    tasks that ended by themselves, and with them the service.
+    `drain` ends the streams and answers before the server shuts down; `direct` serves single
+    appends without the application; `intake` bounds what the connections receive. `ended` lists
+    the tasks that ended by themselves: each of them ends the service.
     """
 
     app: ASGIApp
@@ -57,6 +61,29 @@ class Made(NamedTuple):
     direct: DirectAppend
     intake: Intake
     ended: list[str]
+
+
+class ContextHolder:
+    """Keeps the context from the start of the application, for code outside of Litestar.
+
+    A request of the stream or of the direct append reads it here: looking it up in Litestar's
+    state is slow.
+    """
+
+    __slots__ = ("_context",)
+
+    def __init__(self) -> None:
+        self._context: Context | None = None
+
+    def set(self, context: Context) -> None:
+        """Keep the context of the application that starts."""
+        self._context = context
+
+    def __call__(self) -> Context:
+        """Return the context; the application must have started."""
+        context = self._context
+        assert context is not None
+        return context
 
 
 def create_app(settings: Settings, *, version: str, fault: str | None = None) -> Made:
@@ -67,73 +94,117 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
     metrics = Metrics(
         CollectorRegistry(), multiprocess_dir=os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     )
-
     callers = Callers(
         settings.hmac_secrets,
         TokenVerifier(settings.token_secrets, time.time),
         settings.cors_origins,
     )
-    reads = ReadSlots(settings.max_reads_per_user)
+    context = ContextHolder()
     ended: list[str] = []
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with EventLog.open(
-            settings.database_url,
-            settings.redis_url,
-            config=EventLogConfig(
-                database_pool_size=settings.database_pool_size,
-                committers=settings.committers,
-                heads_poll_s=settings.heads_poll_ms / 1000,
-                presence_grace_s=settings.presence_grace_s,
-                append_timeout_s=settings.post_timeout_s,
-                build_bounds=BuildBounds(
-                    per_project=settings.max_builds_per_project,
-                    per_user=settings.max_builds_per_user,
-                ),
-                before_publish=fault_point(fault),
-            ),
-            observer=MetricsObserver(metrics),
-        ) as log:
-            access = AccessControl(log)
-            streams = OpenStreams(log, access, metrics, settings)
-            answers = AnswerDesk(
-                log,
-                assistant_of(settings),
-                Slots(
-                    per_user=settings.max_answers_per_user,
-                    per_project=settings.max_answers_per_project,
-                    in_all=settings.max_answers,
-                ),
-                metrics,
-                lease_s=settings.answer_lease_s,
-                timeout_s=settings.assistant_timeout_s,
-            )
-            app.state.context = Context(
-                settings=settings,
-                log=log,
-                metrics=metrics,
-                access=access,
-                streams=streams,
-                answers=answers,
-                posting=Posting(
-                    access, PostLimit(log, settings, metrics), timeout_s=settings.post_timeout_s
-                ),
-                callers=callers,
-                creations=CreationLimit(settings, metrics),
-            )
-            tasks = {
-                "parts of the event log": log.failed(),
-                "pulse of the streams": streams.run(),
-                "leases of the answers": answers.run(),
-                "gauges of the builds": measure(log.builds, metrics),
-            }
-            async with running(tasks, ended.append):
-                try:
-                    yield
-                finally:
-                    await asyncio.gather(streams.drain(), answers.drain())
+        async with _running_parts(settings, metrics, callers, fault, ended) as parts:
+            app.state.context = parts
+            context.set(parts)
+            yield
 
+    async def drain() -> None:
+        await _drain(context())
+
+    app = _routes(settings, metrics, callers, version=version, lifespan=lifespan)
+    front = Front(app, context, metrics, StreamCors(settings.cors_origins))
+    return Made(
+        app=with_request_id(front),
+        drain=drain,
+        direct=DirectAppend(context, metrics, answers_origins=bool(settings.cors_origins)),
+        intake=Intake(limit_bytes=settings.max_pending_bytes, malformed=metrics.http_malformed),
+        ended=ended,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _running_parts(
+    settings: Settings, metrics: Metrics, callers: Callers, fault: str | None, ended: list[str]
+) -> AsyncIterator[Context]:
+    """Connect, and run the tasks of the process; at the end drain the streams and answers."""
+    async with EventLog.open(
+        settings.database_url,
+        settings.redis_url,
+        config=_log_config(settings, fault),
+        observer=MetricsObserver(metrics),
+    ) as log:
+        context = _context(settings, metrics, callers, log)
+        tasks = {
+            "parts of the event log": log.failed(),
+            "pulse of the streams": context.streams.run(),
+            "leases of the answers": context.answers.run(),
+            "gauges of the builds": measure(log.builds, metrics),
+        }
+        async with running(tasks, ended.append):
+            try:
+                yield context
+            finally:
+                await _drain(context)
+
+
+async def _drain(context: Context) -> None:
+    await asyncio.gather(context.streams.drain(), context.answers.drain())
+
+
+def _log_config(settings: Settings, fault: str | None) -> EventLogConfig:
+    return EventLogConfig(
+        database_pool_size=settings.database_pool_size,
+        committers=settings.committers,
+        heads_poll_s=settings.heads_poll_ms / 1000,
+        presence_grace_s=settings.presence_grace_s,
+        append_timeout_s=settings.post_timeout_s,
+        build_bounds=BuildBounds(
+            per_project=settings.max_builds_per_project,
+            per_user=settings.max_builds_per_user,
+        ),
+        before_publish=fault_point(fault),
+    )
+
+
+def _context(settings: Settings, metrics: Metrics, callers: Callers, log: EventLog) -> Context:
+    access = AccessControl(log)
+    answers = AnswerDesk(
+        log,
+        assistant_of(settings),
+        Slots(
+            per_user=settings.max_answers_per_user,
+            per_project=settings.max_answers_per_project,
+            in_all=settings.max_answers,
+        ),
+        metrics,
+        lease_s=settings.answer_lease_s,
+        timeout_s=settings.assistant_timeout_s,
+    )
+    return Context(
+        settings=settings,
+        log=log,
+        metrics=metrics,
+        access=access,
+        streams=OpenStreams(log, access, metrics, settings),
+        answers=answers,
+        posting=Posting(
+            access, PostLimit(log, settings, metrics), timeout_s=settings.post_timeout_s
+        ),
+        callers=callers,
+        creations=CreationLimit(settings, metrics),
+    )
+
+
+def _routes(
+    settings: Settings,
+    metrics: Metrics,
+    callers: Callers,
+    *,
+    version: str,
+    lifespan: Callable[[Litestar], AbstractAsyncContextManager[None]],
+) -> Litestar:
+    """Make the framework's application: all routes but the stream, which it only documents."""
     api = Router(
         "/",
         route_handlers=[
@@ -144,17 +215,18 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
             ephemeral.typing,
             ephemeral.presence,
         ],
-        middleware=[Authentication(callers, reads, metrics)],
+        middleware=[Authentication(callers, ReadSlots(settings.max_reads_per_user), metrics)],
     )
-    openapi = page.openapi_config(title="seqstream", version=version, with_page=settings.docs_page)
     pages = [page.demo] if settings.docs_page else []
     app = Litestar(
         [api, health.health, health.live, health.ready, health.metrics, *pages],
         lifespan=[lifespan],
         exception_handlers=exception_handlers(metrics),
-        openapi_config=openapi,
+        openapi_config=page.openapi_config(
+            title="seqstream", version=version, with_page=settings.docs_page
+        ),
         request_max_body_size=MAX_BODY_BYTES,
-        cors_config=_cors(settings),
+        cors_config=route_config(settings.cors_origins),
         logging_config=None,
         debug=False,
         pdb_on_exception=False,
@@ -162,28 +234,11 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
     paths = app.openapi_schema.paths
     assert paths is not None
     paths["/v1/projects/{project_id}/chat/stream"] = stream_path()
-
-    found: list[Context] = []
-
-    def context() -> Context:
-        # Kept: the framework's state is slow to ask, and this is asked once a request.
-        if not found:
-            made = app.state.context
-            assert isinstance(made, Context)
-            found.append(made)
-        return found[0]
-
-    async def drain() -> None:
-        await asyncio.gather(context().streams.drain(), context().answers.drain())
-
-    front = Front(app, context, metrics, settings.cors_origins)
-    direct = DirectAppend(context, metrics, answers_origins=bool(settings.cors_origins))
-    intake = Intake(limit_bytes=settings.max_pending_bytes, malformed=metrics.http_malformed)
-    return Made(with_request_id(front), drain, direct, intake, ended)
+    return app
 
 
 def fault_point(fault: str | None) -> Callable[[int], None] | None:
-    """Return what a test asked to happen between a commit and its publishing."""
+    """Return the fault that a test injects between a commit and its publishing."""
     if fault is None:
         return None
     name, _, number = fault.partition(":")
@@ -198,15 +253,3 @@ def fault_point(fault: str | None) -> Callable[[int], None] | None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     return happen
-
-
-def _cors(settings: Settings) -> CORSConfig | None:
-    if not settings.cors_origins:
-        return None
-    return CORSConfig(
-        allow_origins=list(settings.cors_origins),
-        allow_methods=["GET", "POST", "PUT", "DELETE", "OPTIONS"],
-        allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-Id"],
-        expose_headers=["X-Request-Id", "Retry-After", "ETag"],
-        allow_credentials=True,
-    )

@@ -1,4 +1,4 @@
-"""What the routes work with: the parts of one process, made in `app.py`, reached from a request."""
+"""The parts of one process that the routes use, made in `app.py` and reached from a request."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The middleware of all routes that need a caller; it also bounds the reads of each user.
+"""The middleware that authenticates requests to routes, and bounds the reads of each user.
 
-The stream and the fast path of single appends ask `callers.py` themselves.
+The stream and the direct append do not pass through it: they call `callers.py` themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _READS = ("GET", "HEAD")
 
 
 class Authentication(ASGIMiddleware):
-    """Puts the caller into `request.user`; there is no request without one."""
+    """Sets `request.user` to the verified caller; other requests are refused."""
 
     def __init__(self, callers: Callers, reads: ReadSlots, metrics: Metrics) -> None:
         self._callers = callers
@@ -32,14 +32,14 @@ class Authentication(ASGIMiddleware):
         self._metrics = metrics
 
     def __deepcopy__(self, memo: object) -> Self:
-        """Litestar copies a router with all that is in it: the parts of the service are shared."""
+        """Return itself: Litestar deep-copies a router, and the parts of the service are shared."""
         return self
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        """Serve the request of a known caller.
+        """Pass on the request of a verified caller.
 
         Raises:
-            AuthenticationError: the caller is not known.
+            AuthenticationError: the credentials are missing or not valid.
             ApiError: 415 for a body that is not JSON, 429 for too many reads at once.
         """
         request: Request[Any, Any, Any] = Request(scope, receive, send)
@@ -63,7 +63,7 @@ class Authentication(ASGIMiddleware):
         try:
             await next_app(scope, receive, send)
         finally:
-            # An answer holds memory until its client has taken it.
+            # A response holds memory until its client has taken it.
             connection = server_connection_of(scope)
             if connection is None:
                 release()

@@ -1,7 +1,7 @@
-"""Who calls: a request's credentials verified, before its body is read where that can be known.
+"""Verifies the credentials of a request, before its body is read where that is possible.
 
-A token says who calls by itself. A signature covers the body: only its form, its clock and its
-user id can be looked at before, and the body is read within its bounds of size and time.
+A token is verified without the body. A signature covers the body, so only its form, timestamp and
+user id are checked before the body is read, within the bounds of size and time.
 """
 
 from __future__ import annotations
@@ -11,20 +11,16 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from litestar.types import HTTPScope
 
-from service.access.credentials import (
-    Caller,
-    SignedCredentials,
-    TokenVerifier,
-    check_before_body,
-    read_credentials,
-    verify_signature,
-)
+from service.access.credentials import SignedCredentials, read_credentials
+from service.access.identity import Caller
 from service.access.origin import may_use_cookie
+from service.access.signatures import check_before_body, verify_signature
+from service.access.tokens import TokenVerifier
 from service.http.api_errors import forbidden
 
 
 class Callers:
-    """Knows the callers of requests: see docs/protocol.md §3."""
+    """Authenticates requests (docs/protocol.md §3)."""
 
     def __init__(
         self,
@@ -40,10 +36,10 @@ class Callers:
         self._clock = clock
 
     def authenticate(self, scope: HTTPScope, body: bytes, *, query_token: bool) -> Caller:
-        """Return who the caller is.
+        """Return the verified caller.
 
         Raises:
-            AuthenticationError: the caller is not known.
+            AuthenticationError: the credentials are missing or not valid.
             ApiError: 403, a write by a cookie that another site's page may have sent.
         """
         query = scope["query_string"]
@@ -73,10 +69,10 @@ class Callers:
     async def read(
         self, scope: HTTPScope, read: Callable[[], Awaitable[bytes]], *, query_token: bool
     ) -> tuple[Caller, bytes]:
-        """Return the caller and the body. Nothing of a body is read for who is not known.
+        """Return the caller and the body; no body is read when the credentials are refused.
 
         Raises:
-            AuthenticationError: the caller is not known.
+            AuthenticationError: the credentials are missing or not valid.
             ApiError: as `authenticate`, and what `read` raises.
         """
         credentials = read_credentials(

@@ -1,7 +1,7 @@
 """The limit on a user's new projects, in this process.
 
-It bounds how fast a user can fill the table, and can try which ids are taken. Not shared by Redis:
-a few times the rate, where there are a few processes, bounds that as well.
+It bounds how fast a user can fill the table and probe which ids are taken. Not shared through
+Redis: with a few processes the bound is a few times the rate, which is enough.
 """
 
 from __future__ import annotations

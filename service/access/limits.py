@@ -1,6 +1,6 @@
-"""Limits on what is under way in this process, kept by counting. Pure.
+"""Limits on how many streams or answers are open at once in this process. Pure.
 
-Limits on rates are token buckets (`streams/model/token_bucket.py`); nothing here knows about HTTP.
+Rate limits are token buckets (`streams/model/token_bucket.py`); nothing here knows about HTTP.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SlotRefusal = Literal["user", "project", "process"]
 class Slots:
     """Counts what is under way in this process: per user, per project, in all.
 
-    A limit of 0 is off. Nothing is kept of users and projects that have nothing under way.
+    A limit of 0 is off. Users and projects with nothing under way take no memory.
     """
 
     def __init__(self, *, per_user: int, per_project: int, in_all: int) -> None:
@@ -37,9 +37,9 @@ class Slots:
         return len(self._users) + len(self._projects)
 
     def acquire(self, project_id: str, user_id: str) -> SlotRefusal | None:
-        """Count one more and return None, or count nothing and say whose limit it is.
+        """Take one place and return None, or take none and return whose limit is reached.
 
-        Every None must be answered by one `release`, whatever comes after it.
+        Each None must be followed by exactly one `release`.
         """
         user = self._user(project_id, user_id)
         of_user = self._users.get(user, 0)
@@ -77,7 +77,7 @@ class Slots:
 
 
 class StreamSlots(Slots):
-    """Counts open streams: those of a user in each project by themselves."""
+    """Counts open streams; the limit of a user holds for each project separately."""
 
     def _user(self, project_id: str, user_id: str) -> Hashable:
         return project_id, user_id

@@ -1,7 +1,7 @@
-"""Where a browser's request comes from: which pages may write with the cookie. Pure.
+"""Which pages may write with the cookie, by the `Origin` of a browser's request. Pure.
 
-A browser adds the cookie by itself, also to what another site's page sends; the `Origin` says
-which page it was. Who the caller is is not known here.
+A browser adds the cookie by itself, also to requests of another site's page; `Origin` names that
+site. CORS headers are in `http/cors.py`; nothing here knows the caller.
 """
 
 from __future__ import annotations

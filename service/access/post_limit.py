@@ -1,6 +1,6 @@
 """The limit on a user's posts in a project, the same across processes.
 
-Kept in Redis. While Redis is away each process counts for itself: a post never fails for that.
+Kept in Redis. While Redis is away each process counts by itself, so no post fails for it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOCAL_BUCKETS = 10_000
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A post that was counted; `own` is the bucket of this process, none: the one in Redis."""
+    """A post that was counted, in the bucket `own` of this process, or in Redis when it is None."""
 
     project_id: str
     user_id: str
@@ -40,7 +40,7 @@ class PostLimit:
         self._rate = settings.posts_per_second
         self._burst = settings.posts_burst
         self._metrics = metrics
-        # For while Redis is away.
+        # Used while Redis is away.
         self._local = TokenBuckets[tuple[str, str]](
             self._rate, self._burst, time.monotonic, most=_LOCAL_BUCKETS
         )
@@ -65,7 +65,7 @@ class PostLimit:
         return Token(project_id, user_id, own)
 
     async def give_back(self, token: Token) -> None:
-        """Count a post no more: it was refused for a reason that is not its sender's."""
+        """Undo the count of a post that failed for a reason that is not its sender's."""
         if token.own is not None:
             token.own.give_back()
             return

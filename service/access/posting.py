@@ -1,7 +1,6 @@
-"""What every post passes, whichever way it comes: membership, the limit, one deadline.
+"""The checks of every post, on any route: membership, the rate limit, one deadline.
 
-What the post then does is its route's matter. A post that is refused for now (503) costs its
-sender nothing.
+What the post then does is in its route. A post that ends with 503 does not count for the limit.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from service.access.credentials import Caller
+from service.access.identity import Caller
 from service.access.membership import AccessControl
 from service.access.post_limit import PostLimit, Token
 from streams.model.errors import Closed, LogUnavailable, Unavailable
 
 
 class Posting:
-    """Admits posts, each until `timeout_s` after its request was there."""
+    """Admits posts, each with a deadline `timeout_s` after its request arrived."""
 
     def __init__(self, access: AccessControl, limit: PostLimit, *, timeout_s: float) -> None:
         self._access = access
@@ -25,20 +24,20 @@ class Posting:
         self._timeout_s = timeout_s
 
     def is_free(self, caller: Caller, project_id: str) -> bool:
-        """Tell whether a post passes without waiting and without a count."""
+        """Tell whether a post needs neither a query nor the rate limit."""
         return self._limit.is_off and self._access.admits(caller, project_id, "write")
 
     def admitted(self, caller: Caller, project_id: str) -> Admission:
-        """Return an `async with` around what the post does; it gives the deadline.
+        """Return an `async with` to run the post in; it gives the deadline in the loop's time.
 
-        It raises the 403, 429 or 503 of a post that may not pass.
+        Raises on entry: the 403, 429 or 503 of a post that is not admitted.
         """
         deadline_s = asyncio.get_running_loop().time() + self._timeout_s
         return Admission(self._access, self._limit, caller, project_id, deadline_s)
 
 
 class Admission:
-    """One post that passes: its token, and until when it may take, in the loop's time."""
+    """One admitted post: its token of the rate limit, and its deadline in the loop's time."""
 
     __slots__ = ("_access", "_caller", "_deadline_s", "_limit", "_project_id", "_token")
 
@@ -71,7 +70,7 @@ class Admission:
 
 @contextlib.asynccontextmanager
 async def until(deadline_s: float) -> AsyncIterator[None]:
-    """Raise `LogUnavailable` when the deadline comes first: the outcome is then unknown."""
+    """Raise `LogUnavailable` at the deadline: whether the block took effect is then unknown."""
     try:
         async with asyncio.timeout_at(deadline_s):
             yield

@@ -1,13 +1,13 @@
-"""How many answers to reads one user may have under way in this process. Pure.
+"""The limit on reads (GET, HEAD) that one user has under way in this process. Pure.
 
-An answer counts until its client has taken it: one that is never read holds memory.
+A read counts until the client has taken its response, since the response holds memory until then.
 """
 
 from __future__ import annotations
 
 
 class ReadSlots:
-    """Counts reads per user. Nothing is kept of a user without one."""
+    """Counts reads per user. Users without reads take no memory."""
 
     def __init__(self, per_user: int) -> None:
         """A limit of 0 is off."""
@@ -20,9 +20,9 @@ class ReadSlots:
         return len(self._reads)
 
     def acquire(self, user_id: str) -> bool:
-        """Count one more and return True, or count nothing: the limit is reached.
+        """Count one more and return True; False when the limit is reached.
 
-        Every True must be answered by one `release`.
+        Each True must be followed by exactly one `release`.
         """
         under_way = self._reads.get(user_id, 0)
         if 0 < self._per_user <= under_way:

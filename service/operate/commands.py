@@ -16,7 +16,8 @@ import click
 from rich.console import Console
 
 from service import __version__
-from service.access.credentials import Scope, mint_token
+from service.access.identity import Scope
+from service.access.tokens import mint_token
 from service.operate import private_environ
 from service.operate.parent import end_with
 from service.settings import (

@@ -20,7 +20,8 @@ from types import FrameType
 import httpx
 from rich.console import Console
 
-from service.access.credentials import mint_token, sign_request
+from service.access.signatures import sign_request
+from service.access.tokens import mint_token
 from service.operate import private_environ, private_files
 from service.operate.embedded import EmbeddedError, PostgresServer, RedisServer
 

@@ -1,1 +1,1 @@
-"""The HTTP API, one file per resource (PROTOCOL.md §4)."""
+"""The HTTP API, one file per resource (docs/protocol.md §4)."""

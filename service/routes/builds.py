@@ -1,4 +1,4 @@
-"""Builds: list, show, cancel, and the report of a worker outside (PROTOCOL.md §4 and §8)."""
+"""Builds: list, show, cancel, and the report of a worker outside (docs/protocol.md §4 and §8)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
-from service.access.credentials import Caller
+from service.access.identity import Caller
 from service.context import context_of
 from service.http.api_errors import ApiError, not_found
 from service.routes.documents import ERRORS

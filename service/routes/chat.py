@@ -1,4 +1,4 @@
-"""`POST /v1/chat/unified`: one user message into the assistant flow (PROTOCOL.md §5)."""
+"""`POST /v1/chat/unified`: one user message into the assistant flow (docs/protocol.md §5)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
 from msgspec import Meta
 
-from service.access.credentials import Caller
+from service.access.identity import Caller
 from service.access.posting import until
 from service.context import Context, context_of
 from service.http.api_errors import forbidden, rate_limited

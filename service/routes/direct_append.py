@@ -1,8 +1,8 @@
-"""The single append without a task, a router and ASGI's messages: it carries the load.
+"""The single append, served without a task, a router or ASGI messages: the hot path of posts.
 
-The server's protocol (`protocol.py`) hands a request over when its whole body is here, and writes
-the answer. Whatever is not taken here goes to the router, where the same append stands
-(`routes/messages.py`): it documents it, and serves it without this file.
+The server's protocol (`http/protocol.py`) passes a request here when its whole body has arrived,
+and writes the response. Requests that are not served here go to the router: `routes/messages.py`
+has the same append and documents it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _posted(body: bytes) -> PostedMessage:
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise validation_failed(FieldError("body", "is not valid JSON")) from None
     try:
-        # Anew, not from what was read: to convert that takes four times as long.
+        # Decoded again: converting the first result would take four times as long.
         return _decode(body)
     except msgspec.ValidationError as error:
         raise invalid_body(error) from None
@@ -105,7 +105,7 @@ class DirectAppend:
     ) -> asyncio.Future[list[Appended]]:
         """Begin the append that a request asks for; the future has it when it is committed.
 
-        Whatever this or the future raises, `failed` answers.
+        `failed` makes the response to what this or the future raises.
         """
         context = self._context()
         caller = context.callers.authenticate(scope, body, query_token=False)
@@ -126,11 +126,11 @@ class DirectAppend:
         return Answer(appended)
 
     def failed(self, error: BaseException) -> ASGIApp:
-        """An application that answers what `begin` or its future raised."""
-        told = store_unavailable() if isinstance(error, asyncio.CancelledError) else error
-        assert isinstance(told, Exception)
+        """Return an application that answers what `begin` or its future raised."""
+        answered = store_unavailable() if isinstance(error, asyncio.CancelledError) else error
+        assert isinstance(answered, Exception)
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            await answer_error(told, scope, send, self._metrics)
+            await answer_error(answered, scope, send, self._metrics)
 
         return with_request_id(answer)

@@ -1,4 +1,4 @@
-"""Typing and presence: what is told to the readers of a project and never stored."""
+"""Typing and presence: events that are sent to the readers of a project and never stored."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from litestar import Request, get, post
 from litestar.datastructures import State
 from litestar.params import FromPath, JSONBody
 
-from service.access.credentials import Caller
+from service.access.identity import Caller
 from service.context import context_of
 from service.routes.documents import ERRORS
 from streams.model.ids import check_project_id
@@ -22,7 +22,7 @@ class TypingState(msgspec.Struct):
 
 
 class TypingTaken(msgspec.Struct):
-    """It was taken; whether anybody is told depends on what they know already."""
+    """The state was accepted. An event is sent only when it changes what readers know."""
 
     success: bool
 
@@ -49,7 +49,7 @@ class PresenceView(msgspec.Struct):
 async def typing(
     request: ApiRequest, project_id: FromPath[str], data: JSONBody[TypingState]
 ) -> TypingTaken:
-    """Tell the project's readers that the caller types; it ends by itself after 6 s."""
+    """Announce to the project's readers that the caller types; it ends by itself after 6 s."""
     context = context_of(request)
     await context.access.require(request.user, check_project_id(project_id), "write")
     await context.log.typing.say(project_id, request.user.user_id, data.typing)

@@ -19,7 +19,7 @@ class Health(msgspec.Struct):
 
 @get("/health", tags=["operation"])
 async def health(request: Request[Any, Any, Any]) -> Response[Health]:
-    """Tell what is known of the servers and the process's own parts; nobody is asked."""
+    """Return the known state of the servers and of the process; no server is queried."""
     context = context_of(request)
     log = context.log
     schema = log.postgres.schema
@@ -42,8 +42,8 @@ async def health(request: Request[Any, Any, Any]) -> Response[Health]:
         "process": process,
         "lanes": lanes,
     }
-    told = {name: problem or "ok" for name, problem in checks.items()}
-    return Response(Health(status, told), status_code=503 if status == "unhealthy" else 200)
+    shown = {name: problem or "ok" for name, problem in checks.items()}
+    return Response(Health(status, shown), status_code=503 if status == "unhealthy" else 200)
 
 
 @get("/health/live", tags=["operation"])

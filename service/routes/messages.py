@@ -11,7 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta
 
-from service.access.credentials import Caller
+from service.access.identity import Caller
 from service.context import Context, context_of
 from service.http.api_errors import FieldError, validation_failed
 from service.routes.documents import ERRORS
@@ -152,7 +152,7 @@ async def append_message(
 
 
 def new_message(user_id: str, posted: PostedMessage, place: str = "") -> NewMessage:
-    """A client's message as the library takes it; `place` is where it stands in the request.
+    """A client's message as the library takes it; `place` is its path in the request's body.
 
     Raises:
         ApiError: 400, it sets what is the service's own.
@@ -191,7 +191,7 @@ def _cached(request: ApiRequest, page: HistoryPage, limit: int) -> Response[Hist
     messages = page.messages
     if len(messages) < limit or max(messages[0].seq, messages[-1].seq) >= page.headSeq:
         return Response(page, headers={"Cache-Control": "private, no-cache"})
-    # Messages never change: this page is the same for ever, whatever its headSeq says.
+    # Messages never change, so this page never does, whatever its headSeq is.
     etag = f'W/"{messages[0].seq}-{messages[-1].seq}"'
     headers = {"Cache-Control": "private, immutable, max-age=31536000", "ETag": etag}
     known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]

@@ -1,7 +1,7 @@
-"""The pages: the demo, and the API's, which is Swagger UI. Their files come from packages.
+"""The HTML pages: the demo, and Swagger UI for the API. Their files come from packages.
 
 A page loads nothing from another origin, and works without a network. Its policy names what it may
-load; the one script and style that stand in the page itself are named by their hashes.
+load; the inline script and style are named by their hashes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from swagger_ui_bundle import swagger_ui_path
 from service import web
 from service.http.api_errors import not_found
 
-# The demo's token stands in the address's fragment, which no server sees.
+# The demo's token is in the URL's fragment, which browsers do not send.
 _DEMO = files(web).joinpath("demo.html").read_bytes()
 _SWAGGER_FOLDER: Path = swagger_ui_path
-# Its name has the version in it, and so have the files' addresses: they are kept for ever.
+# Its name, and so the URLs of its files, contain the version: they may be cached without limit.
 _SWAGGER = _SWAGGER_FOLDER.name
 _API = files(web).joinpath("schema.html").read_text().replace("{{swagger}}", _SWAGGER).encode()
 _SWAGGER_FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}

@@ -14,9 +14,11 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
-from service.access.credentials import COOKIE, PLAIN_COOKIE, Caller, mint_token
+from service.access.credentials import COOKIE, PLAIN_COOKIE
+from service.access.identity import Caller
 from service.access.membership import require_scope
 from service.access.origin import is_plain_loopback
+from service.access.tokens import mint_token
 from service.context import context_of
 from service.http.api_errors import FieldError, project_access_denied, validation_failed
 from service.routes.documents import ERRORS

@@ -1,7 +1,7 @@
-"""`GET /v1/projects/{projectId}/chat/stream`: who may open a stream, and from where.
+"""`GET /v1/projects/{projectId}/chat/stream`: checks who may open a stream, and its cursor.
 
-Only what a client must not retry is an HTTP error; what passes with time is refused in-band,
-because EventSource gives up for ever on any status but 200.
+Only errors that a client must not retry are HTTP errors. A temporary refusal is sent as a stream,
+because EventSource never reconnects after a status other than 200.
 """
 
 from __future__ import annotations
@@ -12,29 +12,24 @@ from urllib.parse import parse_qsl
 
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from service.access.credentials import Caller
+from service.access.identity import Caller
 from service.context import Context
 from service.http.api_errors import ApiError, rate_limited, store_unavailable
 from service.http.body import read_body
+from service.http.cors import Headers
 from service.http.error_mapping import to_api_error
 from service.http.wire import wire_for
-from service.streaming.connection import (
-    STREAM_HEADERS,
-    Connection,
-    ResetReason,
-    StreamTimes,
-    refusal,
-)
+from service.streaming.connection import Connection, StreamRequest
+from service.streaming.stream_frames import STREAM_HEADERS, ResetReason, refusal
+from service.streaming.stream_writer import StreamTimes
 from streams.model.errors import LogRestored, LogUnavailable, ProjectNotFound, Unavailable
 from streams.model.ids import InvalidCursor, check_project_id, parse_cursor
 from streams.tail.tail import Tail
 
-Headers = list[tuple[bytes, bytes]]
-
 _MAX_BODY_BYTES = 64 * 1024
 _DRAINING_RETRY_S = 1.0
 _LIMIT_RETRY_S = 5.0
-# How long the log may take to say whether a cursor is ahead of it.
+# How long the log may take to answer whether a cursor is ahead of it.
 _PATIENCE_S = 0.25
 
 
@@ -46,9 +41,9 @@ async def open_stream(
     send: Send,
     headers: Headers,
 ) -> None:
-    """Serve a stream until it ends. `headers` go along with those of the stream.
+    """Serve a stream until it ends. `headers` are added to the response's.
 
-    Raises whatever the client must not retry; `service/http/error_mapping.py` says what it is told.
+    Raises the errors that a client must not retry; `service/http/error_mapping.py` maps them.
     """
     # A GET should have no body, but a signature covers it.
     caller, _ = await context.callers.read(
@@ -71,7 +66,7 @@ async def open_stream(
 
 
 class _Opening:
-    """What a stream takes hold of when it opens, in order, to be let go of once, at its end."""
+    """The resources of one stream: acquired in order when it opens, released once at its end."""
 
     __slots__ = ("_caller", "_context", "_has_slot", "_is_in_group", "_project_id", "_tail")
 
@@ -88,10 +83,10 @@ class _Opening:
     ) -> Connection:
         """Return a connection that has read the first of what it missed.
 
-        Raises whatever refuses the stream; `LogUnavailable` when the servers take too long.
+        Raises the error that refuses the stream; `LogUnavailable` when the servers take too long.
         """
         try:
-            # All that is waited for are tasks that others share, and that go on.
+            # A timeout cancels no shared work: it all runs in tasks of its own.
             async with asyncio.timeout(self._context.settings.open_timeout_s):
                 return await self._connect(scope, receive, send, headers)
         except TimeoutError:
@@ -114,7 +109,7 @@ class _Opening:
         broadcast = context.streams.enter(tail)
         self._is_in_group = True
         cursor, reset = await _cursor(context, tail, scope)
-        # Before the connection attaches: what changes from here on, the replay or live will show.
+        # Before the connection attaches: later changes are shown by the replay or live.
         builds = await context.log.build_watch.unfinished(tail)
         settings = context.settings
         connection = Connection(
@@ -123,21 +118,23 @@ class _Opening:
             context.log.reader(tail, tail.last_seq if cursor is None else cursor),
             context.metrics,
             StreamTimes(int(settings.retry_ms), settings.slow_client_s),
-            connection_id=uuid.uuid4().hex,
-            project_id=project_id,
-            user_id=user_id,
-            cursor=cursor,
-            reset=reset,
-            expires_at_s=self._caller.expires_at_s,
-            member_since=member_since,
-            headers=headers,
-            builds=builds,
+            StreamRequest(
+                connection_id=uuid.uuid4().hex,
+                project_id=project_id,
+                user_id=user_id,
+                cursor=cursor,
+                reset=reset,
+                expires_at_s=self._caller.expires_at_s,
+                member_since=member_since,
+                headers=headers,
+                builds=builds,
+            ),
         )
         await connection.prepare()
         return connection
 
     def release(self) -> None:
-        """Let go of everything, in the reverse order."""
+        """Release everything, in the reverse order."""
         context = self._context
         if self._tail is not None:
             if self._is_in_group:
@@ -150,7 +147,7 @@ class _Opening:
 async def _cursor(
     context: Context, tail: Tail, scope: HTTPScope
 ) -> tuple[int | None, ResetReason | None]:
-    """Return the cursor, or why the one that was sent is not usable."""
+    """Return the cursor, or why the given one is not usable."""
     text = _cursor_text(scope)
     if not text:
         return None, None
@@ -159,8 +156,8 @@ async def _cursor(
     except InvalidCursor:
         return None, "invalid_cursor"
     if cursor > tail.last_seq:
-        # Perhaps this process is late; the log knows. The first answer may be to a question that
-        # was asked before the cursor's message was committed.
+        # This process may be behind, so the log decides. The first answer may come from a shared
+        # query that began before the cursor's message was committed, hence a second one.
         for _ in range(2):
             try:
                 async with asyncio.timeout(_PATIENCE_S):
@@ -174,7 +171,7 @@ async def _cursor(
 
 
 def _cursor_text(scope: HTTPScope) -> str:
-    """The header wins: a reconnecting EventSource repeats its old URL."""
+    """Return the cursor. The header wins: a reconnecting EventSource repeats its old URL."""
     for name, value in scope["headers"]:
         if name == b"last-event-id" and value:
             return value.decode("latin-1")

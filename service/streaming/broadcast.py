@@ -1,8 +1,8 @@
-"""Writing a project's new entries to all connections that stand at the end of its tail.
+"""Writing a project's new entries to all connections that have read its tail to the end.
 
-One loop per tail instead of one task per connection: the frames are joined once, framed for HTTP
-once, and written to each transport. A connection that is blocked leaves the group and catches up
-by itself, from where it stood.
+One loop per tail instead of one task per connection: the frames are joined once, chunked for HTTP
+once, and written to each transport. A connection whose socket is blocked leaves the broadcast and
+catches up in its own task, from its position.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from service.telemetry.metrics import Metrics
 from streams.tail.reader import Reader
 from streams.tail.tail import Tail
 
-# Written at once even within the pause, as is what takes half of the tail's bytes: beyond this,
-# entries could leave memory before they are written, and every connection would have to read them
-# again from below.
+# With more unwritten entries than this, or with half of the tail's bytes unwritten, a pause is cut
+# short: entries could leave memory unwritten, and every connection would read them from Redis.
 _MAX_UNWRITTEN = 256
-# A project's writes take at most about one part in so many of the process's time: what takes long,
-# for many connections or on a busy machine, is done less often, and with more in it.
-_ONE_PART_IN = 2
+# The pause is at least this many times the last write's duration. Slow writes (many connections, a
+# busy machine) thus happen less often, with more entries in each.
+_PAUSE_PER_WRITE = 2
 
 
 class Member(Protocol):
@@ -35,14 +34,14 @@ class Member(Protocol):
     written_at: float
 
     def wake(self) -> None:
-        """Let the connection look around: it is written to from here no more."""
+        """Wake the connection's task: the broadcast no longer writes to it."""
 
 
 class Broadcast:
     """The connections of one project in this process.
 
-    `live` ones stand at `_index` and get each batch in one write; those in `ahead` have a cursor
-    that this process's tail has not reached.
+    Those in `_live` are at `_index` and get each batch in one write. Those in `_ahead` have a
+    cursor that this process's tail has not reached.
     """
 
     def __init__(
@@ -54,9 +53,9 @@ class Broadcast:
         coalesce_most_s: float = 0.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Take the bounds of the pause, and a clock of seconds that tells what a write takes.
+        """Take the bounds of the pause, and a clock of seconds that measures writes.
 
-        `replays` are those of the whole process.
+        `replays` is shared by the whole process.
         """
         self.tail = tail
         self.replays = replays
@@ -70,12 +69,12 @@ class Broadcast:
         self._ahead: dict[Member, None] = {}
         self._index = tail.end_index
         self._bytes = tail.appended_bytes
-        # The cursor of who stands at _index: what is below it may have left memory.
+        # The cursor of a connection at _index: the entry of that seq may have left memory.
         self._seq = tail.last_seq
         self._generation = tail.generation
-        # When the oldest entry came that is not written yet; none when all are.
+        # When the oldest unwritten entry arrived; None when all are written.
         self._changed_at: float | None = None
-        # Never as yet: the monotonic clock may stand anywhere, near 0 just after a boot too.
+        # Not yet written. Not 0: the monotonic clock is near 0 just after a boot.
         self._written_at = float("-inf")
         self._scheduled: asyncio.Handle | None = None
         tail.listen(self._changed, self._signalled)
@@ -87,7 +86,7 @@ class Broadcast:
             self._scheduled.cancel()
 
     def join(self, connection: Member) -> None:
-        """Take in a connection that has read everything in the tail."""
+        """Add a connection that has read everything in the tail."""
         self._flush()
         self._live[connection] = None
 
@@ -96,22 +95,24 @@ class Broadcast:
         self._ahead[connection] = None
 
     def leave(self, connection: Member) -> None:
-        """Forget a connection; one that was live learns where it stood."""
+        """Remove a connection; a live one's reader is set to its position."""
         self._ahead.pop(connection, None)
         if connection in self._live:
             del self._live[connection]
             connection.reader.at(self._seq, self._index)
 
     def is_live(self, connection: Member) -> bool:
-        """Whether the connection is written to from here."""
+        """Whether the broadcast writes to the connection."""
         return connection in self._live
 
     @property
     def pause_s(self) -> float:
-        """The least time from one write to the next, in seconds: it grows with what one takes."""
+        """The least time between two writes, in seconds; it grows with the duration of a write."""
         if self._coalesce_s == 0:
             return 0.0
-        return min(max(self._coalesce_s, self._last_took_s * _ONE_PART_IN), self._coalesce_most_s)
+        return min(
+            max(self._coalesce_s, self._last_took_s * _PAUSE_PER_WRITE), self._coalesce_most_s
+        )
 
     def _changed(self) -> None:
         if self._ahead:
@@ -120,7 +121,7 @@ class Broadcast:
                 connection.wake()
         tail = self.tail
         if not self._live:
-            self._stand_at_end()
+            self._move_to_end()
             return
         if self._changed_at is None:
             self._changed_at = self._clock()
@@ -133,7 +134,7 @@ class Broadcast:
         elif self._scheduled is None:
             due = self._written_at + self.pause_s
             if due <= self._loop.time():
-                # The rest of what arrived in this turn of the loop goes along.
+                # Entries that still arrive in this turn of the loop go in the same write.
                 self._scheduled = self._loop.call_soon(self._flush)
             else:
                 self._scheduled = self._loop.call_at(due, self._flush)
@@ -144,19 +145,19 @@ class Broadcast:
             self._scheduled = None
         tail = self.tail
         if self._live and (tail.generation != self._generation or self._index < tail.first_index):
-            # The log was restored, or entries left memory unwritten: each finds its own way.
+            # The log was restored, or entries left memory unwritten: each one reads by itself.
             self._detach(list(self._live))
         if not self._live or self._index == tail.end_index:
-            self._stand_at_end()
+            self._move_to_end()
             return
         changed_at = self._changed_at
         written = self._write(tail.frames(self._index))
-        self._stand_at_end()
+        self._move_to_end()
         self._written_at = self._loop.time()
         if written and changed_at is not None:
             self._metrics.publish_to_sse_write_ms.observe((self._clock() - changed_at) * 1000)
 
-    def _stand_at_end(self) -> None:
+    def _move_to_end(self) -> None:
         self._index = self.tail.end_index
         self._bytes = self.tail.appended_bytes
         self._seq = self.tail.last_seq
@@ -188,7 +189,7 @@ class Broadcast:
             connection.wake()
 
     def _signalled(self, frame: bytes) -> None:
-        # Ephemeral: in order with what came before it, and only for those who keep up.
+        # Ephemeral events come after all earlier entries, and only reach live connections.
         self._flush()
         if self._live:
             self._write([frame])

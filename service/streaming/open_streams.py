@@ -13,9 +13,10 @@ from service.access.limits import StreamSlots
 from service.access.membership import ACCESS_REVOKED, AccessControl
 from service.settings import Settings
 from service.streaming.broadcast import Broadcast
-from service.streaming.connection import RETRY_SPREAD_MS, Connection
+from service.streaming.connection import Connection
 from service.streaming.outgoing import Outgoing, Replays
 from service.streaming.rechecks import Rechecks
+from service.streaming.stream_frames import RETRY_SPREAD_MS
 from service.telemetry.metrics import Metrics
 from streams.eventlog import EventLog
 from streams.model import sse
@@ -28,7 +29,7 @@ _DRAIN_S = 5.0
 
 
 class OpenStreams:
-    """The connections of this process. `run` is their pulse."""
+    """The connections of this process. `run` sends heartbeats and ends what has expired."""
 
     def __init__(
         self, log: EventLog, access: AccessControl, metrics: Metrics, settings: Settings
@@ -67,7 +68,7 @@ class OpenStreams:
         return group.broadcast
 
     def leave(self, tail: Tail) -> None:
-        """Let go of a project's group; the last one out closes it."""
+        """Release a project's group; the last release closes it."""
         group = self._groups[tail.project_id]
         group.holders -= 1
         if group.holders == 0:
@@ -86,14 +87,14 @@ class OpenStreams:
         try:
             if self.draining:
                 connection.close("shutdown")
-            # Told of between the check and now: `close_user` did not find this stream.
+            # Announced after the membership check: `close_user` did not find this stream yet.
             elif self.access.was_revoked_since(
                 connection.project_id, connection.user_id, connection.member_since
             ):
                 connection.close("access_revoked")
             reason = await connection.run()
         except Exception:  # noqa: BLE001 - logged whole, and counted as an error
-            # The response has begun: all that is left is to end it, and to say so here.
+            # The response has begun, so it can only be ended, and the error logged here.
             _log.exception("stream failed", extra={"connection_id": connection.connection_id})
         finally:
             self._metrics.sse_connections.dec()
@@ -113,7 +114,7 @@ class OpenStreams:
     async def drain(self) -> None:
         """Refuse new streams and end the open ones, within a few seconds."""
         self.draining = True
-        # Before the streams end: that their users leave is not to be told.
+        # Before the streams end: a shutdown must not announce their users as offline.
         self._log.presence.hand_over(RETRY_SPREAD_MS / 1000)
         for connection in self.all():
             connection.close("shutdown")
@@ -123,12 +124,12 @@ class OpenStreams:
         except TimeoutError:
             _log.warning("streams left open", extra={"streams": self.slots.open})
 
-    # Pulse: one loop for all connections instead of timers of their own.
+    # The pulse: one loop for all connections instead of a timer each.
 
     async def run(self) -> None:
-        """Look after the connections for ever."""
+        """Run the pulse and the rechecks until cancelled."""
         async with asyncio.TaskGroup() as group:
-            # Each by itself: a Postgres that hangs must not hold up the end of a token.
+            # Two tasks: a hanging Postgres must not delay the end of streams with expired tokens.
             group.create_task(self._pulse(), name="pulse")
             group.create_task(self._rechecks.run(), name="rechecks")
 

@@ -1,9 +1,9 @@
-"""Open streams whose callers may have been removed without this process being told.
+"""Rechecks the membership behind open streams, in case the notice of a removal was lost.
 
-A removal is announced to all processes that read the project's shard. What was confirmed before
-its notices arrived here for certain (the first readers of a project, an outage of Redis), or long
-ago, is asked again: for all streams in one question, beside the pulse and never on the way of an
-opening. Notices themselves are `access.py`'s.
+A removal is announced to all processes that read the project's shard. Memberships that were
+confirmed before its notices were sure to arrive here (the first readers of a project, an outage of
+Redis), or long ago, are queried again: for all streams in one query, beside the pulse and never
+while a stream opens. `access/membership.py` receives the notices.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from streams.eventlog import EventLog
 from streams.model.errors import StreamsError
 
 EVERY_S = 1.0
-# docs/protocol.md §3: at least every 30 s, even if the notice of a removal is lost.
+# docs/protocol.md §3: rechecked at least every 30 s, even if the notice of a removal is lost.
 AFTER_S = 20.0
-# While no notices arrive at all, so often that a removal ends streams within its 5 s (§2, G9).
-AFTER_UNTOLD_S = 2.0
+# While no notices arrive: often enough to end streams within 5 s of a removal (§2, G9).
+AFTER_WITHOUT_NOTICES_S = 2.0
 _PAIRS_AT_ONCE = 1000
 _TIMEOUT_S = 2.0
 
 
 class Rechecks:
-    """Asks again for the membership behind open streams. `run` is its whole life."""
+    """Queries the membership behind open streams again, in `run`."""
 
     def __init__(
         self,
@@ -42,13 +42,13 @@ class Rechecks:
         self._after_s = after_s
 
     async def run(self) -> None:
-        """Look for streams to ask for, for ever."""
+        """Recheck the streams that are due, until cancelled."""
         while True:
             await asyncio.sleep(EVERY_S)
             await self.once()
 
     async def once(self) -> None:
-        """Ask for those that are due; end the streams of who is a member no longer."""
+        """Recheck the streams that are due; end those of removed members."""
         now = self._access.clock()
         due: dict[tuple[str, str], list[Connection]] = {}
         for connection in self._all_open():
@@ -75,7 +75,7 @@ class Rechecks:
 
     def _is_due(self, connection: Connection, now: float) -> bool:
         since = connection.member_since
-        told_since = self._access.told_since(connection.project_id)
-        if told_since > now:
-            return since < now - AFTER_UNTOLD_S
-        return since < max(told_since, now - self._after_s)
+        notices_since = self._access.notices_since(connection.project_id)
+        if notices_since > now:
+            return since < now - AFTER_WITHOUT_NOTICES_S
+        return since < max(notices_since, now - self._after_s)

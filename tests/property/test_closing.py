@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.streaming import connection as connections
-from service.streaming.connection import CloseReason, Connection
+from service.streaming.connection import Connection
 from service.streaming.outgoing import Outgoing
+from service.streaming.stream_frames import CloseReason
 from tests.support.opened import Room, room
 from tests.support.recording_wire import RecordingWire
 
@@ -86,7 +87,7 @@ async def _live_and_close(
 def short_grace() -> object:
     """Abort a blocked client after a short time."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(connections, "_GOODBYE_GRACE_S", 0.005)
+        patched.setattr(connections, "_CLOSING_GRACE_S", 0.005)
         yield
 
 

@@ -11,8 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from service.http.wire import Wire
 from service.streaming.broadcast import Broadcast
-from service.streaming.connection import Connection, ResetReason, StreamTimes
+from service.streaming.connection import Connection, StreamRequest
 from service.streaming.outgoing import Replays
+from service.streaming.stream_frames import ResetReason
+from service.streaming.stream_writer import StreamTimes
 from service.telemetry.metrics import Metrics
 from streams.model.ids import EntryId
 from streams.tail.reader import Reader
@@ -78,8 +80,10 @@ class Room:
         reader = Reader(self.tail, self.tiers, self.tail.last_seq if cursor is None else cursor)
         return Connection(
             wire, self.broadcast, reader, self.metrics, StreamTimes(2000, slow_client_s),
-            connection_id="id", project_id="p", user_id="u", cursor=cursor, reset=reset,
-            expires_at_s=None, member_since=0.0, headers=[], builds=builds,
+            StreamRequest(
+                connection_id="id", project_id="p", user_id="u", cursor=cursor, reset=reset,
+                expires_at_s=None, member_since=0.0, headers=[], builds=builds,
+            ),
         )  # fmt: skip
 
     async def connect(

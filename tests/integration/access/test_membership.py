@@ -1,4 +1,4 @@
-"""Membership as a process remembers it (PROTOCOL.md §3): asked for together, and never for long."""
+"""Cached memberships (docs/protocol.md §3): looked up in batches, used for seconds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.access.membership import FRESH_S, FRESH_WHERE_TOLD_S, AccessControl
+from service.access.membership import FRESH_S, FRESH_WITH_NOTICES_S, AccessControl
 from streams.eventlog import EventLog
 from streams.log.database import Database
 from streams.model.errors import LogUnavailable
@@ -176,7 +176,7 @@ async def test_who_is_told_of_removals_asks_less_often(
     async with log.tails.reading(project):
         clock.now_s += FRESH_S + 0.1
         assert await _asks_after(access, asked, project)
-        clock.now_s += FRESH_WHERE_TOLD_S
+        clock.now_s += FRESH_WITH_NOTICES_S
         assert not await _asks_after(access, asked, project)
         clock.now_s += 0.1
         assert await _asks_after(access, asked, project)

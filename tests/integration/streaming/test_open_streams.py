@@ -1,4 +1,4 @@
-"""All streams of a process: they end with membership (PROTOCOL.md §3) and at shutdown (§6)."""
+"""All streams of a process: they end with membership (docs/protocol.md §3) and at shutdown (§6)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry
 from service.access.membership import AccessControl
 from service.settings import Settings
 from service.streaming import rechecks
-from service.streaming.connection import Connection, StreamTimes
+from service.streaming.connection import Connection, StreamRequest
 from service.streaming.open_streams import OpenStreams
+from service.streaming.stream_writer import StreamTimes
 from service.telemetry.metrics import Metrics
 from streams.eventlog import EventLog
 from streams.log.database import Database
@@ -50,15 +51,17 @@ def _connection(
 ) -> Connection:
     return Connection(
         wire, streams.enter(tail), log.reader(tail, 0), metrics, StreamTimes(2000, 30),
-        connection_id=user, project_id=tail.project_id, user_id=user, cursor=None, reset=None,
-        expires_at_s=None, member_since=member_since, headers=[],
+        StreamRequest(
+            connection_id=user, project_id=tail.project_id, user_id=user, cursor=None, reset=None,
+            expires_at_s=None, member_since=member_since, headers=[],
+        ),
     )  # fmt: skip
 
 
 async def test_members_are_looked_up_again_within_30_s() -> None:
     """§3: rechecked at least every 30 s; without notices at all within the 5 s of a removal."""
     assert rechecks.AFTER_S + rechecks.EVERY_S < 30
-    assert rechecks.AFTER_UNTOLD_S + rechecks.EVERY_S < 5
+    assert rechecks.AFTER_WITHOUT_NOTICES_S + rechecks.EVERY_S < 5
 
 
 @contextlib.asynccontextmanager
@@ -214,8 +217,8 @@ async def test_all_that_are_due_are_asked_for_in_one_question(
         await watch.once()
         assert questions == [100, 100]
         # Notices do not arrive at all.
-        monkeypatch.setattr(streams.access, "told_since", lambda _: float("inf"))
-        clock.now_s += rechecks.AFTER_UNTOLD_S + 0.1
+        monkeypatch.setattr(streams.access, "notices_since", lambda _: float("inf"))
+        clock.now_s += rechecks.AFTER_WITHOUT_NOTICES_S + 0.1
         await watch.once()
         assert questions == [100, 100, 100]
         assert not any(connection.is_closing for connection in opened)

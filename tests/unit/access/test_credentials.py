@@ -13,16 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.access.credentials import (
-    Caller,
-    SignedCredentials,
-    TokenCredentials,
-    TokenVerifier,
-    mint_token,
-    read_credentials,
-    sign_request,
-    verify_signature,
-)
+from service.access.credentials import SignedCredentials, TokenCredentials, read_credentials
+from service.access.identity import Caller
+from service.access.signatures import sign_request, verify_signature
+from service.access.tokens import TokenVerifier, mint_token
 from service.http.api_errors import AuthenticationError
 
 NEW = "new-secret-new-secret-new-secret-new"
@@ -530,7 +524,7 @@ def test_good_token_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_memory_of_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The least recently used token is forgotten first."""
-    monkeypatch.setattr("service.access.credentials._CACHED_TOKENS", 2)
+    monkeypatch.setattr("service.access.tokens._CACHED_TOKENS", 2)
     tokens = verifier()
     a, b, c = (token_of(good_claims(sub=user)) for user in "abc")
     for token in (a, b, a, c):

@@ -1,4 +1,4 @@
-"""The limits that one process keeps: PROTOCOL.md §6, Limits."""
+"""The limits that one process keeps: docs/protocol.md §6, Limits."""
 
 from __future__ import annotations
 

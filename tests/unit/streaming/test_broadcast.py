@@ -25,7 +25,7 @@ async def test_all_connections_get_the_same_bytes() -> None:
 
 
 async def test_a_batch_is_one_write() -> None:
-    """DESIGN, coalescing: woken, everything up to the tail's end goes in one send."""
+    """docs/design.md, coalescing: woken, everything up to the tail's end goes in one send."""
     async with room() as project:
         _, wire, _ = await project.connect_live()
         before = len(wire.chunks)
@@ -35,7 +35,7 @@ async def test_a_batch_is_one_write() -> None:
 
 
 async def test_what_arrives_within_the_pause_goes_together() -> None:
-    """DESIGN: a deliberate pause under high rates trades latency for CPU, and is a setting."""
+    """A deliberate pause at high rates trades latency for CPU, and is a setting."""
     async with room(coalesce_s=0.05) as project:
         _, wire, _ = await project.connect_live()
         project.arrive()

@@ -1,4 +1,4 @@
-"""PROTOCOL.md §6: the life of one stream, from its first byte to its last, as literal bytes."""
+"""One stream from its first byte to its last, as literal bytes (docs/protocol.md §6)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import asyncio
 import msgspec
 import pytest
 
-from service.streaming.connection import refusal
 from service.streaming.outgoing import Outgoing
+from service.streaming.stream_frames import refusal
 from streams.model.errors import LogUnavailable
 from streams.model.ids import EntryId
 from streams.model.sse import event_frame
@@ -191,7 +191,7 @@ async def test_what_needs_the_log_is_refused_before_it_opens() -> None:
 
 
 async def test_a_stream_outlives_an_outage_of_the_log() -> None:
-    """DESIGN: Postgres away: open streams stay open, and go on where they were."""
+    """While Postgres is away open streams stay open, and then go on from their cursor."""
     async with room(max_entries=2) as project:
         connection, wire, task = await project.connect_live()
         wire.blocked = True

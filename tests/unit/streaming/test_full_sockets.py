@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from service.http.wire import AsgiWire, TransportWire, Wire
-from service.streaming.connection import CloseReason, Connection
+from service.streaming.connection import Connection
+from service.streaming.stream_frames import CloseReason
 from streams.tail.tail import offer_all
 from tests.support.entries import message_entry
 from tests.support.opened import Room, room
@@ -75,7 +76,7 @@ async def test_a_client_that_makes_room_in_time_is_told_why(
 ) -> None:
     """§6: `stream.closing`, after what was written before and nothing else."""
     # However slow this machine is.
-    monkeypatch.setattr("service.streaming.connection._GOODBYE_GRACE_S", 30.0)
+    monkeypatch.setattr("service.streaming.connection._CLOSING_GRACE_S", 30.0)
     opened: list[Connection] = []
     async with room() as project:
 

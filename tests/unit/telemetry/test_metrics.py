@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from service.http.api_errors import AuthenticationFailure
-from service.streaming.connection import CloseReason
+from service.streaming.stream_frames import CloseReason
 from service.telemetry.metrics import AUTHENTICATION_FAILURES, CLOSE_REASONS
 
 
