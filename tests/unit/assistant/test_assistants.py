@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.assistant.answer_desk import conversation
+from service.assistant.answer_writer import conversation
 from service.assistant.assistants import AssistantError, BuiltIn, ChatCompletions, Turn
 from streams.model.events import NO_METADATA, Content, Message, MessageType
 from tests.support.completions import DONE, Completions, chunk
