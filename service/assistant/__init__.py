@@ -1,1 +1,1 @@
-"""Who answers in plan mode, and the answers under way."""
+"""Answers in plan mode: the assistants, and the answers that run in this process."""

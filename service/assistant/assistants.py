@@ -1,7 +1,7 @@
-"""Who answers in plan mode: an OpenAI-compatible endpoint, or the built-in assistant.
+"""The assistants of plan mode: an OpenAI-compatible endpoint, or the built-in one.
 
-An assistant turns a conversation into pieces of text. What becomes of them is the matter of
-`answers.py`. No error that leaves here holds a key, an address or what the endpoint said.
+An assistant turns a conversation into pieces of text; `answer_writer.py` makes an answer of them.
+An error raised here never contains a key, an address or text from the endpoint.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ Role = Literal["user", "assistant", "system"]
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """One message of a conversation, as an endpoint takes it."""
+    """One message of a conversation, in the form that an endpoint expects."""
 
     role: Role
     content: str
 
 
 class AssistantError(Exception):
-    """There is no answer, or no more of it. The text is one sentence for the user."""
+    """The answer failed or broke off. The text is one sentence for the user."""
 
 
 class Assistant(Protocol):
-    """Answers conversations. Several answers may be under way at once."""
+    """Answers conversations. Several calls may run at once."""
 
     def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[str, None]:
         """Yield the pieces of an answer to the last turn. Raises `AssistantError`."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
 
 
 class BuiltIn:
-    """Needs no network: it says what it was told, in small pieces, as a model would."""
+    """Needs no network: repeats the question and a fixed plan, in small pieces like a model."""
 
     def __init__(self, pause_s: float = 0.02) -> None:
         self._pause_s = pause_s
@@ -68,7 +68,7 @@ class BuiltIn:
             await asyncio.sleep(self._pause_s)
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: it has no connections."""
 
 
 class _Delta(msgspec.Struct):
@@ -107,7 +107,7 @@ class ChatCompletions:
         )
 
     async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[str, None]:
-        """Yield what the model says, as it comes."""
+        """Yield the model's text as it arrives."""
         body = {"model": self._model, "stream": True, "messages": list(turns)}
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -155,8 +155,8 @@ async def _pieces(response: httpx.Response) -> AsyncIterator[str]:
 async def _data_lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     """Yield the `data:` lines of an event stream.
 
-    By bytes and line feeds alone: readers of text lines also split at U+2028 and others, which
-    may stand in JSON as they are.
+    Splits bytes at line feeds only: text line readers also split at U+2028 and similar characters,
+    which JSON may contain unescaped.
     """
     rest = b""
     async for block in response.aiter_bytes():
@@ -169,7 +169,7 @@ async def _data_lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
 
 
 def _endpoint(url: str) -> str:
-    """The setting may name the endpoint or the base that it is under."""
+    """Return the endpoint's URL; the setting may name it or its base URL."""
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
     if not path.endswith(_PATH):
@@ -178,7 +178,7 @@ def _endpoint(url: str) -> str:
 
 
 def assistant_of(settings: Settings) -> Assistant:
-    """Return the assistant that the settings ask for."""
+    """Return the assistant that the settings select."""
     if settings.assistant_url is None:
         return BuiltIn()
     return ChatCompletions(

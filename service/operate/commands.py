@@ -1,4 +1,7 @@
-"""The command `seqstream`: each command reads its settings, runs one thing, says what it did."""
+"""The command `seqstream`: each subcommand reads its settings, runs one thing, prints the result.
+
+The work itself is elsewhere: no subcommand holds logic of its own.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +46,12 @@ R = TypeVar("R")
 
 
 def _settings(needs: Sequence[str]) -> Settings:
+    """Load the settings and configure logging; exit 2 when one of `needs` is missing or wrong."""
     try:
         private_environ.take()
         settings = load(os.environ, needs=needs)
     except SettingsError as error:
-        # One line that names the variable, and nothing started.
+        # One line that names the variable; nothing was started.
         _err.print(str(error), markup=False)
         sys.exit(2)
     logs.configure(settings.log_level, settings.log_format)
@@ -55,7 +59,7 @@ def _settings(needs: Sequence[str]) -> Settings:
 
 
 def _plain_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Tell an expected failure in one line, without a stack trace."""
+    """Print an expected failure as one line, without a stack trace, and exit 1."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -70,7 +74,7 @@ def _plain_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-@click.option("--parent", type=int, hidden=True, help="the process to end with")
+@click.option("--parent", type=int, hidden=True, help="end when this parent process ends")
 def main(parent: int | None) -> None:
     """A durable, resumable event log per project, over Server-Sent Events."""
     if parent is not None:
@@ -78,14 +82,26 @@ def main(parent: int | None) -> None:
 
 
 @main.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
-@click.option("--fd", type=int, hidden=True, help="a listening socket of the supervisor")
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="port to listen on; 0 picks a free one",
+)
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="processes behind one port",
+)
+@click.option("--fd", type=int, hidden=True, help="descriptor of the supervisor's listening socket")
 def serve(host: str, port: int, workers: int, fd: int | None) -> None:
     """Run the service."""
     if workers > 1:
-        # Builds may run as this user: neither this process nor its workers show a secret.
+        # First: builds may run as this user and read the environment of its processes.
         private_environ.hide(without=())
     settings = _settings(SERVICE_NEEDS)
     if workers > 1:
@@ -104,14 +120,20 @@ def serve(host: str, port: int, workers: int, fd: int | None) -> None:
     default=".seqstream",
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="where the servers keep their data",
+    help="folder for the servers' data",
 )
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="port of the service",
+)
 def dev(data: Path, port: int) -> None:
     """Run everything on this machine: Postgres, Redis, the service, a worker, a demo project."""
-    from service.operate import dev as development
+    from service.operate import dev as dev_servers
 
-    sys.exit(development.run(data, port=port, out=_out))
+    sys.exit(dev_servers.run(data, port=port, out=_out))
 
 
 @main.command()
@@ -138,18 +160,20 @@ def migrate() -> None:
 
 
 @main.command()
-@click.option("--concurrency", type=click.IntRange(1, 1000), help="builds at once")
-@click.option("--grace", type=click.FloatRange(0, 86_400), help="seconds for what runs at SIGTERM")
+@click.option("--concurrency", type=click.IntRange(1, 1000), help="most builds at once")
+@click.option(
+    "--grace", type=click.FloatRange(0, 86_400), help="seconds for running builds at SIGTERM"
+)
 @_plain_errors
 def worker(concurrency: int | None, grace: float | None) -> None:
-    """Carry out builds until interrupted."""
-    # First: builds run below this process, as its user.
+    """Run builds until interrupted."""
+    # First: builds run as children of this process, as its user.
     private_environ.hide(without=SERVICE_SECRETS)
     settings = _settings(WORKER_NEEDS)
-    from service.worker import worker as working
+    from service.worker import worker as build_worker
 
     asyncio.run(
-        working.run(
+        build_worker.run(
             settings,
             concurrency=concurrency or settings.worker_concurrency,
             grace_s=settings.worker_grace_s if grace is None else grace,
@@ -160,11 +184,11 @@ def worker(concurrency: int | None, grace: float | None) -> None:
 @main.command()
 @click.argument("project")
 @click.argument("text")
-@click.option("--user", required=True, help="who sends it")
+@click.option("--user", required=True, help="id of the sender")
 @click.option("--client-msg-id", help="makes a repeat harmless")
 @_plain_errors
 def send(project: str, text: str, user: str, client_msg_id: str | None) -> None:
-    """Append a message to PROJECT, past the service and its access checks."""
+    """Append a message to PROJECT directly, without the service and its access checks."""
     settings = _settings(WORKER_NEEDS)
 
     async def run() -> int:
@@ -177,7 +201,7 @@ def send(project: str, text: str, user: str, client_msg_id: str | None) -> None:
 
 @main.command()
 @click.argument("project")
-@click.option("--after", type=click.IntRange(0), help="begin after this seq, not with what comes")
+@click.option("--after", type=click.IntRange(0), help="start after this seq instead of at the head")
 @_plain_errors
 def tail(project: str, after: int | None) -> None:
     """Follow PROJECT on the terminal until interrupted."""
@@ -196,9 +220,18 @@ def tail(project: str, after: int | None) -> None:
 
 @main.command()
 @click.argument("project")
-@click.option("--user", required=True)
-@click.option("--scope", multiple=True, default=["read"], type=click.Choice(get_args(Scope)))
-@click.option("--ttl", default=3600, show_default=True, type=click.IntRange(1), help="seconds")
+@click.option("--user", required=True, help="id of the token's user")
+@click.option(
+    "--scope",
+    multiple=True,
+    default=["read"],
+    show_default=True,
+    type=click.Choice(get_args(Scope)),
+    help="may be repeated",
+)
+@click.option(
+    "--ttl", default=3600, show_default=True, type=click.IntRange(1), help="lifetime, seconds"
+)
 @_plain_errors
 def token(project: str, user: str, scope: Sequence[str], ttl: int) -> None:
     """Print a token for USER in PROJECT."""
@@ -218,10 +251,12 @@ def token(project: str, user: str, scope: Sequence[str], ttl: int) -> None:
 @click.option("--verify", multiple=True, metavar="PROJECT", help="compare its stream with the log")
 @_plain_errors
 def doctor(verify: Sequence[str]) -> None:
-    """Check the servers, their versions and settings; exit 1 when something is wrong."""
+    """Check the servers, their versions and settings; exit 1 when a check fails."""
     settings = _settings(WORKER_NEEDS)
-    from service.operate import doctor as doctors
+    from service.operate import doctor as checks
 
-    findings = asyncio.run(doctors.examine(settings, [check_project_id(p) for p in verify]))
-    _out.print(doctors.table(findings))
+    findings = asyncio.run(
+        checks.examine(settings, [check_project_id(project) for project in verify])
+    )
+    _out.print(checks.table(findings))
     sys.exit(0 if all(finding.is_good for finding in findings) else 1)

@@ -1,8 +1,9 @@
-"""`seqstream dev`: everything on one machine, from nothing.
+"""`seqstream dev`: the whole system on one machine, without anything installed.
 
-Starts Postgres, Redis, the service and a worker as child processes, makes a demo project, and
-prints what to type. Ends them all when one ends or at Ctrl-C. Only the service listens on a port:
-the servers and the data are closed to other users of the machine.
+Starts Postgres, Redis, the service and a worker as child processes, creates a demo project, and
+prints the commands to try. Stops them all when the service or the worker ends, or at Ctrl-C. Only
+the service listens on a port: other users of the machine cannot reach the servers or the data.
+Not for production.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _SECRETS = ("SEQSTREAM_HMAC_SECRETS", "SEQSTREAM_TOKEN_SECRETS")
 
 
 def run(data_dir: Path, *, port: int, out: Console) -> int:
-    """Run until interrupted; return the exit status."""
+    """Run until interrupted or a process ends; return the exit status."""
     stop = _Stop()
     try:
         data_dir = _own(data_dir.resolve())
@@ -68,12 +69,16 @@ def run(data_dir: Path, *, port: int, out: Console) -> int:
         out.print(f"error: {error}", markup=False)
         return 1
     except subprocess.CalledProcessError:
-        # The command has said what is wrong.
+        # The command has printed its error.
         return 1
 
 
 def _own(data_dir: Path) -> Path:
-    """Make the data folder ours alone."""
+    """Create the data folder and close it to other users.
+
+    Raises:
+        EmbeddedError: it belongs to another user.
+    """
     if data_dir.exists() and data_dir.stat().st_uid != os.geteuid():
         raise EmbeddedError(f"{data_dir} belongs to another user: name a folder of yours (--data)")
     private_files.make_private(data_dir)
@@ -81,7 +86,7 @@ def _own(data_dir: Path) -> Path:
 
 
 class _Stop:
-    """Whether SIGINT or SIGTERM asked to end. The children get their own signal from us."""
+    """Records SIGINT or SIGTERM. The children are in other sessions: `_child` ends them."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -97,7 +102,7 @@ def _environ(data_dir: Path, database_url: str, redis_url: str) -> dict[str, str
     environ.setdefault("SEQSTREAM_LOG_FORMAT", "console")
     environ.setdefault("SEQSTREAM_LOG_LEVEL", "warning")
     for name in _SECRETS:
-        # Kept in the data folder, so that tokens outlive a restart.
+        # Kept in the data folder, so that tokens stay valid after a restart.
         environ.setdefault(name, private_files.kept_secret(data_dir / f"{name.lower()}.txt"))
     environ["DATABASE_URL"] = database_url
     environ["REDIS_URL"] = redis_url
@@ -105,7 +110,7 @@ def _environ(data_dir: Path, database_url: str, redis_url: str) -> dict[str, str
 
 
 def _without_secrets(environ: dict[str, str]) -> dict[str, str]:
-    """Return what a process is given that verifies no caller."""
+    """Return the environment for a process that verifies no caller."""
     return {name: value for name, value in environ.items() if name not in _SECRETS}
 
 
@@ -115,8 +120,8 @@ def _command(environ: dict[str, str], *words: str) -> None:
 
 @contextlib.contextmanager
 def _child(environ: dict[str, str], *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    # A session of its own: Ctrl-C reaches this process alone, which ends the children in order.
-    # Builds run below the worker, as this user: no child's block of variables holds a secret.
+    # Its own session: Ctrl-C reaches only this process, which ends the children in order.
+    # Builds run below the worker, as this user: no child's initial environment has a secret.
     with private_environ.handed(environ) as (shown, descriptors):
         child = subprocess.Popen(
             [*_words(), *words],
@@ -149,6 +154,30 @@ def _await_ready(url: str, children: list[subprocess.Popen[bytes]], stop: _Stop)
     return False
 
 
+def _create_project(url: str, hmac_secret: str) -> None:
+    """Create the demo project; no error when it exists."""
+    body = f'{{"id":"{PROJECT}","name":"Demo"}}'.encode()
+    path = "/v1/projects"
+    signed = sign_request(
+        hmac_secret,
+        now_s=time.time(), method="POST", raw_target=path.encode(), user_id=USER, body=body,
+    )  # fmt: skip
+    headers = {**signed, "Content-Type": "application/json"}
+    httpx.post(
+        f"{url}{path}", content=body, headers=headers, timeout=10, trust_env=False
+    ).raise_for_status()
+
+
+def _mint_token(token_secret: str) -> str:
+    return mint_token(
+        token_secret,
+        user_id=USER,
+        expires_at_s=time.time() + _TOKEN_TTL_S,
+        scopes=["read", "write"],
+        projects=[PROJECT],
+    )
+
+
 def _welcome(
     out: Console,
     url: str,
@@ -156,23 +185,9 @@ def _welcome(
     postgres: PostgresServer,
     redis: RedisServer,
 ) -> None:
-    body = f'{{"id":"{PROJECT}","name":"Demo"}}'.encode()
-    path = "/v1/projects"
-    signed = sign_request(
-        environ["SEQSTREAM_HMAC_SECRETS"].split(",")[0],
-        now_s=time.time(), method="POST", raw_target=path.encode(), user_id=USER, body=body,
-    )  # fmt: skip
-    headers = {**signed, "Content-Type": "application/json"}
-    httpx.post(
-        f"{url}{path}", content=body, headers=headers, timeout=10, trust_env=False
-    ).raise_for_status()
-    token = mint_token(
-        environ["SEQSTREAM_TOKEN_SECRETS"].split(",")[0],
-        user_id=USER,
-        expires_at_s=time.time() + _TOKEN_TTL_S,
-        scopes=["read", "write"],
-        projects=[PROJECT],
-    )
+    """Create the demo project, and print the commands to try."""
+    _create_project(url, environ["SEQSTREAM_HMAC_SECRETS"].split(",")[0])
+    token = _mint_token(environ["SEQSTREAM_TOKEN_SECRETS"].split(",")[0])
     chat = f"{url}/v1/projects/{PROJECT}/chat"
     message = '{"message": "hello", "client_msg_id": "first"}'
     lines = [
@@ -205,7 +220,7 @@ def _welcome(
 
 
 def _short(path: Path) -> str:
-    """The path as seen from here, if it is below."""
+    """Return the path relative to the current folder if it is inside."""
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)

@@ -1,4 +1,4 @@
-"""`seqstream doctor`: are the servers there and fit, and does a window equal its log."""
+"""`seqstream doctor`: checks the servers and their versions, and compares windows with the log."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from streams.window.window import WINDOW_MESSAGES
 _MIN_POSTGRES = (14,)
 _MIN_REDIS = (6, 2)
 _READ_AT_MOST = 10_000
-# More than a window holds.
+# Larger than any window.
 _READ_AT_MOST_BYTES = 64 * 1024 * 1024
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     is_good: bool
@@ -32,7 +32,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 async def examine(settings: Settings, verify: Sequence[str]) -> list[Finding]:
-    """Look at both servers, and compare the windows of the projects in `verify` with the log."""
+    """Check both servers, and compare the windows of the projects in `verify` with the log."""
     findings: list[Finding] = []
     async with EventLog.open(settings.database_url, settings.redis_url) as log:
         try:
@@ -70,7 +70,7 @@ async def _redis(log: EventLog, settings: Settings) -> Finding:
     detail = f"{version} at {without_password(settings.redis_url)}, answered in {took_ms:.1f} ms"
     fits = _numbers(version) >= _MIN_REDIS
     if policy.startswith("allkeys"):
-        # Not wrong, for the log has everything; but windows may go at any time.
+        # Not an error, because the log has every message; but reads get slower.
         detail += f"; maxmemory-policy {policy} may evict windows"
     return Finding("Redis", fits, detail)
 
@@ -105,7 +105,7 @@ async def verify_window(log: EventLog, project_id: str) -> Finding:
 
 
 def table(findings: Sequence[Finding]) -> Table:
-    """The findings as a table."""
+    """Return the findings as a table."""
     shown = Table(show_header=False, box=None)
     for finding in findings:
         mark = "[green]ok[/green]" if finding.is_good else "[red]bad[/red]"

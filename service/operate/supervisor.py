@@ -1,6 +1,6 @@
 """Several service processes behind one listening socket, each restarted when it dies.
 
-Starts and ends processes, and forgets the metrics of those that died. Serves nothing itself.
+Starts and ends processes, and removes the gauges of dead ones. Serves no request itself.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _STOP_TIMEOUT_S = 12.0
-_QUICK_DEATH_S = 5.0
-# Between two starts of a worker that ends at once; each leaves two small files of its counts.
-_FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 30.0
+_BRIEF_LIFE_S = 5.0
+# Pause between restarts of a worker that ends at once; each leaves two small metrics files.
+_MIN_PAUSE_S = 1.0
+_MAX_PAUSE_S = 30.0
 
 
 def run_workers(*, host: str, port: int, workers: int) -> int:
@@ -41,7 +41,7 @@ def run_workers(*, host: str, port: int, workers: int) -> int:
         return 1
     with listening:
         listening.set_inheritable(True)
-        # Each process keeps its metrics in files there, so that any of them can add all up.
+        # Every process writes its metrics to files there, so that any of them can report all.
         with tempfile.TemporaryDirectory(prefix="seqstream-metrics-") as folder:
             return asyncio.run(_Supervisor(listening, workers, folder).run())
 
@@ -71,35 +71,35 @@ class _Supervisor:
         return 0
 
     async def _keep(self) -> None:
-        """Keep one worker running until the end."""
-        pause_s = _FIRST_PAUSE_S
+        """Keep one worker running until the supervisor stops."""
+        pause_s = _MIN_PAUSE_S
         while not self._stopping.is_set():
             started_s = time.monotonic()
             await self._run_one()
             if self._stopping.is_set():
                 return
-            if time.monotonic() - started_s >= _QUICK_DEATH_S:
-                pause_s = _FIRST_PAUSE_S
+            if time.monotonic() - started_s >= _BRIEF_LIFE_S:
+                pause_s = _MIN_PAUSE_S
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._stopping.wait()
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
     async def _run_one(self) -> None:
         """Start a worker and wait for its end."""
         try:
-            # A build may run as this user: no worker's block of variables holds a secret.
+            # A build may run as this user: no worker's initial environment has a secret.
             with private_environ.handed(self._environ) as (shown, descriptors):
                 process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "service", "--parent", str(os.getpid()),
                     "serve", "--fd", str(self._fd),
-                    # prometheus_client reads its folder when it is imported.
+                    # prometheus_client reads this variable at import.
                     env={**shown, _METRICS_FOLDER: self._metrics_folder},
                     pass_fds=[self._fd, *descriptors],
                 )  # fmt: skip
         except OSError as error:
-            # Out of processes, memory or descriptors: the other workers go on meanwhile.
+            # Out of processes, memory or descriptors: the other workers keep running.
             _log.error("worker cannot be started", extra={"reason": error.strerror})
             return
         self._processes.add(process)
@@ -109,7 +109,7 @@ class _Supervisor:
             status = await process.wait()
         finally:
             self._processes.discard(process)
-            # Else its gauges would be added up, and be the least, for ever.
+            # Otherwise its gauges would stay in sums and minima.
             mark_process_dead(process.pid, self._metrics_folder)  # type: ignore[no-untyped-call]
         if not self._stopping.is_set():
             _log.warning("worker ended", extra={"pid": process.pid, "status": status})

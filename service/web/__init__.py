@@ -1,1 +1,1 @@
-"""The pages: files without dependencies, read from the package."""
+"""The HTML pages, read as package resources; no code lives here."""

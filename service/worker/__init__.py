@@ -1,1 +1,1 @@
-"""The worker: it claims builds and runs their commands."""
+"""The worker: claims builds and runs their commands."""

@@ -1,8 +1,8 @@
 """Running one build: the operator's command, or the built-in example.
 
-The request goes in as JSON, one JSON object a line comes out (docs/protocol.md §8). Everything
-that is read is bounded. Processes are started and ended by `keepers.py`; leases and statuses are
-not known here (`build_run.py`).
+The command reads its request as JSON and prints one JSON object per line (docs/protocol.md §8).
+All reads are bounded. `keepers.py` starts and kills processes; `build_run.py` handles leases and
+statuses.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from streams.model.build import Build, clean
 
 MAX_LINE_BYTES = 48 * 1024
 _READ_BYTES = 64 * 1024
-_LAST_WORDS_S = 1.0
+_OUTPUT_TIMEOUT_S = 1.0
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """What a build says of itself; what is not given has not changed."""
+    """Progress that a build reports; None means unchanged."""
 
     progress: float | None = None
     step: str | None = None
@@ -44,10 +44,10 @@ OnProgress = Callable[[Progress], None]
 
 
 class Runner(Protocol):
-    """Something that carries out builds."""
+    """Runs builds."""
 
-    async def run(self, build: Build, say: OnProgress) -> Outcome:
-        """Carry it out to its end. Cancelled, it leaves nothing running behind."""
+    async def run(self, build: Build, on_progress: OnProgress) -> Outcome:
+        """Run the build to its end. When cancelled, leave no process running."""
 
 
 class Example:
@@ -56,20 +56,20 @@ class Example:
     def __init__(self, step_s: float = 0.3) -> None:
         self._step_s = step_s
 
-    async def run(self, build: Build, say: OnProgress) -> Outcome:
-        """Count through the steps."""
+    async def run(self, build: Build, on_progress: OnProgress) -> Outcome:
+        """Report each step, then succeed."""
         steps = ("prepare", "compile", "test", "package")
         for number, step in enumerate(steps):
-            say(Progress(100 * number / len(steps), step))
+            on_progress(Progress(100 * number / len(steps), step))
             await asyncio.sleep(self._step_s)
         return Outcome(True, result=msgspec.json.encode({"steps": len(steps)}))
 
 
 class Command:
-    """A command, run without a shell under a keeper of its own.
+    """A command, run without a shell under its own keeper.
 
-    `environ` is all of its environment, with the build's and the project's id. Its standard error
-    goes into this process's log.
+    Its environment is `environ` and the ids of build and project, nothing else. Its standard
+    error goes to this process's log.
     """
 
     def __init__(self, words: Sequence[str], environ: Mapping[str, str], keepers: Keepers) -> None:
@@ -77,7 +77,7 @@ class Command:
         self._environ = environ
         self._keepers = keepers
 
-    async def run(self, build: Build, say: OnProgress) -> Outcome:
+    async def run(self, build: Build, on_progress: OnProgress) -> Outcome:
         """Run the command; all its processes are killed when it ends or this is cancelled."""
         environ = {**self._environ, "BUILD_ID": build.id, "PROJECT_ID": build.project_id}
         try:
@@ -85,13 +85,15 @@ class Command:
         except OSError as error:
             return _not_started(error.strerror or "")
         try:
-            return await self._attend(command, build, say)
+            return await self._communicate(command, build, on_progress)
         finally:
             command.stop()
             await asyncio.shield(command.ended)
 
-    async def _attend(self, command: KeptCommand, build: Build, say: OnProgress) -> Outcome:
-        listener = _Listener(command.stdout, say)
+    async def _communicate(
+        self, command: KeptCommand, build: Build, on_progress: OnProgress
+    ) -> Outcome:
+        listener = _Listener(command.stdout, on_progress)
         errors = StderrLog({"project_id": build.project_id, "build_id": build.id})
         tasks = [
             asyncio.create_task(_feed(command.stdin, request(build))),
@@ -100,7 +102,7 @@ class Command:
         ]
         try:
             ended = await asyncio.shield(command.ended)
-            await asyncio.wait(tasks[1:], timeout=_LAST_WORDS_S)
+            await asyncio.wait(tasks[1:], timeout=_OUTPUT_TIMEOUT_S)
         finally:
             for task in tasks:
                 task.cancel()
@@ -116,18 +118,20 @@ def _outcome(ended: Ended, last: _Line) -> Outcome:
     if ended.error is not None:
         return _not_started(os.strerror(ended.error))
     if ended.status == 0:
-        return Outcome(True, last.said.message, last.result)
+        return Outcome(True, last.progress.message, last.result)
     if ended.status is None:
         how = "the keeper of the build command was killed"
     elif ended.status > 0:
         how = f"the build command ended with status {ended.status}"
     else:
         how = f"the build command ended with signal {-ended.status}"
-    return Outcome(False, f"{how}: {last.said.message}" if last.said.message else how, last.result)
+    return Outcome(
+        False, f"{how}: {last.progress.message}" if last.progress.message else how, last.result
+    )
 
 
 def request(build: Build) -> bytes:
-    """What a build command reads on its standard input: one line of JSON."""
+    """Return what a build command reads on its standard input: one line of JSON."""
     return (
         msgspec.json.encode(
             {
@@ -147,56 +151,56 @@ def request(build: Build) -> bytes:
 
 
 class _Line(msgspec.Struct):
-    said: Progress = msgspec.field(default_factory=Progress)
+    progress: Progress = msgspec.field(default_factory=Progress)
     result: bytes | None = None
 
 
 class _Listener:
-    """Reads what a build says; keeps its last line."""
+    """Reads the standard output of a build; keeps its last line."""
 
-    def __init__(self, output: asyncio.StreamReader, say: OnProgress) -> None:
+    def __init__(self, output: asyncio.StreamReader, on_progress: OnProgress) -> None:
         self.last = _Line()
         self._output = output
-        self._say = say
+        self._on_progress = on_progress
 
     async def listen(self) -> None:
         async for raw in lines(self._output):
             self.last = read_line(raw)
-            if self.last.said != Progress():
-                self._say(self.last.said)
+            if self.last.progress != Progress():
+                self._on_progress(self.last.progress)
 
 
-class _Said(msgspec.Struct):
+class _OutputObject(msgspec.Struct):
     progress: float | int | None = None
     step: str | None = None
     message: str | None = None
     result: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
-_decode = msgspec.json.Decoder(_Said).decode
+_decode = msgspec.json.Decoder(_OutputObject).decode
 
 
 def read_line(raw: bytes) -> _Line:
-    """Read a line of a build's output: an object of the protocol, or else a message."""
+    """Decode a line of output: an object of the protocol, else plain text as the message."""
     try:
-        said = _decode(raw)
+        found = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = clean(raw.decode("utf-8", "replace").strip())
         return _Line(Progress(message=text or None))
-    progress = None if said.progress is None else min(100.0, max(0.0, float(said.progress)))
+    progress = None if found.progress is None else min(100.0, max(0.0, float(found.progress)))
     return _Line(
         Progress(
             progress,
-            None if said.step is None else clean(said.step),
-            None if said.message is None else clean(said.message),
+            None if found.step is None else clean(found.step),
+            None if found.message is None else clean(found.message),
         ),
-        # A copy: the line it points into is not kept.
-        bytes(said.result) or None,
+        # A copy: a `Raw` would keep the whole line in memory.
+        bytes(found.result) or None,
     )
 
 
 async def lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Yield the lines of a stream; what is beyond `MAX_LINE_BYTES` of a line is dropped."""
+    """Yield the lines of a stream, each cut at `MAX_LINE_BYTES`."""
     line = bytearray()
     while data := await stream.read(_READ_BYTES):
         first, *rest = data.split(b"\n")
@@ -204,14 +208,14 @@ async def lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
         for piece in rest:
             yield bytes(line)
             line = bytearray(piece[:MAX_LINE_BYTES])
-        # Let others run: a build may print faster than it can be read.
+        # Let other tasks run: a build may print faster than this loop reads.
         await asyncio.sleep(0)
     if line:
         yield bytes(line)
 
 
 async def _feed(stdin: asyncio.StreamWriter, data: bytes) -> None:
-    # A command that does not read its input is no error.
+    # A command may ignore its input: not an error.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         stdin.write(data)
         await stdin.drain()

@@ -1,4 +1,4 @@
-"""Which variables a build's command gets of this process's: none that may hold a secret."""
+"""The variables that a build's command inherits: none that may hold a secret."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _OF_A_BUILD = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ
 
 
 def of_a_build(environ: Mapping[str, str], more: Collection[str] = ()) -> dict[str, str]:
-    """Return the variables that a build's command gets."""
+    """Return the variables that a build's command inherits; `more` names additional ones."""
     return {
         name: value
         for name, value in environ.items()

@@ -1,10 +1,11 @@
-"""The keeper of one build: starts its command, and leaves none of its processes behind.
+"""The keeper of one build: starts its command, and kills all its processes at the end.
 
-A program of its own (`python -I -S build_keeper.py CONTROL LIMITS PRIVILEGES WORD…`), started by
-`keepers.py` for each build, so it imports little. Every process of the build stays a descendant of
-the keeper, which adopts those whose parents ended (`PR_SET_CHILD_SUBREAPER`): `setsid` and double
-forks lead nowhere else. When the command has ended, or the worker closes the control socket (as
-its death does), the keeper kills them all, reports, and ends. Linux only.
+A separate program (`python -I -S build_keeper.py CONTROL LIMITS PRIVILEGES WORD...`) that
+`keepers.py` starts for each build: it must import few modules, and none of this project. All
+processes of the build stay descendants of the keeper, because it adopts those whose parents ended
+(`PR_SET_CHILD_SUBREAPER`): `setsid` and double forks do not escape. When the command has ended, or
+the worker closes the control socket or dies, the keeper kills them all, reports, and ends. Linux
+only.
 """
 
 from __future__ import annotations
@@ -27,23 +28,27 @@ _SET_CHILD_SUBREAPER = 36
 _SET_NO_NEW_PRIVS = 38
 _CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL = 47, 4
 
-# Of signal(7); importing `signal` takes half as long as all of this program's start.
+# From signal(7): importing `signal` would add half of this program's start-up time.
 _SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25
 
-# What a build as root keeps: it may change files and users, not look into other processes or
-# change the machine. chown, dac_override, fowner, fsetid, setgid, setuid, setpcap,
+# Capabilities that a build as root keeps: it may change files and users, but not inspect other
+# processes or change the machine. chown, dac_override, fowner, fsetid, setgid, setuid, setpcap,
 # net_bind_service, sys_chroot, setfcap.
 _KEPT_CAPABILITIES = frozenset({0, 1, 3, 4, 6, 7, 8, 10, 18, 31})
 _MOST_CAPABILITIES = 64
 
 KILL_TIMEOUT_S = 2.0
 _REAP_EVERY_MS = 1000
-# No number of a process is used again within so many rounds.
+# The kernel does not reuse a process id within this many rounds.
 _ROUNDS_UNTIL_REUSE = 100
 
 
 def prctl(option: int, first: int = 0, second: int = 0) -> int:
-    """Call prctl(2). Raises `OSError`."""
+    """Call prctl(2).
+
+    Raises:
+        OSError: it failed.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
     result: int = libc.prctl(option, first, second, 0, 0)
@@ -63,11 +68,11 @@ def adopt_orphans() -> None:
 
 
 class Reaper:
-    """Kills all processes below this one, without `spared` and what is below those.
+    """Kills all descendants of this process, except `spared` and their descendants.
 
-    A process may fork and end faster than `/proc` can be read. So it is killed as soon as it is
-    seen, by its group too (a group cannot fork its way out of a signal), and what was once seen
-    elsewhere is not read again.
+    A process may fork and end faster than `/proc` can be read. So each process is killed as soon as
+    it is seen, with its process group (a group cannot escape a signal by forking), and processes
+    found elsewhere in the tree are not read again.
     """
 
     def __init__(self, spared: Collection[int] = ()) -> None:
@@ -78,14 +83,14 @@ class Reaper:
         self._rounds = 0
 
     def kill(self) -> list[int]:
-        """Kill what there is. Returns its own children among them: they are to be reaped."""
+        """Kill one round of descendants. Return the direct children among them, to be reaped."""
         if self._rounds % _ROUNDS_UNTIL_REUSE == 0:
             self._elsewhere = set(self._spared)
         self._rounds += 1
         below = {self._here}
         unsure: dict[int, tuple[int, int]] = {}
         children = []
-        # The newest first: it is the one that may be gone in a moment.
+        # The newest first: it may end before it is read.
         for process in sorted(_processes(), reverse=True):
             if process in self._elsewhere or (found := _parent_and_group(process)) is None:
                 continue
@@ -121,26 +126,26 @@ def _parent_and_group(process: int) -> tuple[int, int] | None:
             stat = file.read()
     except OSError:
         return None
-    # A program's name may hold anything; it ends at the last parenthesis.
+    # The program's name may contain any character; it ends at the last parenthesis.
     _, parent, group, _ = stat[stat.rindex(b")") + 1 :].split(None, 3)
     return int(parent), int(group)
 
 
 def _kill_all() -> bool:
-    """Kill every descendant of this process; tell whether none is left."""
+    """Kill all descendants of this process; return whether none is left."""
     deadline = time.monotonic() + KILL_TIMEOUT_S
     reaper = Reaper()
     while _reap() is not None:
         if time.monotonic() > deadline:
-            # They run as another user, or hang in the kernel.
+            # They run as another user, or are blocked in the kernel.
             return False
         reaper.kill()
     return True
 
 
 def _reap(child: int = 0) -> int | None:
-    """Take the statuses of children that ended. Returns that of `child` if it is among them, else
-    -1; None when there are no children at all.
+    """Reap the children that ended. Return the status of `child` if it is among them, else -1;
+    None when there are no children at all.
     """
     status = -1
     while True:
@@ -155,12 +160,12 @@ def _reap(child: int = 0) -> int | None:
 
 
 def _wait(control: int, child: int) -> int | None:
-    """Wait until the child ends, and return its status; None when the worker wants an end."""
+    """Wait until the child ends, and return its status; None when the worker requests the end."""
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(os.pidfd_open(child), select.POLLIN)
     while True:
-        # In between, adopted children that ended are reaped: nobody else does.
+        # Also reap adopted children that ended: no other process does.
         ready = [fd for fd, _ in poll.poll(_REAP_EVERY_MS)]
         status = _reap(child)
         if status is None or status >= 0:
@@ -190,7 +195,11 @@ def _confine(limits: str, *, new_privileges: bool) -> None:
 
 
 def _start(words: list[str], limits: str, *, new_privileges: bool) -> int:
-    """Start the command in a session of its own. Raises `OSError` when it cannot be executed."""
+    """Start the command in its own session.
+
+    Raises:
+        OSError: it cannot be executed.
+    """
     keeper = os.getpid()
     failed, failing = os.pipe()
     child = os.fork()
@@ -200,7 +209,7 @@ def _start(words: list[str], limits: str, *, new_privileges: bool) -> int:
             prctl(_SET_PDEATHSIG, _SIGKILL)
             if os.getppid() == keeper:
                 _confine(limits, new_privileges=new_privileges)
-                # Python ignores them, and what is ignored stays so over exec.
+                # Python ignores these signals, and exec keeps ignored signals ignored.
                 libc = ctypes.CDLL(None)
                 for number in (_SIGPIPE, _SIGXFSZ):
                     libc.signal(number, None)
@@ -210,7 +219,7 @@ def _start(words: list[str], limits: str, *, new_privileges: bool) -> int:
         finally:
             os._exit(127)
     os.close(failing)
-    # Closed by a successful exec.
+    # A successful exec closes the other end: the read then returns nothing.
     if number_of_error := os.read(failed, 16):
         raise OSError(int(number_of_error), "")
     os.close(failed)
@@ -227,14 +236,14 @@ def main(control: int, limits: str, privileges: str, words: list[str]) -> None:
     except OSError as error:
         os.write(control, b"error %d 0" % (error.errno or errno.EINVAL))
         return
-    # Now the build alone holds its pipes: they end when it ends.
+    # Now only the build holds its pipes: they close when it ends.
     null = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
         os.dup2(null, fd)
     status = _wait(control, child)
     is_clean = _kill_all()
     code = -_SIGKILL if status is None else os.waitstatus_to_exitcode(status)
-    with contextlib.suppress(OSError):  # nobody to report to when the worker died
+    with contextlib.suppress(OSError):  # the worker died: nobody reads the report
         os.write(control, b"ended %d %d" % (code, not is_clean))
 
 

@@ -1,7 +1,7 @@
 """One attempt at a build by this worker: run, report, renew the lease, end.
 
-Whatever happens, one of four things follows: the build has ended, its lease was given back, the
-lease is another's, or the lease runs out and another takes it.
+Every attempt ends in one of four ways: the build has ended, this worker has released the lease,
+another worker holds the lease, or the lease expires and another worker claims the build.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from streams.model.errors import StreamsError, Unavailable
 
 _log = logging.getLogger(__name__)
 
-# At most so often a build's progress is written: a chatty build must not be a load.
+# Minimum time between two writes of a build's progress, to bound the load of a chatty build.
 REPORT_EVERY_S = 0.4
 _RETRY_S = 0.5
 
@@ -30,42 +30,43 @@ Stop = Literal["cancelled", "timed out", "lease lost", "shutdown"]
 
 
 class BuildTimes(msgspec.Struct, frozen=True):
-    """Seconds."""
+    """Length of a lease, and the longest time that a build may run."""
 
     lease_s: float
     timeout_s: float
 
 
 class BuildRun:
-    """One attempt. `run` is its whole life."""
+    """One attempt. `run` covers it from start to end."""
 
     def __init__(self, build: Build, builds: Builds, runner: Runner, times: BuildTimes) -> None:
         self.build = build
         self._builds = builds
         self._runner = runner
         self._times = times
-        self._said: Progress | None = None
-        self._spoke = asyncio.Event()
+        self._unreported: Progress | None = None
+        self._has_progress = asyncio.Event()
         self._stop: Stop | None = None
         self._running: asyncio.Task[Outcome] | None = None
-        # By our own clock, and from before the claim was answered: never later than the row's.
+        # By our own clock. Here after the claim, so later than in the database by its round trip;
+        # renewals count from before their query.
         self._leased_until = time.monotonic() + times.lease_s
 
     def stop(self, why: Stop) -> None:
-        """Kill the build. The first reason counts."""
+        """Kill the build. Only the first reason is kept."""
         if self._stop is None:
             self._stop = why
             if self._running is not None:
                 self._running.cancel()
 
     async def run(self) -> None:
-        """Carry the build out to its end."""
+        """Run the build to its end."""
         self._running = asyncio.create_task(
-            self._runner.run(self.build, self._say), name="build command"
+            self._runner.run(self.build, self._on_progress), name="build command"
         )
         if self._stop is not None:
             self._running.cancel()
-        attendants = [
+        background = [
             asyncio.create_task(self._report(), name="build progress"),
             asyncio.create_task(self._keep_lease(), name="build lease"),
         ]
@@ -73,13 +74,13 @@ class BuildRun:
             outcome = await self._outcome(self._running)
         finally:
             self._running.cancel()
-            for task in attendants:
+            for task in background:
                 task.cancel()
-            await asyncio.gather(self._running, *attendants, return_exceptions=True)
+            await asyncio.gather(self._running, *background, return_exceptions=True)
         try:
-            if outcome is not None and self._said is not None:
-                # The last it said, which was still waiting its turn.
-                await self._write(self._said)
+            if outcome is not None and self._unreported is not None:
+                # The last progress, not written yet because of `REPORT_EVERY_S`.
+                await self._write(self._unreported)
             await self._end(outcome)
         except LeaseLost:
             _log.warning("build lost", extra=self._fields)
@@ -131,71 +132,71 @@ class BuildRun:
             try:
                 await step()
             except Unavailable:
-                # Nobody else can take the build either while Postgres is away.
+                # No other worker can claim the build while Postgres is away.
                 await asyncio.sleep(_RETRY_S)
             else:
                 return
 
-    def _say(self, progress: Progress) -> None:
-        before = self._said or Progress()
-        self._said = Progress(
+    def _on_progress(self, progress: Progress) -> None:
+        before = self._unreported or Progress()
+        self._unreported = Progress(
             before.progress if progress.progress is None else progress.progress,
             progress.step or before.step,
             progress.message or before.message,
         )
-        self._spoke.set()
+        self._has_progress.set()
 
     async def _report(self) -> None:
         while True:
-            await self._spoke.wait()
-            self._spoke.clear()
-            said, self._said = self._said, None
-            if said is None:
+            await self._has_progress.wait()
+            self._has_progress.clear()
+            progress, self._unreported = self._unreported, None
+            if progress is None:
                 continue
             try:
-                await self._write(said)
+                await self._write(progress)
             except LeaseLost:
                 self.stop("lease lost")
                 return
             await asyncio.sleep(REPORT_EVERY_S)
 
-    async def _write(self, said: Progress) -> None:
-        asked_at = time.monotonic()
+    async def _write(self, progress: Progress) -> None:
+        sent_at = time.monotonic()
         try:
             await self._builds.report(
                 self.build,
-                progress=said.progress,
-                step=said.step,
-                message=said.message,
+                progress=progress.progress,
+                step=progress.step,
+                message=progress.message,
                 lease_s=self._times.lease_s,
             )
         except Unavailable:
-            # Progress is not worth a retry; the lease looks after itself.
+            # Not retried: newer progress follows, and `_keep_lease` renews the lease.
             _log.debug("progress not written", extra=self._fields)
         else:
-            self._leased_until = asked_at + self._times.lease_s
+            self._leased_until = sent_at + self._times.lease_s
 
     async def _keep_lease(self) -> None:
         pause_s = self._times.lease_s / 3
         while True:
             await asyncio.sleep(pause_s)
-            asked_at = time.monotonic()
-            left_s = self._leased_until - asked_at
+            sent_at = time.monotonic()
+            left_s = self._leased_until - sent_at
             try:
                 async with asyncio.timeout(max(left_s, 0.0)):
-                    go_on = await self._builds.renew(self.build, lease_s=self._times.lease_s)
+                    may_continue = await self._builds.renew(self.build, lease_s=self._times.lease_s)
             except LeaseLost:
                 self.stop("lease lost")
                 return
             except (StreamsError, TimeoutError):
                 if time.monotonic() >= self._leased_until:
-                    # Another may have it by now: two at once is what a lease is against.
+                    # Another worker may have claimed it; the lease prevents concurrent attempts.
                     self.stop("lease lost")
                     return
                 pause_s = min(_RETRY_S, self._times.lease_s / 10)
                 continue
-            self._leased_until = asked_at + self._times.lease_s
+            self._leased_until = sent_at + self._times.lease_s
             pause_s = self._times.lease_s / 3
-            if not go_on:
+            if not may_continue:
                 self.stop("cancelled")
                 return

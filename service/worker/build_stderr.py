@@ -1,7 +1,7 @@
-"""What a build writes to its standard error, as fields of this process's log records.
+"""The standard error of a build, logged as fields of this process's log records.
 
-A build is not trusted: it can forge no record, and its text is bounded in each line, in each
-second and in all. What is beyond is read, so that the build does not stand still, and counted.
+Builds are not trusted: they cannot forge records, and their text is bounded per line, per second
+and per build. Lines above the bounds are still read, so that the build does not block, and counted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class StderrLog:
         self._dropped_bytes = 0
 
     async def follow(self, lines: AsyncIterator[bytes]) -> None:
-        """Log the lines until there are no more, then how much was dropped."""
+        """Log all lines, then how many lines and bytes were dropped."""
         try:
             async for line in lines:
                 self._write(line)
@@ -58,8 +58,8 @@ class StderrLog:
 
 
 def shown(line: bytes) -> str:
-    """Return a line without what a terminal or a reader of logs would take for more than text."""
-    # Cut as bytes first: a line may be much longer than what is shown of it.
+    """Return a line cut and escaped: no control character reaches a terminal or a log reader."""
+    # Cut as bytes first: decoding all of a long line would be wasted.
     text = line[: 4 * LINE_CHARACTERS].decode("utf-8", "replace")[:LINE_CHARACTERS]
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text

@@ -1,8 +1,8 @@
-"""Commands of builds as processes, each under a keeper of its own (`build_keeper.py`).
+"""Build commands as processes, each under its own keeper (`build_keeper.py`).
 
-A build may kill its keeper, which runs as the same user: the worker then adopts what is left, and
-kills it here. Elsewhere than on Linux there are no keepers: a command is a process group. What a
-command reads and writes is not known here (`build_command.py`).
+A build may kill its keeper, which runs as the same user: the worker then adopts the remaining
+processes, and this module kills them. Other systems than Linux have no keepers: a command is a
+process group. What a command reads and writes belongs to `build_command.py`.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _log = logging.getLogger(__name__)
 
 _PROGRAM = str(Path(build_keeper.__file__).resolve())
 _IS_LINUX = sys.platform == "linux"
-# A keeper that was stopped (SIGSTOP) by its build does not answer.
+# A build may stop its keeper (SIGSTOP), which then never answers.
 _KEEPER_TIMEOUT_S = build_keeper.KILL_TIMEOUT_S + 0.5
 _SWEEP_TIMEOUT_S = 1.0
 _MAX_REPORT_BYTES = 64
 
 
 class BuildLimits(msgspec.Struct, frozen=True):
-    """What a build's processes may use, each of them; 0 is no limit of ours."""
+    """Limits of each process of a build; 0 leaves the system's limit unchanged."""
 
     memory_bytes: int = 0
     file_bytes: int = 0
     processes: int = 0
-    """Of the user, whoever started them; does not hold for root."""
+    """Counts all processes of the user; the kernel does not apply it to root."""
     open_files: int = 0
 
     def encoded(self) -> str:
-        """Return resource=limit pairs as the keeper reads them. Core dumps are off."""
+        """Return comma-separated resource=limit pairs for the keeper. Core dumps are off."""
         limits = {
             resource.RLIMIT_CORE: 0,
             resource.RLIMIT_AS: self.memory_bytes or None,
@@ -55,9 +55,9 @@ class BuildLimits(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """How a command ended: with a status (negative: by that signal), or it was never started.
+    """How a command ended: `status` (negative: by that signal), or `error`, the errno of its start.
 
-    Neither is known when its keeper was killed.
+    Both are None when its keeper was killed.
     """
 
     status: int | None = None
@@ -65,7 +65,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class KeptCommand:
-    """A running command. `ended` is done when none of its processes is left."""
+    """A running command. `ended` is done when all its processes are gone."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, control: asyncio.StreamWriter | None
@@ -80,7 +80,7 @@ class KeptCommand:
         self._killing: asyncio.TimerHandle | None = None
 
     def stop(self) -> None:
-        """Have every process of it killed, soon."""
+        """Request that all its processes be killed; does not wait (see `ended`)."""
         if self.ended.done() or self._killing is not None:
             return
         if self._control is None:
@@ -102,8 +102,10 @@ class KeptCommand:
 
 
 class Keepers:
-    """Starts commands. `adopts` says that this process is the parent of what dead keepers leave
-    (`build_keeper.adopt_orphans`) and has no other children than these.
+    """Starts commands under keepers.
+
+    `adopts`: this process adopts the processes that a dead keeper leaves behind
+    (`build_keeper.adopt_orphans`), and has no children other than keepers and those.
     """
 
     def __init__(
@@ -113,12 +115,16 @@ class Keepers:
         self._new_privileges = new_privileges
         self._adopts = adopts and _IS_LINUX
         self._keepers: set[int] = set()
-        # Held while a keeper is started and not known yet: it would be taken for an orphan.
+        # Held until a new keeper is in `_keepers`: a sweep would take it for an orphan.
         self._starting = asyncio.Lock()
         self._running: set[asyncio.Task[Ended]] = set()
 
     async def start(self, words: Sequence[str], environ: Mapping[str, str]) -> KeptCommand:
-        """Start a command. Raises `OSError`."""
+        """Start a command.
+
+        Raises:
+            OSError: the keeper could not be started.
+        """
         if not _IS_LINUX:
             process = await _spawn(words, environ)
             command = KeptCommand(process, None)
@@ -135,7 +141,7 @@ class Keepers:
                     )
                     self._keepers.add(process.pid)
             except BaseException:
-                # Cancelled, it may have been started and then killed.
+                # Cancelled: the keeper may have been started and killed.
                 control.close()
                 await self._kill_orphans()
                 raise
@@ -165,7 +171,7 @@ class Keepers:
             said = await report.read(_MAX_REPORT_BYTES)
             if not said:
                 await self._kill_orphans(process.pid)
-            # Not done before the last that has its pipes is gone.
+            # Returns only when no process holds the pipes any more.
             await process.wait()
         finally:
             control.close()
@@ -178,7 +184,7 @@ class Keepers:
         return Ended(error=int(number)) if kind == b"error" else Ended(status=int(number))
 
     async def _kill_orphans(self, dead: int | None = None) -> None:
-        """Kill what this process adopts of builds without a keeper: `dead` is one that ends."""
+        """Kill adopted processes of builds without a keeper; `dead` is a keeper that is ending."""
         if not self._adopts:
             return
         loop = asyncio.get_running_loop()
@@ -190,7 +196,7 @@ class Keepers:
                     _log.error("orphans of a build could not be killed", extra={"pid": dead})
                     return
                 for process in orphans:
-                    # A keeper's own end is asyncio's to see.
+                    # asyncio reaps keepers.
                     if process != dead:
                         _reap(process)
                 await asyncio.sleep(0)
@@ -206,7 +212,7 @@ async def _spawn(
         stderr=asyncio.subprocess.PIPE,
         env=environ,
         start_new_session=True,
-        # All others are closed.
+        # Only these descriptors are inherited.
         pass_fds=[] if control is None else [control],
     )
 

@@ -1,7 +1,7 @@
-"""`seqstream worker`: takes builds, as many at once as it may, and carries them out.
+"""`seqstream worker`: claims builds and runs them, at most `concurrency` at once.
 
-It hears of new builds through Redis and looks for them by itself once a second. How one build is
-run is in `build_run.py`.
+Redis announces new builds; the worker also polls for them once a second. One attempt at a build is
+in `build_run.py`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from streams.model.errors import StreamsError
 
 _log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 1.0
+_POLL_EVERY_S = 1.0
 _SWEEP_EVERY_S = 2.0
-# Above what it takes to kill a build, its keeper and its orphans.
+# Longer than it takes to kill a build, its keeper and its orphans.
 _STOP_TIMEOUT_S = 5.0
 
 
 class Worker:
-    """Carries out builds until it is stopped."""
+    """Claims and runs builds until stopped."""
 
     def __init__(
         self,
@@ -60,34 +60,34 @@ class Worker:
         self._claims_fail = False
 
     def stop(self) -> None:
-        """Take no more builds; `run` returns soon."""
+        """Claim no more builds; `run` returns soon after the grace time at the latest."""
         self._stopping = True
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until `stop`; then running builds get their grace, and are given back."""
-        hearing = asyncio.create_task(self._builds.hear(self._heard), name="build news")
+        """Work until `stop`; then give running builds the grace time, and release the rest."""
+        listening = asyncio.create_task(self._builds.hear(self._on_news), name="build news")
         try:
             while not self._stopping:
                 self._wake.clear()
-                more = await self._take()
+                more = await self._claim()
                 if more and len(self._runs) < self._concurrency:
                     continue
                 try:
-                    # Not in step with the other workers.
-                    async with asyncio.timeout(_LOOK_EVERY_S * random.uniform(0.8, 1.2)):
+                    # Jitter: workers should not poll in step.
+                    async with asyncio.timeout(_POLL_EVERY_S * random.uniform(0.8, 1.2)):
                         await self._wake.wait()
                 except TimeoutError:
                     pass
-                if hearing.done():
-                    hearing.result()
+                if listening.done():
+                    listening.result()
         finally:
-            hearing.cancel()
-            await asyncio.gather(hearing, return_exceptions=True)
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
             await self._give_back()
 
-    async def _take(self) -> bool:
-        """Claim what there is room for; tell whether there may be more."""
+    async def _claim(self) -> bool:
+        """Claim builds for the free slots; return whether more may be queued."""
         free = self._concurrency - len(self._runs)
         if free == 0:
             return False
@@ -112,11 +112,11 @@ class Worker:
     def _ended(self, task: asyncio.Task[None]) -> None:
         run = self._runs.pop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # Its lease runs out, and another attempt follows.
+            # Its lease expires, and another attempt follows.
             _log.error("build run failed", extra={"build_id": run.build.id}, exc_info=error)
         self._wake.set()
 
-    def _heard(self, news: News, build_id: str) -> None:
+    def _on_news(self, news: News, build_id: str) -> None:
         if news == "queued":
             self._wake.set()
             return
@@ -136,15 +136,19 @@ class Worker:
             await asyncio.gather(*left, return_exceptions=True)
 
 
-def _runner_of(settings: Settings, environ: Mapping[str, str], keepers: Keepers) -> Runner:
-    """Return what carries out builds: the operator's command, else the built-in example."""
+def _runner_from(settings: Settings, environ: Mapping[str, str], keepers: Keepers) -> Runner:
+    """Return the runner of the operator's command, else the built-in example."""
     if not settings.build_command:
         return Example()
     return Command(settings.build_command, of_a_build(environ, settings.build_env), keepers)
 
 
 async def run(settings: Settings, *, concurrency: int, grace_s: float) -> None:
-    """Work until SIGTERM or SIGINT. This process becomes the parent of what builds leave behind."""
+    """Work until SIGTERM or SIGINT. Orphans of builds become children of this process (Linux).
+
+    Raises:
+        StreamsError: a background part of the event log ended by itself.
+    """
     if sys.platform == "linux":
         adopt_orphans()
     keepers = Keepers(
@@ -163,14 +167,14 @@ async def run(settings: Settings, *, concurrency: int, grace_s: float) -> None:
         settings.redis_url,
         config=EventLogConfig(database_pool_size=settings.database_pool_size),
     ) as log:
-        runner = _runner_of(settings, os.environ, keepers)
+        runner = _runner_from(settings, os.environ, keepers)
         worker = Worker(log, runner, times, concurrency=concurrency, grace_s=grace_s)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         working = asyncio.create_task(worker.run(), name="worker")
         while not working.done():
-            await asyncio.wait([working], timeout=_LOOK_EVERY_S)
+            await asyncio.wait([working], timeout=_POLL_EVERY_S)
             if log.failed_part is not None:
                 worker.stop()
         await keepers.close()

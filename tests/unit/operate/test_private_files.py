@@ -19,20 +19,20 @@ def _mode(path: Path) -> int:
 
 @pytest.fixture(autouse=True)
 def permissive_umask() -> Iterator[None]:
-    """Of a user who lets everybody read what they make."""
+    """The umask of a user whose new files anybody may read."""
     before = os.umask(0)
     yield
     os.umask(before)
 
 
 def test_a_made_folder_is_closed_to_others(tmp_path: Path) -> None:
-    """Whatever the umask is."""
+    """The mode does not depend on the umask."""
     private_files.make_private(tmp_path / "a" / "b")
     assert _mode(tmp_path / "a" / "b") == 0o700
 
 
-def test_a_folder_that_was_open_is_closed(tmp_path: Path) -> None:
-    """A data folder of an earlier version was open to all."""
+def test_an_open_folder_is_closed(tmp_path: Path) -> None:
+    """Data folders of earlier versions were open to all users."""
     folder = tmp_path / "data"
     folder.mkdir(mode=0o755)
     private_files.make_private(folder)
@@ -40,22 +40,22 @@ def test_a_folder_that_was_open_is_closed(tmp_path: Path) -> None:
 
 
 def test_folders_above_stay_as_they_are(tmp_path: Path) -> None:
-    """Nothing outside of the data folder is changed."""
+    """Only the mode of the data folder changes."""
     tmp_path.chmod(0o750)
     private_files.make_private(tmp_path / "data")
     assert _mode(tmp_path) == 0o750
 
 
 def test_a_secret_stays_the_same(tmp_path: Path) -> None:
-    """Tokens outlive a restart."""
+    """Tokens stay valid after a restart."""
     path = tmp_path / "secret.txt"
     first = private_files.kept_secret(path)
     assert len(first) == 64
     assert private_files.kept_secret(path) == first
 
 
-def test_a_secret_is_nobody_elses(tmp_path: Path) -> None:
-    """Mode 0600, also of a file that an earlier version or a copy left open."""
+def test_a_secret_is_closed_to_others(tmp_path: Path) -> None:
+    """Mode 0600, also for a file that was open before."""
     path = tmp_path / "secret.txt"
     private_files.kept_secret(path)
     assert _mode(path) == 0o600
@@ -64,8 +64,8 @@ def test_a_secret_is_nobody_elses(tmp_path: Path) -> None:
     assert _mode(path) == 0o600
 
 
-def test_a_secret_that_a_crash_left_empty_is_made_anew(tmp_path: Path) -> None:
-    """An earlier version created the file before it wrote it."""
+def test_an_empty_secret_file_is_replaced(tmp_path: Path) -> None:
+    """A crash of an earlier version could leave the file empty."""
     path = tmp_path / "secret.txt"
     path.touch()
     assert len(private_files.kept_secret(path)) == 64
@@ -73,15 +73,15 @@ def test_a_secret_that_a_crash_left_empty_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_a_link_in_the_place_of_a_secret_is_refused(tmp_path: Path) -> None:
-    """A secret that somebody else chose is none."""
+    """A symbolic link could point to a value that somebody else chose."""
     (tmp_path / "theirs").write_text("known")
     (tmp_path / "secret.txt").symlink_to(tmp_path / "theirs")
     with pytest.raises(OSError, match=r"secret\.txt"):
         private_files.kept_secret(tmp_path / "secret.txt")
 
 
-def test_all_who_begin_together_get_one_secret(tmp_path: Path) -> None:
-    """Of several processes that start on one data folder, all verify what the others sign."""
+def test_concurrent_first_calls_get_one_secret(tmp_path: Path) -> None:
+    """Processes that start together on one data folder accept each other's signatures."""
     path = tmp_path / "secret.txt"
     barrier = threading.Barrier(8)
     seen = []
@@ -99,17 +99,15 @@ def test_all_who_begin_together_get_one_secret(tmp_path: Path) -> None:
     assert len(set(seen)) == 1
 
 
-def test_a_socket_stands_in_the_data_folder(tmp_path: Path) -> None:
-    """Where the path is short and plain."""
+def test_a_socket_is_in_the_data_folder(tmp_path: Path) -> None:
+    """If the path is short and without special characters."""
     folder = Path("/tmp/data")
     assert private_files.socket_folder(folder, "redis.sock") == folder
 
 
 @pytest.mark.parametrize("name", ["x" * 120, "a,b", "with space", "é"])
-def test_a_socket_that_cannot_stand_there_gets_a_folder_of_its_own(
-    tmp_path: Path, name: str
-) -> None:
-    """`sun_path` holds some 100 bytes, and a URL of Postgres splits its hosts at commas."""
+def test_an_unsuitable_path_gets_a_temporary_socket_folder(tmp_path: Path, name: str) -> None:
+    """`sun_path` holds about 100 bytes, and a Postgres URL splits its hosts at commas."""
     folder = private_files.socket_folder(tmp_path / name, "redis.sock")
     try:
         assert folder.parent != tmp_path

@@ -1,4 +1,4 @@
-"""PROTOCOL.md §8: what a build says, and the bounds of it."""
+"""docs/protocol.md §8: the output of a build, and its bounds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def _lines(*blocks: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "progress"),
     [
         (b'{"progress": 50, "step": "s", "message": "m"}', Progress(50.0, "s", "m")),
         (b'{"progress": 1e9}', Progress(100.0)),
@@ -33,23 +33,23 @@ async def _lines(*blocks: bytes) -> list[bytes]:
         (b'{"message": "a\\u0000b"}', Progress(message="ab")),
     ],
 )
-def test_lines_are_objects_of_the_protocol_or_messages(raw: bytes, said: Progress) -> None:
-    """One JSON object a line; another line is a message. Always fit to be stored."""
-    assert read_line(raw).said == said
+def test_lines_are_objects_of_the_protocol_or_messages(raw: bytes, progress: Progress) -> None:
+    """One JSON object per line; any other line is a message. Values are always storable."""
+    assert read_line(raw).progress == progress
 
 
-def test_the_result_is_kept_as_it_was_written() -> None:
+def test_the_result_keeps_its_bytes() -> None:
     """`result` may be any JSON."""
     assert read_line(b'{"result": {"a": [1, 2]}}').result == b'{"a": [1, 2]}'
     assert read_line(b'{"step": "s"}').result is None
 
 
-async def test_lines_are_put_together_from_any_blocks() -> None:
-    """A line ends at its line feed, or at the end."""
+async def test_lines_are_joined_across_blocks() -> None:
+    """A line ends at its line feed, or at the end of the stream."""
     assert await _lines(b"a\nb", b"c\n", b"\nd") == [b"a", b"bc", b"", b"d"]
 
 
 async def test_an_endless_line_is_cut() -> None:
-    """Memory is bounded whatever a build prints."""
+    """A line of any length uses bounded memory."""
     (first, second) = await _lines(b"x" * (MAX_LINE_BYTES * 3), b"x\nnext")
     assert (len(first), second) == (MAX_LINE_BYTES, b"next")

@@ -1,4 +1,4 @@
-"""docs/builds.md: what a build writes to standard error is bounded, and is text in log records."""
+"""docs/builds.md: standard error of a build is bounded, and is only text in log records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from service.worker.build_stderr import (
 
 
 class _Clock:
-    """Stands still but for what a test lets pass."""
+    """A clock that only the test advances."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -41,7 +41,7 @@ def records(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-def _said(records: pytest.LogCaptureFixture) -> list[str]:
+def _logged(records: pytest.LogCaptureFixture) -> list[str]:
     return [record.build_stderr for record in records.records if hasattr(record, "build_stderr")]
 
 
@@ -53,7 +53,7 @@ def _dropped(records: pytest.LogCaptureFixture) -> list[tuple[int, int]]:
 async def test_lines_are_fields_beside_those_of_the_build(
     records: pytest.LogCaptureFixture,
 ) -> None:
-    """The message is constant: what a build writes is a field alone."""
+    """The log message is constant: the text of a build is only a field."""
     forged = b'{"level": "error", "message": "forged"}'
     await StderrLog({"build_id": "b"}, _Clock()).follow(_lines([forged]))
     (record,) = records.records
@@ -73,13 +73,13 @@ async def test_lines_are_fields_beside_those_of_the_build(
     ],
 )
 def test_control_characters_are_shown_escaped(line: bytes, text: str) -> None:
-    """No line ends early, no terminal obeys, nothing is written from right to left."""
+    """No line breaks, terminal commands or right-to-left text reach the log."""
     assert shown(line) == text
 
 
 @pytest.mark.parametrize("character", ["x", "é", "🧵"])
 def test_a_line_is_cut(character: str) -> None:
-    """1,000 characters a line, however many bytes each has."""
+    """1,000 characters per line, whatever their size in bytes."""
     line = (character * LINE_CHARACTERS * 2).encode()
     assert shown(line) == character * LINE_CHARACTERS
 
@@ -87,24 +87,24 @@ def test_a_line_is_cut(character: str) -> None:
 async def test_lines_a_second_are_bounded_and_the_rest_is_counted(
     records: pytest.LogCaptureFixture,
 ) -> None:
-    """A burst of 100, then 20 a second; one record says how much was dropped."""
+    """A burst of 100, then 20 per second; one record reports how much was dropped."""
     clock = _Clock()
     log = StderrLog({}, clock)
     await log.follow(_lines([b"12345"] * (BURST_LINES + 7)))
-    assert len(_said(records)) == BURST_LINES
+    assert len(_logged(records)) == BURST_LINES
     assert _dropped(records) == [(7, 35)]
     clock.now_s += 1
     await log.follow(_lines([b"1"] * BURST_LINES))
-    assert len(_said(records)) == BURST_LINES + LINES_PER_SECOND
+    assert len(_logged(records)) == BURST_LINES + LINES_PER_SECOND
 
 
 async def test_lines_of_a_build_are_bounded(records: pytest.LogCaptureFixture) -> None:
-    """1,000 lines a build, however slowly they come."""
+    """1,000 lines per build, at any rate."""
     clock = _Clock()
 
     def wait() -> None:
         clock.now_s += 1
 
     await StderrLog({}, clock).follow(_lines([b"x"] * (LINES_PER_BUILD + 3), wait))
-    assert len(_said(records)) == LINES_PER_BUILD
+    assert len(_logged(records)) == LINES_PER_BUILD
     assert _dropped(records) == [(3, 3)]
