@@ -33,8 +33,13 @@ from tests.support.redis_topology import (
 )
 from tests.support.waiting import wait_until
 
-# By a thread it would end pytest at once and leave the servers running.
-pytestmark = pytest.mark.timeout(120, method="signal")
+pytestmark = [
+    # By a thread it would end pytest at once and leave the servers running.
+    pytest.mark.timeout(120, method="signal"),
+    # When a cluster changes, the driver drops nodes with open connections (`dropped_nodes`): they
+    # may be collected within the test too.
+    pytest.mark.filterwarnings("ignore:unclosed Connection:ResourceWarning"),
+]
 
 
 @pytest.fixture(autouse=True)
