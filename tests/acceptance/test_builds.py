@@ -1,4 +1,4 @@
-"""PROTOCOL.md §8 and G7: builds, with real services, workers, Postgres and Redis."""
+"""docs/protocol.md §8 and G7: builds, with real services, workers, Postgres and Redis."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ async def test_a_command_that_fails(home: House) -> None:
 async def test_a_chatty_build_neither_floods_the_stream_nor_loses_a_status(
     home: House, redis_server: RedisServer
 ) -> None:
-    """Issue: 10,000 lines make a few entries; no message leaves the window for them."""
+    """10,000 lines make a few entries; no message leaves the window for them."""
     await home.api.request(
         "POST", f"/v1/projects/{home.project}/chat/messages/batch",
         {"messages": [{"message": f"m{n}"} for n in range(250)]},
@@ -380,7 +380,7 @@ async def test_builds_are_listed_newest_first(home: House) -> None:
 
 
 async def test_the_worker_of_the_documentation(home: House, tmp_path: Path) -> None:
-    """Issue: a worker written against the library alone."""
+    """A worker written against the library alone."""
     client = await home.client()
     example = WorkerProcess(
         "example", tmp_path, home.environment, sys.executable, "docs/examples/worker.py"

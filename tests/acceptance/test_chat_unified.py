@@ -1,4 +1,4 @@
-"""PROTOCOL.md §5, mode `plan`: answers of the assistant, streamed and whole, real processes."""
+"""docs/protocol.md §5, mode `plan`: the assistant's answers, with real processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md §7: the command `seqstream`: send, tail, token, migrate, and bad settings."""
+"""docs/protocol.md §7: the command `seqstream`: send, tail, token, migrate, and bad settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md §7: `doctor --verify` compares each stream with its log."""
+"""docs/protocol.md §7: `doctor --verify` compares each stream with its log."""
 
 from __future__ import annotations
 

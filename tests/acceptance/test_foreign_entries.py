@@ -1,4 +1,4 @@
-"""What somebody else puts into Redis reaches no client and ends no stream (PROTOCOL.md G2, G3)."""
+"""Foreign entries in Redis reach no client and end no stream (docs/protocol.md §2, G2, G3)."""
 
 from __future__ import annotations
 

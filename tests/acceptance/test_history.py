@@ -1,4 +1,4 @@
-"""PROTOCOL.md §4: reading the history: bounds, pages, and what may be cached for ever."""
+"""docs/protocol.md §4: reading the history: bounds, pages, and what may be cached for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md §6: how a stream opens, as literal bytes over real HTTP."""
+"""docs/protocol.md §6: how a stream opens, as literal bytes over real HTTP."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ async def _opening(
 async def test_while_postgres_hangs_what_is_covered_is_served_and_the_rest_refused(
     stage: Stage, new_project: NewProject
 ) -> None:
-    """DESIGN, Postgres away: for callers confirmed within the last minute; in time, all of it."""
+    """For callers confirmed within the last minute; in time, all of it."""
     read, unread, long = [await new_project(stage.process) for _ in range(3)]
     for user in ("known", "unknown"):
         await read.api.add_member(read.id, user)

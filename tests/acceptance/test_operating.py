@@ -1,4 +1,4 @@
-"""PROTOCOL.md §4 and §9: health, metrics, the OpenAPI document, and browsers of other origins."""
+"""docs/protocol.md §4 and §9: health, metrics, the OpenAPI document, other origins."""
 
 from __future__ import annotations
 

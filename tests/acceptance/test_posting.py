@@ -1,4 +1,4 @@
-"""PROTOCOL.md §4: posting over real HTTP: answers, refusals, and clients that go away."""
+"""docs/protocol.md §4: posting over real HTTP: answers, refusals, and clients that go away."""
 
 from __future__ import annotations
 

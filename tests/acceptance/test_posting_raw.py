@@ -1,4 +1,4 @@
-"""PROTOCOL.md §4 byte by byte: a post is answered alike however it is cut, framed and sent.
+"""docs/protocol.md §4 byte by byte: a post is answered alike however it is cut, framed and sent.
 
 A body that is here with its headers goes a shorter way through the service than one that is not,
 and the shortest where posts have no limit (`service/routes/direct_append.py`); nobody may see a

@@ -1,4 +1,4 @@
-"""Resume at every depth, whatever became of Redis in between (PROTOCOL.md G2, G3, §6)."""
+"""Resume at every depth, whatever became of Redis in between (docs/protocol.md §2, G2, G3, §6)."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ async def test_resume_from_a_stream_restored_from_an_old_state(
 async def test_a_client_that_reconnects_between_processes_misses_nothing(
     services: Services, project: Project
 ) -> None:
-    """DESIGN: any number of processes behind any load balancer, no sticky sessions."""
+    """Any number of processes behind any load balancer, no sticky sessions."""
     cursor = 0
     got: list[int] = []
     for turn in range(6):

@@ -1,4 +1,4 @@
-"""PROTOCOL.md §6, shutdown."""
+"""docs/protocol.md §6, shutdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md §6: heartbeats, slow clients, limits, and what ends an open stream."""
+"""docs/protocol.md §6: heartbeats, slow clients, limits, and what ends an open stream."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ async def doomed(services: Services, tmp_path_factory: pytest.TempPathFactory) -
 async def test_a_commit_of_a_process_that_died_reaches_the_streams_of_another(
     services: Services, doomed: ServiceProcess, new_project: NewProject
 ) -> None:
-    """G2, DESIGN: healed by the heads poll of whoever reads the project, within 1.5 s."""
+    """G2: healed by the heads poll of whoever reads the project, within 1.5 s."""
     project = await new_project(services.a)
     await project.fill(2)
     async with doomed, SseClient("d", [services.b.url], project.id, project.token) as client:
@@ -97,7 +97,7 @@ async def test_a_commit_of_a_process_that_died_reaches_the_streams_of_another(
 async def test_it_reaches_a_stream_that_opens_later(
     services: Services, doomed: ServiceProcess, new_project: NewProject
 ) -> None:
-    """DESIGN: what a process had committed is healed by whoever reads the project next."""
+    """What a process had committed is healed by whoever reads the project next."""
     project = await new_project(services.a)
     async with doomed:
         body = b'{"message":"last words"}'

@@ -1,4 +1,4 @@
-"""PROTOCOL.md §4 and §6: typing and presence, told once, with real processes."""
+"""docs/protocol.md §4 and §6: typing and presence, told once, with real processes."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ async def test_presence_counts_a_users_connections_as_one(services: Services) ->
 async def test_the_users_of_a_killed_process_are_forgotten(
     services: Services, tmp_path: Path
 ) -> None:
-    """Issue: forgets the users of a process that died; told once, by whoever is left."""
+    """Forgets the users of a process that died; told once, by whoever is left."""
     service = services.a
     program = (
         "import asyncio\n"
@@ -228,7 +228,7 @@ async def test_a_deploy_announces_nobody_who_comes_back(services: Services, tmp_
 async def test_without_redis_typing_is_taken_and_nothing_happens(
     database_url: str, tmp_path: Path
 ) -> None:
-    """DESIGN: typing and presence pause; when Redis is back who is there is online again."""
+    """Typing and presence pause; when Redis is back who is there is online again."""
     with RedisServer(tmp_path / "redis") as own_redis:
         environment = service_environment(database_url, own_redis.url)
         async with ServiceProcess("service", tmp_path, environment) as service:

@@ -57,8 +57,8 @@ class Scene:
     async def all_delivered(self) -> None:
         """Wait until the steady clients have what was acknowledged up to now.
 
-        For use while the fault lasts, where PROTOCOL.md promises delivery nevertheless. The wait
-        is generous: how long it takes is measured elsewhere.
+        For use while the fault lasts, where docs/protocol.md §2 promises delivery nevertheless. The
+        wait is generous: how long it takes is measured elsewhere.
         """
         highest = max(
             (ack.seq for writer in self.load.writers for ack in writer.acknowledgements), default=0
@@ -71,7 +71,7 @@ class Scene:
 class Fault:
     """A named fault. `length_s` is how long it lasts in full, `short_s` in `make test`.
 
-    `silence_s` is the most that PROTOCOL.md or the issue allow between an acknowledgement and
+    `silence_s` is the most that docs/protocol.md allows between an acknowledgement and
     the message's arrival while the fault lasts, None when it promises no time.
     `told` says which clients must have heard of every build's statuses.
     `unavailable` says why it cannot be done on this machine, if it cannot.
@@ -256,7 +256,7 @@ async def _read_log(world: World, failures: list[str]) -> list[LogRow]:
 
 
 async def _end_processes(world: World) -> list[str]:
-    """Ask every process to end; return which did not end well (PROTOCOL §6: 0 within 10 s)."""
+    """Ask every process to end; return which failed (docs/protocol.md §6: status 0 within 10 s)."""
 
     async def end(name: str, ending: Awaitable[int]) -> str | None:
         try:

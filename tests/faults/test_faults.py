@@ -45,7 +45,7 @@ _SEED = 20_240_229
 async def test_guarantees_hold(
     fault: Fault, tmp_path: Path, postgres: PostgresServer, template_database: str
 ) -> None:
-    """G1 to G5 of PROTOCOL.md under this fault, and every process ends well afterwards."""
+    """G1 to G5 of docs/protocol.md §2 under this fault, and every process ends well afterwards."""
     reason = fault.unavailable()
     if reason is not None:
         pytest.skip(reason)

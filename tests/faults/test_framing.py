@@ -1,6 +1,6 @@
 """Any text survives the way through the service, for two SSE parsers that nobody here wrote.
 
-PROTOCOL.md §6: `data` is one line; a message's text comes back as it was posted, whatever
+docs/protocol.md §6: `data` is one line; a message's text comes back as it was posted, whatever
 newlines and control characters are in it, however the network cuts the bytes.
 """
 

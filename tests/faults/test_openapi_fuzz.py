@@ -98,7 +98,7 @@ async def project(fuzzed: ServiceProcess) -> str:
 def test_answers_are_as_documented(
     method: str, path: str, fuzzed: ServiceProcess, project: str
 ) -> None:
-    """PROTOCOL §4: status, content type and form of every answer; never a 5xx."""
+    """docs/protocol.md §4: status, content type and form of every answer; never a 5xx."""
     schema = schemathesis.openapi.from_url(f"{fuzzed.url}/schema/openapi.json")
     operation = schema[path][method]
     headers = {
@@ -138,7 +138,7 @@ _cursor = st.one_of(
 def test_any_cursor_opens_a_stream(
     fuzzed: ServiceProcess, project: str, http: httpx.Client
 ) -> None:
-    """PROTOCOL §6: a cursor that is not usable gets `stream.reset`, and never an HTTP error."""
+    """docs/protocol.md §6: an unusable cursor gets `stream.reset`, never an HTTP error."""
     url = f"{fuzzed.url}/v1/projects/{project}/chat/stream"
 
     @_fuzzing()

@@ -18,7 +18,7 @@ from tests.support.sse_client import SseClient
 async def test_it_is_delivered_though_nobody_posts_again(
     tmp_path: Path, postgres: PostgresServer, template_database: str
 ) -> None:
-    """G1, DESIGN: the heads poll finds it; nothing else is posted that could bring it along."""
+    """G1: the heads poll finds it; nothing else is posted that could bring it along."""
     plan = Plan(first_service={"SEQSTREAM_FAULT": "kill-before-publish:1"})
     async with World(plan, tmp_path, SharedPostgres(postgres, template_database), seed=1) as world:
         doomed, other = world.services

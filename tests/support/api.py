@@ -107,7 +107,7 @@ class Api:
         return msgspec.json.decode(response.raise_for_status().content, type=AppendAnswer)
 
     async def history_page(self, project_id: str, **query: object) -> HistoryPage:
-        """Read one page of the history; `query` as in PROTOCOL.md §4."""
+        """Read one page of the history; `query` as in docs/protocol.md §4."""
         response = await self.request(
             "GET", f"/v1/projects/{project_id}/chat/messages", query=dict(query)
         )

@@ -1,4 +1,4 @@
-"""Judge what clients saw of builds: G6, G7 and §8 of PROTOCOL.md.
+"""Judge what clients saw of builds: G6, G7 and §8 of docs/protocol.md §2.
 
 Pure, as `checker.py` is, which judges the messages; the messages that end builds are judged here.
 A client applies statuses as docs/builds.md says, and it knows a build's end by its message too.

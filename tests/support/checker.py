@@ -1,4 +1,4 @@
-"""Judge what writers and clients saw against the log: guarantees G1 to G5 of PROTOCOL.md.
+"""Judge what writers and clients saw against the log: guarantees G1 to G5 of docs/protocol.md §2.
 
 Pure: no I/O and no clock. It knows nothing of how a history was recorded, and trusts nothing in
 it but the log's rows, whose own rules it checks first. One project at a time.

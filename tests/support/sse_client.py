@@ -1,8 +1,8 @@
 """An EventSource that records: reconnects as browsers do, and keeps every block for the checker.
 
 The stream is parsed by httpx-sse, a parser that nobody here wrote. It hands out blocks without
-data too (with their id), so the priming `id:` of PROTOCOL.md §6 moves the cursor here as it does
-in a browser; no reader of our own is needed. It judges nothing: that is `checker.py`.
+data too (with their id), so the priming `id:` of docs/protocol.md §6 moves the cursor here as it
+does in a browser; no reader of our own is needed. It judges nothing: that is `checker.py`.
 
 Beyond a browser, it moves on to the next address when it reconnects, as a load balancer would
 make it, and it can be slow, or stop reading altogether.

@@ -1,4 +1,4 @@
-"""The benchmark's requests: marks in texts, signatures of PROTOCOL.md §3, answers."""
+"""The benchmark's requests: marks in texts, signatures of docs/protocol.md §3, answers."""
 
 from __future__ import annotations
 

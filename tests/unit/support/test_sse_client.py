@@ -98,7 +98,7 @@ async def test_it_comes_back_with_the_last_id() -> None:
 
 
 async def test_the_priming_id_is_a_cursor_without_an_event() -> None:
-    """PROTOCOL §6: an early reconnect loses nothing."""
+    """docs/protocol.md §6: an early reconnect loses nothing."""
     async with (
         _serving(_HEAD + b"retry: 1\n\nid: 4\n\n", _HEAD) as (server, url),
         _client(url, from_seq=None) as client,
