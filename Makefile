@@ -23,7 +23,7 @@ PYTEST_ARGS ?= --numprocesses 3 --dist loadscope
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock check-locks sbom bench faults clean
+.PHONY: help run test check format coverage newest lock check-locks sbom bench faults clean
 
 help:
 	@echo "make run      Postgres, Redis, the service and a worker on this machine, and what to type;"
@@ -31,6 +31,8 @@ help:
 	@echo "make test     all tests, on servers of their own; PYTEST_ARGS=\"tests/unit -x\""
 	@echo "make check    format, lint, types, import boundaries, locks"
 	@echo "make format   format, and mend what the linter can"
+	@echo "make coverage which lines and branches no test runs; in .coverage-data/html as pages"
+	@echo "make newest   types and tests with the newest versions, in an environment apart"
 	@echo "make bench    the benchmarks; ARGS=w1"
 	@echo "make faults   the fault tests, at length"
 	@echo "make lock     the locks anew (needs uv); UPGRADE=--upgrade"
@@ -52,6 +54,38 @@ check: $(DEV_STAMP) check-locks
 format: $(DEV_STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Which lines and branches no test runs, processes that tests start included. No number is a gate.
+# Without xdist, whose workers would each measure their own start.
+COVERAGE_ARGS ?= tests
+COVERAGE = $(BIN)/python -m coverage
+coverage: $(DEV_STAMP)
+	rm -rf .coverage-data && mkdir .coverage-data
+	$(COVERAGE) run -m pytest $(COVERAGE_ARGS)
+	$(COVERAGE) combine --quiet
+	$(COVERAGE) html --quiet
+	$(COVERAGE) report
+
+# Types and tests with the newest versions: first those that the bounds of pyproject.toml allow, then
+# without the upper bounds of the drivers. Says what comes with the next `make lock UPGRADE=--upgrade`,
+# and whether a bound can be raised. The locks and .venv stay as they are.
+NEWEST := .venv-newest
+NEWEST_ARGS ?= tests/unit tests/integration
+NEWEST_PIP := $(NEWEST)/bin/python -m pip --disable-pip-version-check --quiet
+newest:
+	rm -rf $(NEWEST)
+	$(PYTHON) -m venv $(NEWEST)
+	@failed=; for bounds in within beyond; do \
+		echo "newest versions, $$bounds the bounds:"; \
+		$(NEWEST)/bin/python requirements/newest.py $$bounds >$(NEWEST)/$$bounds.txt \
+			&& $(NEWEST_PIP) install --upgrade --upgrade-strategy eager -r $(NEWEST)/$$bounds.txt \
+			&& $(NEWEST_PIP) install --no-deps --no-build-isolation -e . \
+			&& $(NEWEST_PIP) list --format freeze | grep -E '^(asyncpg|httptools|redis|uvicorn|uvloop)=' \
+			&& $(NEWEST)/bin/mypy \
+			&& $(NEWEST)/bin/python -m pytest $(NEWEST_ARGS) \
+			|| failed="$$failed $$bounds"; \
+	done; \
+	test -z "$$failed" || { echo "newest versions failed:$$failed the bounds" >&2; exit 1; }
 
 bench: $(BENCH_STAMP)
 	$(BIN)/python -m bench $(ARGS)
@@ -108,7 +142,7 @@ sbom: $(SBOM_STAMP)
 	@echo "wrote $(SBOM)"
 
 clean:
-	rm -rf $(VENV) .seqstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(NEWEST) .coverage-data .seqstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
