@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 # Used by `make lock` alone.
 UV ?= uv
 
-# What is installed is written down in stamps, and done again only when a lock or pyproject.toml is
-# newer. The project itself is installed in place: a change of its code needs no installation.
+# Stamps record what is installed; it is installed again only when a lock or pyproject.toml is newer.
+# The project itself is installed in place: a change of its code needs no installation.
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
@@ -30,14 +30,14 @@ help:
 	@echo "              Postgres and Redis on sockets of yours alone; ARGS=\"--port 9000 --data DIR\""
 	@echo "make test     all tests, on servers of their own; PYTEST_ARGS=\"tests/unit -x\""
 	@echo "make check    format, lint, types, import boundaries, locks"
-	@echo "make format   format, and mend what the linter can"
+	@echo "make format   format, and fix what the linter can"
 	@echo "make coverage which lines and branches no test runs; in .coverage-data/html as pages"
 	@echo "make newest   types and tests with the newest versions, in an environment apart"
 	@echo "make bench    the benchmarks; ARGS=w1"
 	@echo "make faults   the fault tests, at length"
-	@echo "make lock     the locks anew (needs uv); UPGRADE=--upgrade"
+	@echo "make lock     write the locks again (needs uv); UPGRADE=--upgrade"
 	@echo "make sbom     the bill of materials of production, in dist/"
-	@echo "make clean    remove what these made, the data of make run too"
+	@echo "make clean    remove everything these made, with the data of make run"
 
 run: $(RUN_STAMP)
 	$(BIN)/seqstream dev $(ARGS)
@@ -67,7 +67,7 @@ coverage: $(DEV_STAMP)
 	$(COVERAGE) report
 
 # Types and tests with the newest versions: first those that the bounds of pyproject.toml allow, then
-# without the upper bounds of the drivers. Says what comes with the next `make lock UPGRADE=--upgrade`,
+# without the upper bounds of the drivers. Shows what the next `make lock UPGRADE=--upgrade` brings,
 # and whether a bound can be raised. The locks and .venv stay as they are.
 NEWEST := .venv-newest
 NEWEST_ARGS ?= tests/unit tests/integration
@@ -95,7 +95,7 @@ faults: $(DEV_STAMP)
 	SEQSTREAM_ALL_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_http_fuzz.py \
 		tests/faults/test_openapi_fuzz.py tests/acceptance/test_builds.py
 
-# Needs uv. The locks name no index and no path, so that they install from wherever pip is told to.
+# Needs uv. The locks name no index and no path, so that they install from any index that pip is configured for.
 #   dev.lock    tests, lint and types
 #   run.lock    `make run`: with the embedded servers
 #   serve.lock  production: without them, and without what builds the package
@@ -151,7 +151,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) \
 		|| { rm -rf $(VENV); echo "python3 -m venv failed; Debian: apt install python3-venv" >&2; exit 1; }
 
-# `|` : Python's own time does not matter, only that it is there.
+# `|`: an older or newer Python does not matter, only that it exists.
 $(RUN_STAMP): requirements/run.lock pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV) …"
 	@$(PIP) install --require-hashes -r requirements/run.lock
