@@ -80,7 +80,8 @@ newest:
 		$(NEWEST)/bin/python requirements/newest.py $$bounds >$(NEWEST)/$$bounds.txt \
 			&& $(NEWEST_PIP) install --upgrade --upgrade-strategy eager -r $(NEWEST)/$$bounds.txt \
 			&& $(NEWEST_PIP) install --no-deps --no-build-isolation -e . \
-			&& $(NEWEST_PIP) list --format freeze | grep -E '^(asyncpg|httptools|redis|uvicorn|uvloop)=' \
+			&& $(NEWEST)/bin/python -m pip --disable-pip-version-check list --format freeze \
+				| grep -E '^(asyncpg|httptools|redis|uvicorn|uvloop)=' \
 			&& $(NEWEST)/bin/mypy \
 			&& $(NEWEST)/bin/python -m pytest $(NEWEST_ARGS) \
 			|| failed="$$failed $$bounds"; \
