@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 # Used by `make lock` alone.
 UV ?= uv
 
-# What is installed is written down in stamps, and done again only when a lock or pyproject.toml is
-# newer. The project itself is installed in place: a change of its code needs no installation.
+# Stamps record what is installed; it is installed again only when a lock or pyproject.toml is newer.
+# The project itself is installed in place: a change of its code needs no installation.
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
@@ -23,19 +23,21 @@ PYTEST_ARGS ?= --numprocesses 3 --dist loadscope
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock check-locks sbom bench faults clean
+.PHONY: help run test check format coverage newest lock check-locks sbom bench faults clean
 
 help:
 	@echo "make run      Postgres, Redis, the service and a worker on this machine, and what to type;"
 	@echo "              Postgres and Redis on sockets of yours alone; ARGS=\"--port 9000 --data DIR\""
 	@echo "make test     all tests, on servers of their own; PYTEST_ARGS=\"tests/unit -x\""
 	@echo "make check    format, lint, types, import boundaries, locks"
-	@echo "make format   format, and mend what the linter can"
+	@echo "make format   format, and fix what the linter can"
+	@echo "make coverage which lines and branches no test runs; in .coverage-data/html as pages"
+	@echo "make newest   types and tests with the newest versions, in an environment apart"
 	@echo "make bench    the benchmarks; ARGS=w1"
 	@echo "make faults   the fault tests, at length"
-	@echo "make lock     the locks anew (needs uv); UPGRADE=--upgrade"
+	@echo "make lock     write the locks again (needs uv); UPGRADE=--upgrade"
 	@echo "make sbom     the bill of materials of production, in dist/"
-	@echo "make clean    remove what these made, the data of make run too"
+	@echo "make clean    remove everything these made, with the data of make run"
 
 run: $(RUN_STAMP)
 	$(BIN)/seqstream dev $(ARGS)
@@ -53,6 +55,39 @@ format: $(DEV_STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Which lines and branches no test runs, processes that tests start included. No number is a gate.
+# Without xdist, whose workers would each measure their own start.
+COVERAGE_ARGS ?= tests
+COVERAGE = $(BIN)/python -m coverage
+coverage: $(DEV_STAMP)
+	rm -rf .coverage-data && mkdir .coverage-data
+	$(COVERAGE) run -m pytest $(COVERAGE_ARGS)
+	$(COVERAGE) combine --quiet
+	$(COVERAGE) html --quiet
+	$(COVERAGE) report
+
+# Types and tests with the newest versions: first those that the bounds of pyproject.toml allow, then
+# without the upper bounds of the drivers. Shows what the next `make lock UPGRADE=--upgrade` brings,
+# and whether a bound can be raised. The locks and .venv stay as they are.
+NEWEST := .venv-newest
+NEWEST_ARGS ?= tests/unit tests/integration
+NEWEST_PIP := $(NEWEST)/bin/python -m pip --disable-pip-version-check --quiet
+newest:
+	rm -rf $(NEWEST)
+	$(PYTHON) -m venv $(NEWEST)
+	@failed=; for bounds in within beyond; do \
+		echo "newest versions, $$bounds the bounds:"; \
+		$(NEWEST)/bin/python requirements/newest.py $$bounds >$(NEWEST)/$$bounds.txt \
+			&& $(NEWEST_PIP) install --upgrade --upgrade-strategy eager -r $(NEWEST)/$$bounds.txt \
+			&& $(NEWEST_PIP) install --no-deps --no-build-isolation -e . \
+			&& $(NEWEST)/bin/python -m pip --disable-pip-version-check list --format freeze \
+				| grep -E '^(asyncpg|httptools|redis|uvicorn|uvloop)=' \
+			&& $(NEWEST)/bin/mypy \
+			&& $(NEWEST)/bin/python -m pytest $(NEWEST_ARGS) \
+			|| failed="$$failed $$bounds"; \
+	done; \
+	test -z "$$failed" || { echo "newest versions failed:$$failed the bounds" >&2; exit 1; }
+
 bench: $(BENCH_STAMP)
 	$(BIN)/python -m bench $(ARGS)
 
@@ -61,7 +96,7 @@ faults: $(DEV_STAMP)
 	SEQSTREAM_ALL_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_http_fuzz.py \
 		tests/faults/test_openapi_fuzz.py tests/acceptance/test_builds.py
 
-# Needs uv. The locks name no index and no path, so that they install from wherever pip is told to.
+# Needs uv. The locks name no index and no path, so that they install from any index that pip is configured for.
 #   dev.lock    tests, lint and types
 #   run.lock    `make run`: with the embedded servers
 #   serve.lock  production: without them, and without what builds the package
@@ -108,7 +143,7 @@ sbom: $(SBOM_STAMP)
 	@echo "wrote $(SBOM)"
 
 clean:
-	rm -rf $(VENV) .seqstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(NEWEST) .coverage-data .seqstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -117,7 +152,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) \
 		|| { rm -rf $(VENV); echo "python3 -m venv failed; Debian: apt install python3-venv" >&2; exit 1; }
 
-# `|` : Python's own time does not matter, only that it is there.
+# `|`: an older or newer Python does not matter, only that it exists.
 $(RUN_STAMP): requirements/run.lock pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV) …"
 	@$(PIP) install --require-hashes -r requirements/run.lock

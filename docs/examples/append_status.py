@@ -1,9 +1,9 @@
-"""Tell the readers of a project about work that is not one of its builds.
+"""Inform the readers of a project about work that is not one of its builds.
 
     DATABASE_URL=… REDIS_URL=… python docs/examples/append_status.py PROJECT USER
 
 `append_status` puts a `build.status` entry into the project's stream and nothing into the
-database: who comes later, or while Redis is away, does not see it.
+database: readers who connect after it was trimmed, or while Redis is away, do not see it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from streams.model.events import BuildState, format_now
 
 
 async def main(project_id: str, user_id: str) -> None:
-    """Tell of a build that begins and ends."""
+    """Publish the statuses of a build from its beginning to its end."""
     build_id, version_id = uuid.uuid4().hex, uuid.uuid4().hex
     steps: list[tuple[BuildState, float]] = [
         ("queued", 0), ("in_progress", 0), ("in_progress", 50), ("completed", 100),

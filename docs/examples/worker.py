@@ -2,9 +2,9 @@
 
     DATABASE_URL=… REDIS_URL=… python docs/examples/worker.py
 
-It takes queued builds one after the other, says how far it is, and ends each. Readers see the
-`build.status` entries as they come. Stop it with Ctrl-C; a build that it leaves unfinished is
-taken up by another worker when its lease has run out.
+It claims queued builds one after the other, reports progress, and ends each. Readers get the
+`build.status` entries as they are published. Stop it with Ctrl-C; another worker claims an
+unfinished build when its lease has expired.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from streams import Build, EventLog, LeaseLost
 
 
 async def carry_out(log: EventLog, build: Build) -> None:
-    """Do the work of one build. Whoever lost the build must stop: another has it."""
+    """Do the work of one build. Stop when the lease is lost: another worker has the build."""
     try:
         for number, step in enumerate(("read", "think", "write")):
             await log.builds.report(build, progress=100 * number / 3, step=step)
@@ -29,11 +29,11 @@ async def carry_out(log: EventLog, build: Build) -> None:
 
 
 async def main() -> None:
-    """Work for ever."""
+    """Work until cancelled."""
     worker_id = f"example-{uuid.uuid4().hex[:8]}"
     queued = asyncio.Event()
     async with EventLog.open(os.environ["DATABASE_URL"], os.environ["REDIS_URL"]) as log:
-        # A convenience: without it new builds are found by looking once a second.
+        # Only faster: without it, the loop below finds new builds within a second.
         hearing = asyncio.create_task(log.builds.hear(lambda *_: queued.set()))
         try:
             while True:
