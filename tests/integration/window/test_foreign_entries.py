@@ -188,6 +188,11 @@ async def test_a_key_that_is_no_stream_does_not_end_the_reads_of_its_shard(
             await follower.wait_seq(2 if project == broken else 1)
         await wait_until(lambda: both.tails.lanes.stuck() == [], what="the lane")
         await wait_until(lambda: both.health.delivers, what="delivery by Redis")
+
+        async def is_replaced() -> bool:
+            return await client.call("TYPE", keys.stream(broken)) in (b"stream", "stream")
+
+        await wait_until(is_replaced, what="a stream in place of the foreign key")
         await both.append_transient(broken, "message.delta", b'{"n":1}')
         await wait_until(lambda: one.events[-1].data.endswith(b'"n":1}'), what="an entry")
     await client.close()
