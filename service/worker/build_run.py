@@ -39,7 +39,16 @@ class BuildTimes(msgspec.Struct, frozen=True):
 class BuildRun:
     """One attempt. `run` covers it from start to end."""
 
-    def __init__(self, build: Build, builds: Builds, runner: Runner, times: BuildTimes) -> None:
+    def __init__(
+        self,
+        build: Build,
+        builds: Builds,
+        runner: Runner,
+        times: BuildTimes,
+        *,
+        claimed_at: float,
+    ) -> None:
+        """`claimed_at` is the monotonic time just before the claim was sent, in seconds."""
         self.build = build
         self._builds = builds
         self._runner = runner
@@ -48,9 +57,8 @@ class BuildRun:
         self._has_progress = asyncio.Event()
         self._stop: Stop | None = None
         self._running: asyncio.Task[Outcome] | None = None
-        # By our own clock. Here after the claim, so later than in the database by its round trip;
-        # renewals count from before their query.
-        self._leased_until = time.monotonic() + times.lease_s
+        # By our own clock, counted from before each query: never later than in the database.
+        self._leased_until = claimed_at + times.lease_s
 
     def stop(self, why: Stop) -> None:
         """Kill the build. Only the first reason is kept."""
@@ -177,7 +185,7 @@ class BuildRun:
             self._leased_until = sent_at + self._times.lease_s
 
     async def _keep_lease(self) -> None:
-        pause_s = self._times.lease_s / 3
+        pause_s = max(self._leased_until - time.monotonic(), 0.0) / 3
         while True:
             await asyncio.sleep(pause_s)
             sent_at = time.monotonic()

@@ -92,6 +92,7 @@ class Worker:
         if free == 0:
             return False
         try:
+            claimed_at = time.monotonic()
             builds = await self._builds.claim(self.worker_id, free, lease_s=self._times.lease_s)
             if time.monotonic() >= self._swept_at + _SWEEP_EVERY_S:
                 self._swept_at = time.monotonic()
@@ -103,7 +104,7 @@ class Worker:
             return False
         self._claims_fail = False
         for build in builds:
-            run = BuildRun(build, self._builds, self._runner, self._times)
+            run = BuildRun(build, self._builds, self._runner, self._times, claimed_at=claimed_at)
             task = asyncio.create_task(run.run(), name=f"build {build.id}")
             self._runs[task] = run
             task.add_done_callback(self._ended)
