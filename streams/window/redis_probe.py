@@ -12,7 +12,9 @@ import time
 from streams.model.errors import WindowBusy, WindowRefused, WindowUnavailable
 from streams.runtime.health import DOES_NOT_ANSWER, REFUSES_WRITES, Health, ServerReport
 from streams.window import keys
-from streams.window.redis_client import BlockingConnection, RedisClient, Server
+from streams.window.blocking_connection import BlockingConnection
+from streams.window.redis_client import RedisClient
+from streams.window.redis_servers import Server
 
 # Generous: a busy machine is no outage, and messages do not wait for this verdict (heads poll).
 _TIMEOUT_S = 1.0

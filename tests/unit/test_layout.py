@@ -59,20 +59,32 @@ def test_the_pure_modules_load_no_driver(module: str) -> None:
     assert loaded & {"asyncpg", "redis"} <= allowed
 
 
+_WINDOW_FILES = {
+    "blocking_connection.py",
+    "redis_client.py",
+    "redis_errors.py",
+    "redis_factory.py",
+    "redis_internals.py",
+    "redis_servers.py",
+}
+
+
 @pytest.mark.parametrize(
-    ("driver", "files"),
+    ("driver", "room", "files"),
     [
-        ("asyncpg", {"database.py", "asyncpg_internals.py"}),
-        ("redis", {"redis_client.py"}),
-        ("uvicorn", {"uvicorn_internals.py", "server.py"}),
-        ("httptools", {"uvicorn_internals.py"}),
-        ("uvloop", {"uvicorn_internals.py"}),
+        ("asyncpg", "streams/log", {"database.py", "asyncpg_internals.py"}),
+        ("redis", "streams/window", _WINDOW_FILES),
+        ("uvicorn", "service/http", {"uvicorn_internals.py", "server.py"}),
+        ("httptools", "service/http", {"uvicorn_internals.py"}),
+        ("uvloop", "service/http", {"uvicorn_internals.py"}),
     ],
 )
-def test_a_driver_is_imported_in_its_own_files(driver: str, files: set[str]) -> None:
-    """docs/design.md: a driver's exceptions and internals stay in the files named here."""
+def test_a_driver_is_imported_in_few_files_of_one_room(
+    driver: str, room: str, files: set[str]
+) -> None:
+    """docs/design.md, layout: drivers' exceptions never leave the driver's room."""
     importing = {
-        path.name
+        path.relative_to(ROOT)
         for folder in ("streams", "service")
         for path in (ROOT / folder).rglob("*.py")
         if any(
@@ -80,7 +92,7 @@ def test_a_driver_is_imported_in_its_own_files(driver: str, files: set[str]) -> 
             for line in path.read_text().splitlines()
         )
     }
-    assert importing == files
+    assert importing == {Path(room) / file for file in files}
 
 
 def test_the_library_reads_no_environment() -> None:

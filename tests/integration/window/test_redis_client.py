@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,12 +48,17 @@ async def test_a_redis_that_hangs_is_unavailable_in_bounded_time(own_redis: Redi
     await client.close()
 
 
+def _kept(client: RedisClient) -> list[Any]:
+    assert client._connections is not None
+    return client._connections.kept
+
+
 async def test_a_kept_connection_that_ended_is_replaced(own_redis: RedisServer) -> None:
     """No publish fails because the connection for it had ended meanwhile."""
     client = RedisClient(own_redis.url)
     window = Window(client)
     assert (await window.append(Run("p", 1, [b"{}"]))).status == "ok"
-    (kept,) = client._kept
+    (kept,) = _kept(client)
     await client.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     await wait_until(kept.can_read, what="the end of the kept connection")
     assert (await window.append(Run("p", 2, [b"{}"]))).status == "ok"
@@ -67,7 +73,7 @@ async def test_a_cancelled_script_leaves_no_late_reply(own_redis: RedisServer) -
     os.kill(own_redis.pid, signal.SIGSTOP)
     try:
         late = asyncio.create_task(window.append(Run("p", 2, [b"{}"])))
-        await wait_until(lambda: not client._kept, what="the script")
+        await wait_until(lambda: not _kept(client), what="the script")
         await asyncio.sleep(0)
         late.cancel()
         with pytest.raises(asyncio.CancelledError):
