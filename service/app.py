@@ -44,7 +44,7 @@ from service.streaming.open_streams import OpenStreams
 from service.telemetry.build_gauges import measure
 from service.telemetry.metrics import Metrics
 from service.telemetry.metrics_observer import MetricsObserver
-from streams.builds.build_rows import BuildBounds
+from streams.builds.build_values import BuildBounds
 from streams.eventlog import EventLog, EventLogConfig
 
 

@@ -5,14 +5,14 @@ window), the memory of this process the newest of each project that it reads (th
 not import the service, nor a web framework.
 """
 
-from streams.builds.build_rows import (
-    BuildBounds,
+from streams.builds.build_errors import (
     BuildEnded,
     BuildHeld,
     BuildNotFound,
     LeaseLost,
     TooManyBuilds,
 )
+from streams.builds.build_values import BuildBounds
 from streams.builds.lifecycle import Builds
 from streams.config import EventLogConfig
 from streams.eventlog import EventLog

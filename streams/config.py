@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from streams.builds.build_rows import BuildBounds
+from streams.builds.build_values import BuildBounds
 
 
 class EventLogConfig(msgspec.Struct, frozen=True, kw_only=True):

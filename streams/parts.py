@@ -148,11 +148,11 @@ class Parts:
             before_publish=config.before_publish,
         )
         build_rows = BuildRows(database, log, config.build_bounds)
-        self.statuses = Statuses(self.redis.transient, build_rows, health)
+        self.statuses = Statuses(self.redis.transient, build_rows.reader, health)
         self.builds = Builds(
             build_rows, self.statuses, BuildNews(client), health, self._publish_committed
         )
-        self.build_watch = BuildWatch(self.memory.tails, build_rows, self.statuses, health)
+        self.build_watch = BuildWatch(self.memory.tails, build_rows.reader, self.statuses, health)
         self.answers = AnswerRows(database, log, self._publish_committed)
         self.typing = Typing(client, self.memory.tails, health)
         self.presence = Presence(

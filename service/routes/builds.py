@@ -16,7 +16,7 @@ from service.access.identity import Caller
 from service.context import context_of
 from service.http.api_errors import ApiError, not_found
 from service.routes.documents import ERRORS
-from streams.builds.build_rows import BuildEnded, BuildHeld, BuildNotFound, LeaseLost
+from streams.builds.build_errors import BuildEnded, BuildHeld, BuildNotFound, LeaseLost
 from streams.eventlog import EventLog
 from streams.model.build import Build
 from streams.model.events import BuildState, format_time

@@ -18,7 +18,7 @@ from service.http.api_errors import forbidden, rate_limited
 from service.routes.documents import ERRORS
 from service.routes.messages import PostedMessage, new_message
 from streams.answers.answer_rows import Begun
-from streams.builds.build_rows import TooManyBuilds
+from streams.builds.build_errors import TooManyBuilds
 from streams.log.log import Appended
 from streams.model.events import BuildState, Message, NewMessage
 

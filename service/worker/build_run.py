@@ -15,7 +15,8 @@ from typing import Literal
 import msgspec
 
 from service.worker.build_command import Outcome, Progress, Runner
-from streams.builds.build_rows import MAX_RESULT_BYTES, Ending, LeaseLost
+from streams.builds.build_errors import LeaseLost
+from streams.builds.build_values import MAX_RESULT_BYTES, Ending
 from streams.builds.lifecycle import Builds
 from streams.model.build import Build
 from streams.model.errors import StreamsError, Unavailable

@@ -14,7 +14,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from streams.builds.build_rows import BuildRows
+from streams.builds.build_reader import BuildReader
 from streams.builds.statuses import Statuses
 from streams.model import sse
 from streams.model.build import Build
@@ -123,7 +123,7 @@ class BuildWatch:
     """Follows the tails of this process."""
 
     def __init__(
-        self, tails: TailRegistry, builds: BuildRows, statuses: Statuses, health: Health
+        self, tails: TailRegistry, builds: BuildReader, statuses: Statuses, health: Health
     ) -> None:
         self._tails = tails
         self._builds = builds

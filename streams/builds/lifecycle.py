@@ -16,7 +16,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from streams.builds.build_news import BuildNews, News
-from streams.builds.build_rows import Asked, BuildRows, Counts, Ending, Finished
+from streams.builds.build_rows import BuildRows
+from streams.builds.build_values import Asked, Counts, Ending, Finished
 from streams.builds.statuses import Statuses
 from streams.model.build import LEASE_S, Build
 from streams.model.errors import Unavailable
@@ -61,7 +62,7 @@ class Builds:
         return await self._to_its_end(self._ask(project_id, message))
 
     async def _ask(self, project_id: str, message: NewMessage) -> Asked:
-        asked = await self._rows.ask(project_id, message)
+        asked = await self._rows.requests.ask(project_id, message)
         if not asked.appended.duplicate:
             self._committed(asked.appended.message)
             self._statuses.submit(asked.build)
@@ -74,7 +75,7 @@ class Builds:
         Raises:
             BuildNotFound, BuildEnded.
         """
-        build = await self._to_its_end(self._finish(self._rows.cancel(project_id, build_id)))
+        build = await self._to_its_end(self._finish(self._rows.ends.cancel(project_id, build_id)))
         if not build.ended:
             await self._tell_workers("cancelled", build.id)
         return build
@@ -87,7 +88,7 @@ class Builds:
 
         `worker_id` must be this worker's alone. The lease must be renewed before it runs out.
         """
-        builds = await self._rows.claim(worker_id, count, lease_s=lease_s)
+        builds = await self._rows.leases.claim(worker_id, count, lease_s=lease_s)
         for build in builds:
             self._statuses.submit(build)
         return builds
@@ -96,7 +97,7 @@ class Builds:
         self, project_id: str, build_id: str, worker_id: str, *, lease_s: float = LEASE_S
     ) -> Build:
         """Take this build. Raises `BuildNotFound`, `BuildEnded`, `BuildHeld`."""
-        build = await self._rows.claim_one(project_id, build_id, worker_id, lease_s=lease_s)
+        build = await self._rows.leases.claim_one(project_id, build_id, worker_id, lease_s=lease_s)
         self._statuses.submit(build)
         return build
 
@@ -105,7 +106,7 @@ class Builds:
 
         Raises `LeaseLost`.
         """
-        return await self._rows.renew(build, lease_s=lease_s)
+        return await self._rows.leases.renew(build, lease_s=lease_s)
 
     async def report(
         self,
@@ -122,7 +123,7 @@ class Builds:
 
         Raises `LeaseLost`.
         """
-        reported = await self._rows.report(
+        reported = await self._rows.leases.report(
             build, progress=progress, step=step, message=message, lease_s=lease_s
         )
         self._statuses.submit(reported)
@@ -145,36 +146,36 @@ class Builds:
             InvalidInput: the result is too large.
         """
         return await self._to_its_end(
-            self._finish(self._rows.finish(build, status, message=message, result=result))
+            self._finish(self._rows.ends.finish(build, status, message=message, result=result))
         )
 
     async def release(self, build: Build) -> None:
         """Give the lease back: another worker may take the build at once, and goes on with the
         same attempt. Only a lease that was lost counts as an attempt.
         """
-        await self._rows.release(build)
+        await self._rows.leases.release(build)
         await self._tell_workers("queued", build.id)
 
     async def fail_abandoned(self) -> int:
         """End builds that nobody works on and nobody may claim; return how many."""
-        finished = await self._rows.fail_abandoned()
+        finished = await self._rows.ends.fail_abandoned()
         for each in finished:
             await self._tell(each)
         return len(finished)
 
     async def get(self, project_id: str, build_id: str) -> Build:
         """Return a build of a project. Raises `BuildNotFound`."""
-        return await self._rows.get(project_id, build_id)
+        return await self._rows.reader.get(project_id, build_id)
 
     async def list(
         self, project_id: str, *, status: BuildState | None = None, limit: int = 50
     ) -> list[Build]:
         """Return a project's builds, newest first."""
-        return await self._rows.list(project_id, status=status, limit=limit)
+        return await self._rows.reader.list(project_id, status=status, limit=limit)
 
     async def counts(self) -> Counts:
         """Count the builds."""
-        return await self._rows.counts()
+        return await self._rows.reader.counts()
 
     async def hear(self, heard: Callable[[News, str], None]) -> None:
         """Call `heard` with "queued" or "cancelled" and the build, as it happens, for ever.

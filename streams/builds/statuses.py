@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from streams.builds.build_rows import BuildRows
+from streams.builds.build_reader import BuildReader
 from streams.model.build import Build, last_change
 from streams.model.build_states import states
 from streams.model.errors import LogUnavailable, StreamsError, WindowUnavailable
@@ -42,7 +42,7 @@ class Statuses:
     of each the newest row alone is kept, for it holds all its changes.
     """
 
-    def __init__(self, writer: TransientWriter, builds: BuildRows, health: Health) -> None:
+    def __init__(self, writer: TransientWriter, builds: BuildReader, health: Health) -> None:
         self._writer = writer
         self._builds = builds
         self._health = health

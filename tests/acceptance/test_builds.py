@@ -413,9 +413,9 @@ async def test_a_status_that_was_never_published_still_comes(
     client = await home.client()
     asked = await ask(home.api, home.project)
     async with EventLog.open(builds_database, redis_server.url) as log:
-        rows = log.build_watch._builds
-        (build,) = await rows.claim("mute")
-        await rows.finish(build, "completed")
+        rows = log.builds._rows
+        (build,) = await rows.leases.claim("mute")
+        await rows.ends.finish(build, "completed")
         await client.wait_seq(2)
         await client.wait_until(
             lambda c: applied(c.events(), asked.build_id) == ("completed", 1), timeout_s=5

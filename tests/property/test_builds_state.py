@@ -23,7 +23,8 @@ from hypothesis.stateful import (
 )
 
 from service.operate.embedded import PostgresServer
-from streams.builds.build_rows import BuildEnded, BuildRows, LeaseLost
+from streams.builds.build_errors import BuildEnded, LeaseLost
+from streams.builds.build_rows import BuildRows
 from streams.log.database import Database
 from streams.log.log import Log
 from streams.model.build import MAX_ATTEMPTS, Build
@@ -88,7 +89,7 @@ class _Machine(RuleBasedStateMachine):
         self.run(self.servers.database.execute(text))
 
     def _build(self, build_id: str) -> Build:
-        return self.run(self.rows.get(self.project, build_id))
+        return self.run(self.rows.reader.get(self.project, build_id))
 
     def _is_held_by(self, build: Build) -> bool:
         return self.holder.get(build.id) == (build.attempt, build.worker_id)
@@ -101,7 +102,7 @@ class _Machine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 2))
     def ask(self, number: int) -> None:
         message = NewMessage(user_id="u", text="make it", mode="build", client_msg_id=f"c{number}")
-        asked = self.run(self.rows.ask(self.project, message))
+        asked = self.run(self.rows.requests.ask(self.project, message))
         if asked.appended.duplicate:
             assert asked.build.id in self.asked
         else:
@@ -110,7 +111,7 @@ class _Machine(RuleBasedStateMachine):
 
     @rule(target=claims, worker=WORKERS)
     def claim(self, worker: str) -> Build | None:
-        builds = self.run(self.rows.claim(worker, 1, lease_s=3600))
+        builds = self.run(self.rows.leases.claim(worker, 1, lease_s=3600))
         for build in builds:
             assert build.id not in self.holder or build.id in self.expired
             before = self.holder.get(build.id, (0, ""))[0]
@@ -126,7 +127,7 @@ class _Machine(RuleBasedStateMachine):
         if build is None:
             return
         try:
-            reported = self.run(self.rows.report(build, progress=50, lease_s=3600))
+            reported = self.run(self.rows.leases.report(build, progress=50, lease_s=3600))
         except LeaseLost:
             assert not self._is_held_by(build)
         else:
@@ -139,7 +140,7 @@ class _Machine(RuleBasedStateMachine):
         if build is None:
             return
         try:
-            go_on = self.run(self.rows.renew(build, lease_s=3600))
+            go_on = self.run(self.rows.leases.renew(build, lease_s=3600))
         except LeaseLost:
             assert not self._is_held_by(build)
         else:
@@ -152,7 +153,7 @@ class _Machine(RuleBasedStateMachine):
         if build is None:
             return
         try:
-            finished = self.run(self.rows.finish(build, status))
+            finished = self.run(self.rows.ends.finish(build, status))
         except LeaseLost:
             assert not self._is_held_by(build)
         else:
@@ -163,7 +164,7 @@ class _Machine(RuleBasedStateMachine):
     @rule(build=claims)
     def release(self, build: Build | None) -> None:
         if build is not None:
-            self.run(self.rows.release(build))
+            self.run(self.rows.leases.release(build))
             if self._is_held_by(build):
                 self.expired.add(build.id)
                 self.given_back.add(build.id)
@@ -183,7 +184,7 @@ class _Machine(RuleBasedStateMachine):
             return
         before = self._build(self.asked[number])
         try:
-            finished = self.run(self.rows.cancel(self.project, before.id))
+            finished = self.run(self.rows.ends.cancel(self.project, before.id))
         except BuildEnded:
             assert before.ended
             return
@@ -194,7 +195,7 @@ class _Machine(RuleBasedStateMachine):
 
     @rule()
     def give_up(self) -> None:
-        for finished in self.run(self.rows.fail_abandoned()):
+        for finished in self.run(self.rows.ends.fail_abandoned()):
             build = finished.build
             assert build.id in self.expired
             assert build.attempt == MAX_ATTEMPTS or build.cancelled

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from streams.builds.build_rows import BuildBounds, BuildRows, LeaseLost, TooManyBuilds
+from streams.builds.build_errors import LeaseLost, TooManyBuilds
+from streams.builds.build_rows import BuildRows
+from streams.builds.build_values import BuildBounds
 from streams.log.database import Database
 from streams.log.log import Log
 from streams.model.build import MAX_ATTEMPTS, Build
@@ -38,7 +40,7 @@ def _question(user_id: str = "u", client_msg_id: str | None = None) -> NewMessag
 
 
 async def _ask(rows: BuildRows, project_id: str, count: int = 1) -> list[str]:
-    return [(await rows.ask(project_id, _question())).build.id for _ in range(count)]
+    return [(await rows.requests.ask(project_id, _question())).build.id for _ in range(count)]
 
 
 async def _queue_many(database: Database, project_id: str, count: int) -> None:
@@ -62,9 +64,9 @@ async def test_ten_thousand_queued_builds_delay_another_project_by_one_turn(
 ) -> None:
     """§8: the project with the fewest running builds is next, however long another's queue."""
     await _queue_many(own_database, "a", 10_000)
-    (first,) = await rows.claim("w", 1)
+    (first,) = await rows.leases.claim("w", 1)
     (lone,) = await _ask(rows, "b")
-    (second,) = await rows.claim("w", 1)
+    (second,) = await rows.leases.claim("w", 1)
     assert (first.project_id, second.id) == ("a", lone)
 
 
@@ -75,16 +77,16 @@ async def test_a_worker_with_room_for_many_takes_from_each_project_in_turn(
     await _queue_many(own_database, "a", 100)
     await _ask(rows, "b", 2)
     await _ask(rows, "c", 1)
-    assert _projects(await rows.claim("w", 3)) == ["a", "b", "c"]
+    assert _projects(await rows.leases.claim("w", 3)) == ["a", "b", "c"]
     # Each has one running: the second turn is b's as well as a's.
-    assert _projects(await rows.claim("w", 2)) == ["a", "b"]
-    assert _projects(await rows.claim("w", 2)) == ["a", "a"]
+    assert _projects(await rows.leases.claim("w", 2)) == ["a", "b"]
+    assert _projects(await rows.leases.claim("w", 2)) == ["a", "a"]
 
 
 async def test_among_equal_projects_the_build_that_waited_longest_is_next(rows: BuildRows) -> None:
     """§8: claims are in order of asking where projects have equally many running."""
     asked = [(await _ask(rows, project_id))[0] for project_id in ("c", "a", "b")]
-    claimed = [(await rows.claim("w", 1))[0].id for _ in range(3)]
+    claimed = [(await rows.leases.claim("w", 1))[0].id for _ in range(3)]
     assert claimed == asked
 
 
@@ -92,10 +94,10 @@ async def test_a_project_with_fewer_running_goes_before_a_longer_wait(rows: Buil
     """§8: also when no project is without a running build."""
     await _ask(rows, "a", 2)
     await _ask(rows, "b", 1)
-    assert _projects(await rows.claim("w", 3)) == ["a", "a", "b"]
+    assert _projects(await rows.leases.claim("w", 3)) == ["a", "a", "b"]
     await _ask(rows, "a", 1)
     await _ask(rows, "b", 1)
-    (next_one,) = await rows.claim("w", 1)
+    (next_one,) = await rows.leases.claim("w", 1)
     assert next_one.project_id == "b"
 
 
@@ -105,7 +107,7 @@ async def test_workers_that_claim_at_once_share_all_builds(rows: BuildRows) -> N
 
     async def work(worker: int) -> list[str]:
         mine: list[str] = []
-        while builds := await rows.claim(f"w{worker}", 2):
+        while builds := await rows.leases.claim(f"w{worker}", 2):
             mine += [build.id for build in builds]
         return mine
 
@@ -130,25 +132,25 @@ async def test_unfinished_builds_are_bounded_whoever_asks_at_once(
     projects = ["a"] if few.per_project else ["a", "b", "c"]
     users = ["u"] if few.per_user else [f"u{n}" for n in range(20)]
     asks = [
-        processes[n % 4].ask(projects[n % len(projects)], _question(users[n % len(users)]))
+        processes[n % 4].requests.ask(projects[n % len(projects)], _question(users[n % len(users)]))
         for n in range(20)
     ]
     results = await asyncio.gather(*asks, return_exceptions=True)
     refused = [each for each in results if isinstance(each, TooManyBuilds)]
     assert len(refused) == 15
     assert sum([await log.head(project_id) for project_id in projects]) == 5
-    (build,) = await processes[0].claim("w", 1)
-    await processes[0].finish(build, "completed")
-    assert (await processes[1].ask("a", _question("u"))).build.status == "queued"
+    (build,) = await processes[0].leases.claim("w", 1)
+    await processes[0].ends.finish(build, "completed")
+    assert (await processes[1].requests.ask("a", _question("u"))).build.status == "queued"
 
 
 async def test_a_repeat_gets_its_first_result_at_the_bound(own_database: Database) -> None:
     """G5: no bound refuses a client_msg_id that was committed."""
     rows = BuildRows(own_database, Log(own_database), BuildBounds(1, 1))
-    first = await rows.ask("a", _question(client_msg_id="c1"))
+    first = await rows.requests.ask("a", _question(client_msg_id="c1"))
     with pytest.raises(TooManyBuilds):
-        await rows.ask("a", _question(client_msg_id="c2"))
-    again = await rows.ask("a", _question(client_msg_id="c1"))
+        await rows.requests.ask("a", _question(client_msg_id="c2"))
+    again = await rows.requests.ask("a", _question(client_msg_id="c1"))
     assert (again.appended.duplicate, again.build.id) == (True, first.build.id)
 
 
@@ -157,41 +159,41 @@ async def test_a_lease_that_was_given_back_is_no_attempt(rows: BuildRows) -> Non
     (build_id,) = await _ask(rows, "a")
     revision = 0
     for deploy in range(10):
-        (build,) = await rows.claim(f"w{deploy}", 1, lease_s=3600)
+        (build,) = await rows.leases.claim(f"w{deploy}", 1, lease_s=3600)
         assert (build.id, build.status, build.attempt) == (build_id, "in_progress", 1)
         assert build.revision > revision
         revision = build.revision
-        await rows.release(build)
+        await rows.leases.release(build)
         # Nothing more from the worker that gave it back.
         with pytest.raises(LeaseLost):
-            await rows.report(build, progress=1)
+            await rows.leases.report(build, progress=1)
         with pytest.raises(LeaseLost):
-            await rows.finish(build, "completed")
-    (build,) = await rows.claim("last", 1)
+            await rows.ends.finish(build, "completed")
+    (build,) = await rows.leases.claim("last", 1)
     assert [change.status for change in build.changes] == ["queued", "in_progress"]
-    assert (await rows.finish(build, "completed")).build.attempt == 1
+    assert (await rows.ends.finish(build, "completed")).build.attempt == 1
 
 
 async def test_lost_leases_end_a_build_after_three_attempts(rows: BuildRows) -> None:
     """§8: a crash loop ends, also with leases given back in between."""
     (build_id,) = await _ask(rows, "a")
     for attempt in range(1, MAX_ATTEMPTS + 1):
-        (given_back,) = await rows.claim("gentle", 1, lease_s=3600)
-        await rows.release(given_back)
-        assert await rows.fail_abandoned() == []
-        (lost,) = await rows.claim("crashing", 1, lease_s=-1)
+        (given_back,) = await rows.leases.claim("gentle", 1, lease_s=3600)
+        await rows.leases.release(given_back)
+        assert await rows.ends.fail_abandoned() == []
+        (lost,) = await rows.leases.claim("crashing", 1, lease_s=-1)
         assert (given_back.attempt, lost.attempt) == (attempt, attempt)
-    assert await rows.claim("other", 1) == []
-    (finished,) = await rows.fail_abandoned()
+    assert await rows.leases.claim("other", 1) == []
+    (finished,) = await rows.ends.fail_abandoned()
     assert (finished.build.id, finished.build.status) == (build_id, "failed")
 
 
 async def test_a_worker_outside_takes_what_was_given_back(rows: BuildRows) -> None:
     """§8: a claim of one build by its id counts attempts likewise."""
     (build_id,) = await _ask(rows, "a")
-    build = await rows.claim_one("a", build_id, "w1", lease_s=3600)
-    await rows.release(build)
-    again = await rows.claim_one("a", build_id, "w2", lease_s=-1)
-    lost = await rows.claim_one("a", build_id, "w3", lease_s=3600)
+    build = await rows.leases.claim_one("a", build_id, "w1", lease_s=3600)
+    await rows.leases.release(build)
+    again = await rows.leases.claim_one("a", build_id, "w2", lease_s=-1)
+    lost = await rows.leases.claim_one("a", build_id, "w3", lease_s=3600)
     assert (build.attempt, again.attempt, lost.attempt) == (1, 1, 2)
     assert uuid.UUID(lost.id) == uuid.UUID(build_id)
