@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import OrderedDict
 
 import msgspec
 
@@ -21,6 +20,7 @@ from streams.model.build import Build
 from streams.model.build_states import State, current, read_build_status, states
 from streams.model.errors import StreamsError
 from streams.model.ids import EntryId
+from streams.model.lru_map import LruMap
 from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.runtime.owned_tasks import end
@@ -63,7 +63,7 @@ class _Followed:
         # Revisions that stand in the window, and were not seen here when that was found.
         self.offered: dict[str, int] = {}
         self.index = tail.end_index
-        self.seen: OrderedDict[str, _Seen] = OrderedDict()
+        self.seen = LruMap[str, _Seen](_MAX_SEEN)
         self.builds: list[State] = []
         self.read_at = float("-inf")
         tail.listen(self.look, _ignore)
@@ -89,15 +89,12 @@ class _Followed:
         self._saw(build.id, build.revision, build.ended, _framed(build).data)
 
     def _saw(self, build_id: str, revision: int, ended: bool, frame: bytes) -> None:
-        seen = self.seen.get(build_id)
+        seen = self.seen.peek(build_id)
         if seen is None or seen.revision < revision:
-            self.seen[build_id] = _Seen(revision, None if ended else frame)
-            self.seen.move_to_end(build_id)
-            if len(self.seen) > _MAX_SEEN:
-                self.seen.popitem(last=False)
+            self.seen.put(build_id, _Seen(revision, None if ended else frame))
 
     def revision(self, build_id: str) -> int:
-        seen = self.seen.get(build_id)
+        seen = self.seen.peek(build_id)
         return 0 if seen is None else seen.revision
 
     def unfinished(self) -> list[tuple[str, int, bytes]]:
@@ -105,8 +102,9 @@ class _Followed:
         found = {
             state.build_id: (state.build_id, state.revision, state.data) for state in self.builds
         }
-        for build_id, seen in self.seen.items():
-            if build_id in found and found[build_id][1] > seen.revision:
+        for build_id in self.seen:
+            seen = self.seen.peek(build_id)
+            if seen is None or (build_id in found and found[build_id][1] > seen.revision):
                 continue
             if seen.frame is None:
                 found.pop(build_id, None)

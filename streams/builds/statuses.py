@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Iterable
 
 from streams.builds.build_reader import BuildReader
 from streams.model.build import Build, last_change
 from streams.model.build_states import states
 from streams.model.errors import LogUnavailable, StreamsError, WindowUnavailable
+from streams.model.lru_map import LruMap
 from streams.model.shards import shard_of
+from streams.runtime.backoff import Backoff
 from streams.runtime.health import Health
 from streams.window.transient import TransientWriter
 
@@ -26,7 +27,8 @@ PROGRESS_EVERY_S = 0.4
 _MAX_KNOWN = 10_000
 _MAX_UNPUBLISHED = 10_000
 _AT_ONCE = 8
-_RETRY_S = 1.0
+_RETRY_FIRST_S = 0.25
+_RETRY_MOST_S = 1.0
 
 
 class _Published:
@@ -46,14 +48,15 @@ class Statuses:
         self._writer = writer
         self._builds = builds
         self._health = health
-        self._waiting: OrderedDict[str, Build] = OrderedDict()
-        self._published: OrderedDict[str, _Published] = OrderedDict()
+        # In order of the first submission: a build that changes often does not lose its place.
+        self._waiting: dict[str, Build] = {}
+        self._published = LruMap[str, _Published](_MAX_KNOWN)
         self._unpublished: dict[str, None] = {}
-        self._publishing = 0
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._returned = False
+        self._backoff = Backoff(first_s=_RETRY_FIRST_S, most_s=_RETRY_MOST_S)
         health.on_redis_return(self._redis_returned)
 
     def submit(self, build: Build) -> None:
@@ -62,7 +65,8 @@ class Statuses:
         if waiting is None or waiting.revision < build.revision:
             self._waiting[build.id] = build
         if len(self._waiting) > _MAX_UNPUBLISHED:
-            dropped, _ = self._waiting.popitem(last=False)
+            dropped = next(iter(self._waiting))
+            del self._waiting[dropped]
             self._note_unpublished([dropped])
         self._idle.clear()
         self._wake.set()
@@ -73,7 +77,7 @@ class Statuses:
         `again` offers it to the window even if this process has published it.
         """
         if again:
-            self._published.pop(build.id, None)
+            self._published.pop(build.id)
         waiting = self._waiting.pop(build.id, None)
         if waiting is not None and waiting.revision > build.revision:
             build = waiting
@@ -108,7 +112,7 @@ class Statuses:
         due = []
         wait_s: float | None = None
         for build in list(self._waiting.values()):
-            published = self._published.get(build.id)
+            published = self._published.peek(build.id)
             left_s = 0.0
             if published is not None and last_change(build) <= published.revision:
                 left_s = published.at + PROGRESS_EVERY_S - now
@@ -120,7 +124,7 @@ class Statuses:
         return due, wait_s
 
     async def _publish(self, build: Build) -> bool:
-        published = self._published.get(build.id)
+        published = self._published.peek(build.id)
         known = 0 if published is None else published.revision
         if known >= build.revision:
             return True
@@ -145,10 +149,7 @@ class Statuses:
                 "build status not published", extra={"build_id": build.id, "error": str(error)}
             )
             return False
-        self._published[build.id] = _Published(build.revision, time.monotonic())
-        self._published.move_to_end(build.id)
-        if len(self._published) > _MAX_KNOWN:
-            self._published.popitem(last=False)
+        self._published.put(build.id, _Published(build.revision, time.monotonic()))
         return True
 
     def _note_unpublished(self, build_ids: Iterable[str]) -> None:
@@ -175,4 +176,6 @@ class Statuses:
         except StreamsError:
             self._note_unpublished(unpublished)
             self._returned = True
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(self._backoff.next_s())
+        else:
+            self._backoff.reset()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from streams.model.ids import MAX_SEQ, EntryId
+from streams.model.lru_map import LruMap
 from streams.runtime.observer import Observer
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class SkippedEntries:
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._logged: OrderedDict[bytes, None] = OrderedDict()
+        self._logged = LruMap[bytes, None](_REMEMBERED_KEYS)
 
     def skipped(self, key: bytes, count: int) -> None:
         """Note that so many entries of a stream were skipped."""
@@ -65,9 +65,7 @@ class SkippedEntries:
                 "skipped entries that no writer of this service makes",
                 extra={"key": key.decode("utf-8", "replace"), "entries": count},
             )
-            if len(self._logged) >= _REMEMBERED_KEYS:
-                self._logged.popitem(last=False)
-            self._logged[key] = None
+            self._logged.put(key, None)
 
 
 def parse_entries(

@@ -5,7 +5,6 @@ What the entries mean is the matter of `statuses.py` and of whoever appends othe
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from streams.log.log import Log
@@ -13,10 +12,12 @@ from streams.model.build_states import State
 from streams.model.errors import PayloadTooLarge
 from streams.model.events import encode
 from streams.model.ids import EntryId
+from streams.model.lru_map import LruMap
 from streams.window.window import WINDOW_BYTES, WINDOW_MESSAGES, Run, Window
 
 MAX_DATA_BYTES = 64 * 1024
 _MAX_KNOWN = 10_000
+_NO_ENTRY = EntryId(0, 0)
 
 
 class TransientWriter:
@@ -29,7 +30,7 @@ class TransientWriter:
     def __init__(self, window: Window, log: Log) -> None:
         self._window = window
         self._log = log
-        self._known: OrderedDict[str, EntryId] = OrderedDict()
+        self._newest = LruMap[str, EntryId](_MAX_KNOWN)
 
     async def append(self, project_id: str, event: str, data: bytes) -> EntryId:
         """Append an entry and return its id.
@@ -41,11 +42,11 @@ class TransientWriter:
         """
         if len(data) > MAX_DATA_BYTES:
             raise PayloadTooLarge("data", MAX_DATA_BYTES)
-        known = self._known.get(project_id, EntryId(0, 0))
+        newest_known = self._newest_known(project_id)
         head: int | None = None
         while True:
             entry_id = await self._window.append_transient(
-                project_id, event, data, head=head, newest_known=known
+                project_id, event, data, head=head, newest_known=newest_known
             )
             if entry_id is not None:
                 self._note(project_id, entry_id)
@@ -65,7 +66,7 @@ class TransientWriter:
                 build_id,
                 told,
                 head=head,
-                newest_known=self._known.get(project_id, EntryId(0, 0)),
+                newest_known=self._newest_known(project_id),
             )
             if ids is not None:
                 if ids:
@@ -93,7 +94,7 @@ class TransientWriter:
         return head
 
     def _note(self, project_id: str, entry_id: EntryId) -> None:
-        self._known[project_id] = max(entry_id, self._known.get(project_id, entry_id))
-        self._known.move_to_end(project_id)
-        if len(self._known) > _MAX_KNOWN:
-            self._known.popitem(last=False)
+        self._newest.put(project_id, max(entry_id, self._newest_known(project_id)))
+
+    def _newest_known(self, project_id: str) -> EntryId:
+        return self._newest.peek(project_id) or _NO_ENTRY
