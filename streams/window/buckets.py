@@ -1,4 +1,4 @@
-"""Token buckets that all processes share, in Redis. What they limit is the caller's matter."""
+"""Token buckets that all processes share, in Redis. Callers decide what they limit."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from streams.window.redis_client import RedisClient
 
 
 class Buckets:
-    """Buckets by key; one that is not used disappears."""
+    """Buckets by key; an unused bucket expires."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
     async def take(self, key: str, *, rate_per_s: float, burst: int) -> float:
-        """Take a token: 0.0, or the seconds until there is one.
+        """Take a token and return 0.0, or return the seconds until there is one.
 
         Raises:
             WindowUnavailable: Redis does not answer.
@@ -22,7 +22,7 @@ class Buckets:
         return int(wait_ms) / 1000
 
     async def give_back(self, key: str, *, rate_per_s: float, burst: int) -> None:
-        """Give a token back that was taken for nothing; the bucket never holds more than `burst`.
+        """Return an unused token; the bucket never holds more than `burst`.
 
         Raises:
             WindowUnavailable: Redis does not answer.

@@ -1,7 +1,8 @@
-"""Entries of Redis Streams as the server returns them: those that are ours, and how many are not.
+"""Parses entries of Redis Streams; skips and counts those that this service did not write.
 
-Whoever can write to Redis can put anything into a stream: no such entry may end a lane, reach a
-client, or keep a project from being read. Pure, apart from the count and the log line.
+Other programs with access to Redis can put anything into a stream. Such an entry must not end a
+lane, reach a client, or stop a project from being read. Pure, apart from the count and the log
+line.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ _REMEMBERED_KEYS = 1000
 _ENTRY_FIELDS = [b"event", b"data", b"at"]
 _SIGNAL_FIELDS = [b"project", b"event", b"data"]
 _EVENT = re.compile(rb"[a-z0-9_.]{1,64}\Z")
-# Goes through the text and builds nothing.
+# Checks the text without building objects.
 _json = msgspec.json.Decoder(msgspec.Raw)
 
 RawEntry = Sequence[Any]
-"""Id and fields: `[id, [field, value, …]]`; fields are none where the entry was deleted."""
+"""Id and fields: `[id, [field, value, …]]`; fields are None where the entry was deleted."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -51,14 +52,14 @@ class Signal(msgspec.Struct, frozen=True):
 
 
 class SkippedEntries:
-    """Counts the entries that are not ours; each stream is logged once."""
+    """Counts entries of other writers; each stream is logged once."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._logged = LruMap[bytes, None](_REMEMBERED_KEYS)
 
     def skipped(self, key: bytes, count: int) -> None:
-        """Note that so many entries of a stream were skipped."""
+        """Count skipped entries of a stream."""
         self._observer.entries_skipped(count)
         if key not in self._logged:
             _log.warning(
@@ -75,7 +76,7 @@ def parse_entries(
     entries = []
     foreign = 0
     for raw_id, fields in raw_entries:
-        # Deleted entries may come back without fields (Redis before 7).
+        # Redis before 7 may return deleted entries without fields.
         if fields:
             entry = _entry(raw_id, fields)
             if entry is None:
@@ -112,7 +113,7 @@ def _entry(raw_id: bytes, fields: Sequence[bytes]) -> Entry | None:
     if k == 0:
         is_ours = event == b"message.new"
     else:
-        # The script that gives out an id writes it into the data, and clients read it there.
+        # The script that assigns the id also writes it into the data, where clients read it.
         is_ours = (
             event != b"message.new"
             and _EVENT.match(event) is not None
@@ -133,7 +134,7 @@ def _signal(fields: Sequence[bytes]) -> Signal | None:
 
 
 def _is_object(data: bytes) -> bool:
-    """Tell whether the data is a JSON object on one line, as a frame needs it."""
+    """Tell whether the data is a JSON object on one line, as an SSE frame needs."""
     if data[:1] != b"{" or not _is_line(data):
         return False
     try:

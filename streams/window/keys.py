@@ -1,4 +1,4 @@
-"""Names of Redis keys. The only place that spells one.
+"""Names of Redis keys. No other module writes one.
 
 The shard is the hash tag, so that one XREAD may name many streams of a shard on a cluster.
 """
@@ -31,7 +31,7 @@ def wake(shard: int, process_id: str) -> str:
 
 
 def probe(shard: int, process_id: str) -> str:
-    """What a process writes to see whether the server of a shard takes writes."""
+    """A key that a process writes to test whether a shard's server takes writes."""
     return f"{_PREFIX}:{{{shard:03d}}}:probe:{process_id}"
 
 
@@ -46,22 +46,22 @@ def build_revisions(project_id: str) -> str:
 
 
 def build_news() -> str:
-    """A short stream by which workers hear of new and cancelled builds."""
+    """A short stream that announces new and cancelled builds to workers."""
     return f"{_PREFIX}:{{builds}}:news"
 
 
 def typing(project_id: str) -> str:
-    """Who is typing in a project, scored by when it ends."""
+    """Users who are typing in a project, scored by when that expires."""
     return f"{_PREFIX}:{{{shard_of(project_id):03d}}}:typing:{project_id}"
 
 
 def typing_limit(project_id: str, user_id: str) -> str:
-    """There while a user may not begin to type anew."""
+    """Exists while a user may not start typing again."""
     return f"{_PREFIX}:{{{shard_of(project_id):03d}}}:typist:{project_id}:{user_id}"
 
 
 def alive(shard: int) -> str:
-    """The processes that vouch for users of a shard's projects, and until when."""
+    """The processes with users in a shard's projects, and until when they count as alive."""
     return f"{_PREFIX}:{{{shard:03d}}}:alive"
 
 

@@ -1,7 +1,7 @@
-"""Publishing: committed messages into the window, and the window healed from the log.
+"""Publishes committed messages to the window, and heals windows from the log.
 
-Never on the path of an append. Nothing is retried from a queue: what could not be published is in
-the log, and the next publish, the heads poll or the next reader finds the hole and heals it.
+Appends do not wait for it. No queue keeps failed publishes: their messages are in the log, and the
+next publish, the heads poll or the next reader finds the hole and heals it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _log = logging.getLogger(__name__)
 _RUNS_PER_ROUND_TRIP = 200
 _HEALS_AT_ONCE = 4
 _HEAL_TRIES = 5
-# Two processes that commit one after the other may publish the other way round: the missing
-# message is most often on its way, and trying again is cheaper than asking the log.
-_PATIENCE_S = 0.02
-_AGAIN_S = 0.003
+# Two processes that commit one after the other may publish in the opposite order: the missing
+# message is usually on its way, and trying again is cheaper than reading the log.
+_RETRY_HOLE_FOR_S = 0.02
+_RETRY_HOLE_AFTER_S = 0.003
 _MAX_UNPUBLISHED = 10_000
 _MAX_HELD_BYTES = 64 * 1024 * 1024
-# How long after a failure the projects that it left out are healed, where their server is well.
-_HEAL_AGAIN_S = 1.0
+# How long after a failure the unpublished projects are healed, if their server is healthy.
+_HEAL_UNPUBLISHED_AFTER_S = 1.0
 
 
 class _Waiting(msgspec.Struct):
@@ -47,8 +47,8 @@ class _Waiting(msgspec.Struct):
 class Publisher:
     """Publishes the commits of this process and heals windows.
 
-    `submit` and `heal` return at once. What waits is bounded: per project by the window's size,
-    and in all by `_MAX_HELD_BYTES`; beyond that the log has it, and the window is healed.
+    `submit` and `heal` return at once. Waiting messages are bounded: per project by the window's
+    size, in all by `_MAX_HELD_BYTES`. Beyond that they are dropped, and the window is healed.
     """
 
     def __init__(self, window: Window, log: Log, health: Health, observer: Observer) -> None:
@@ -57,22 +57,22 @@ class Publisher:
         self._health = health
         self._observer = observer
         self._waiting: dict[str, _Waiting] = {}
-        # Of what waits and of what is being published.
+        # Of messages that wait or are being published.
         self._held_bytes = 0
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._heals: dict[str, asyncio.Task[None]] = {}
-        # Asked for while one was under way, which may have looked before.
+        # Heals requested during a heal of the same project, which may have read the log before.
         self._to_heal_again: dict[str, How] = {}
         self._heal_slots = asyncio.Semaphore(_HEALS_AT_ONCE)
-        # Projects whose windows lack something; healed as soon as their server takes writes.
+        # Projects whose windows lack messages; healed as soon as their server takes writes.
         self._unpublished: dict[str, How] = {}
         self._may_heal = asyncio.Event()
         health.on_redis_return(self._may_heal.set)
 
     def submit(self, project_id: str, first: int, data: Sequence[bytes]) -> None:
-        """Publish consecutive committed messages, soon."""
+        """Publish consecutive committed messages soon."""
         size = _size(data)
         if self._held_bytes + size > _MAX_HELD_BYTES:
             self.heal(project_id)
@@ -88,7 +88,7 @@ class Publisher:
             self._waiting[project_id] = waiting
         excess = len(waiting.data) - WINDOW_MESSAGES
         if excess > 0:
-            # Only the newest can stay in the window. What is dropped shows as a hole.
+            # Only the newest fit the window. The append script reports the dropped ones as a hole.
             self._held_bytes -= _size(waiting.data[:excess])
             del waiting.data[:excess]
             waiting.first += excess
@@ -96,7 +96,7 @@ class Publisher:
         self._wake.set()
 
     def heal(self, project_id: str, how: How = "restart") -> None:
-        """See to it that the project's window holds the newest messages of the log, soon."""
+        """Fill the project's window with the newest messages of the log, soon."""
         if project_id in self._heals:
             if how == "replace" or project_id not in self._to_heal_again:
                 self._to_heal_again[project_id] = how
@@ -106,7 +106,7 @@ class Publisher:
             task.add_done_callback(lambda task: self._healed(project_id, task))
 
     def heal_later(self, project_ids: Iterable[str], how: How = "restart") -> None:
-        """See to it that these windows are healed a few at a time, when their server is well."""
+        """Heal these windows a few at a time, once their server is healthy."""
         for project_id in project_ids:
             is_known = project_id in self._unpublished
             if how == "replace" if is_known else len(self._unpublished) < _MAX_UNPUBLISHED:
@@ -132,7 +132,7 @@ class Publisher:
                     chunk = projects[start : start + _RUNS_PER_ROUND_TRIP]
                     await self._publish([(project, waiting[project]) for project in chunk])
                     for project in chunk:
-                        # What was put back waits again.
+                        # A run that was put back still counts as held.
                         if self._waiting.get(project) is not waiting[project]:
                             self._held_bytes -= _size(waiting[project].data)
         finally:
@@ -140,14 +140,14 @@ class Publisher:
                 task.cancel()
 
     async def drained(self) -> None:
-        """Wait until everything submitted so far was tried."""
+        """Wait until one attempt was made for everything submitted so far."""
         await self._idle.wait()
         if self._heals:
             await asyncio.wait(list(self._heals.values()))
 
     async def _publish(self, chunk: list[tuple[str, _Waiting]]) -> None:
         if not self._health.writes_everywhere:
-            # The probe finds out when their server is back.
+            # The probe notices when their server recovers.
             can_write = self._health.can_write
             self.heal_later(project for project, _ in chunk if not can_write(shard_of(project)))
             chunk = [each for each in chunk if can_write(shard_of(each[0]))]
@@ -165,16 +165,16 @@ class Publisher:
                 self.heal_later([project])
             elif result.status == "ok":
                 self._observer.published(len(waiting.data), (now - waiting.committed_at) * 1000)
-            elif result.status == "forked":
+            elif result.status == "diverged":
                 self.heal(project, "replace")
-            elif result.hi == 0 or not self._again(project, waiting, now):
+            elif result.hi == 0 or not self._retry_hole(project, waiting, now):
                 self.heal(project)
 
-    def _again(self, project_id: str, waiting: _Waiting, now: float) -> bool:
-        """Put a run back that came before its predecessor; false when that took too long."""
+    def _retry_hole(self, project_id: str, waiting: _Waiting, now: float) -> bool:
+        """Put back a run whose predecessor is missing; return False when it waited too long."""
         if waiting.hole_since is None:
             waiting.hole_since = now
-        elif now - waiting.hole_since > _PATIENCE_S:
+        elif now - waiting.hole_since > _RETRY_HOLE_FOR_S:
             return False
         newer = self._waiting.get(project_id)
         if newer is not None:
@@ -183,15 +183,15 @@ class Publisher:
             waiting.data.extend(newer.data)
         self._waiting[project_id] = waiting
         self._idle.clear()
-        asyncio.get_running_loop().call_later(_AGAIN_S, self._wake.set)
+        asyncio.get_running_loop().call_later(_RETRY_HOLE_AFTER_S, self._wake.set)
         return True
 
     async def _heal_unpublished(self) -> None:
-        """Heal what could not be published: a few at a time, and not all processes at once."""
+        """Heal unpublished projects a few at a time, and not in all processes at the same time."""
         while True:
             await self._may_heal.wait()
             self._may_heal.clear()
-            await asyncio.sleep(_HEAL_AGAIN_S * random.uniform(0.2, 1.0))
+            await asyncio.sleep(_HEAL_UNPUBLISHED_AFTER_S * random.uniform(0.2, 1.0))
             can_write = self._health.can_write
             projects = [each for each in self._unpublished if can_write(shard_of(each))]
             for start in range(0, len(projects), _HEALS_AT_ONCE):
@@ -227,13 +227,13 @@ class Publisher:
                 return
             after = max(hi, head - WINDOW_MESSAGES)
             if hi > head:
-                # The log is older than the window: it was restored. What the window has is not
-                # in the log, so it goes.
+                # The log was restored from a backup and is older than the window, whose newest
+                # messages are not in the log: they are dropped.
                 how, after = "replace", max(0, head - WINDOW_MESSAGES)
                 if head == 0:
                     await self._window.discard(project_id)
                     return
-            # From the newest back: of large messages the window holds fewer.
+            # The newest first: the window holds fewer large messages.
             messages = await self._log.read(
                 project_id,
                 after=after,
@@ -247,7 +247,7 @@ class Publisher:
             self._observer.gap_found()
             run = Run(project_id, messages[0].seq, [encode(message) for message in messages])
             result = await self._window.append(run, "replace" if how == "replace" else "restart")
-            if result.status == "forked":
+            if result.status == "diverged":
                 how = "replace"
             elif result.status == "ok" and result.hi >= messages[-1].seq:
                 self._observer.gap_healed()

@@ -1,7 +1,7 @@
-"""The probe: a tiny write to every server of Redis, twice a second.
+"""The probe: a small write to every Redis server at a fixed interval.
 
-A PING would be answered by a server that is full or read-only, and on a cluster by any node. What
-the answers mean is decided in `health.py`.
+A full or read-only server answers a PING, and on a cluster any node does; so it writes. What the
+results mean is decided in `streams/runtime/health.py`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from streams.window.blocking_connection import BlockingConnection
 from streams.window.redis_client import RedisClient
 from streams.window.redis_servers import Server
 
-# Generous: a busy machine is no outage, and messages do not wait for this verdict (heads poll).
+# Long, because a busy machine is no outage; the heads poll delivers messages meanwhile.
 _TIMEOUT_S = 1.0
 _KEPT_MS = 10_000
-# However many calls fail, and while a server is away.
+# Least time between probes, however many calls fail; also the interval while Redis is away.
 _SOONEST_S = 0.1
 _REFRESH_EVERY_S = 1.0
 
 
 class RedisProbe:
-    """Writes to each server over a connection of its own, which no other call can use up."""
+    """Writes to each server over a dedicated connection: a full pool is no outage."""
 
     def __init__(
         self, client: RedisClient, process_id: str, health: Health, interval_s: float
@@ -63,7 +63,10 @@ class RedisProbe:
         self._health.saw_servers(await asyncio.gather(*map(self._report, servers)))
 
     def _may_refresh(self) -> bool:
-        """Tell whether to ask who holds what: nobody else does, of a server that is left alone."""
+        """Tell whether to ask the cluster for its slots, at most once a second.
+
+        Other calls learn of a failover from the node's errors, but a node that is down gets none.
+        """
         now = time.monotonic()
         if now - self._refreshed_at < _REFRESH_EVERY_S:
             return False
@@ -99,5 +102,5 @@ class RedisProbe:
         except WindowRefused:
             raise
         except WindowUnavailable:
-            # A connection that was closed meanwhile is no outage, nor is a slot that has moved.
+            # Once more: a closed connection or a moved slot is no outage.
             await connection.call("SET", key, 1, "PX", _KEPT_MS)

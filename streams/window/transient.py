@@ -1,6 +1,6 @@
-"""Appending transient entries: into the window as it is, or restored from the log if it was lost.
+"""Appends transient entries to the window, which is first restored from the log if it was lost.
 
-What the entries mean is the matter of `statuses.py` and of whoever appends others.
+What the entries mean is the callers' matter (`streams/builds/statuses.py` and others).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _NO_ENTRY = EntryId(0, 0)
 class TransientWriter:
     """Appends transient entries.
 
-    It remembers the newest id it gave out in each project, so that a stream that was lost does
-    not give out the same id again: clients drop repeats by it.
+    It remembers the newest id it appended in each project, so that a stream that was lost does not
+    assign the same id again: clients drop entries whose id they have seen.
     """
 
     def __init__(self, window: Window, log: Log) -> None:
@@ -54,17 +54,17 @@ class TransientWriter:
             head = await self._restored(project_id)
 
     async def append_states(self, project_id: str, build_id: str, states: Sequence[State]) -> None:
-        """Append those states of a build that no process has appended; revisions ascending.
+        """Append the states of a build that no process has appended; revisions ascending.
 
         Raises `WindowUnavailable`, `LogUnavailable`.
         """
-        told = [(state.revision, state.data) for state in states]
+        offered = [(state.revision, state.data) for state in states]
         head: int | None = None
         while True:
             ids = await self._window.append_states(
                 project_id,
                 build_id,
-                told,
+                offered,
                 head=head,
                 newest_known=self._newest_known(project_id),
             )
@@ -75,9 +75,10 @@ class TransientWriter:
             head = await self._restored(project_id)
 
     async def _restored(self, project_id: str) -> int:
-        """Put the newest messages back into an empty stream: a transient entry stands after them.
+        """Put the newest messages of the log into an empty stream; return the log's head.
 
-        Else it would stand alone and keep out those before it.
+        A transient entry comes after them: if it were the first entry, the messages before it
+        could no longer be appended.
         """
         head = await self._log.head(project_id)
         messages = await self._log.read(

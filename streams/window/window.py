@@ -1,7 +1,7 @@
 """The window: the newest messages of a project and its transient entries, in its Redis Stream.
 
-Every change goes through a script (`lua/`), which keeps the messages a contiguous run. What to do
-about a hole is decided by the caller (`publisher.py`).
+Every write goes through a script (`lua/`), which keeps the messages a contiguous run. Filling a
+hole is the caller's duty (`publisher.py`).
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from streams.window.redis_client import Argument, RedisClient
 
 WINDOW_MESSAGES = 200
 MAX_ENTRIES = 1200
-# Of both, roughly: a stream is cut to three quarters of it when large entries bring it above.
+# Bound on messages and transient entries together, approximate: a stream that large entries bring
+# above it is cut to three quarters of it.
 WINDOW_BYTES = 4 * 1024 * 1024
 IDLE_EXPIRY_MS = 7 * 24 * 3600 * 1000
 
 How = Literal["append", "restart", "replace"]
-Status = Literal["ok", "hole", "forked"]
+Status = Literal["ok", "hole", "diverged"]
 
 
 def message_entries(messages: Sequence[Message]) -> list[Entry]:
-    """Messages of the log as entries of the stream, published now."""
+    """Return messages of the log as entries of the stream, published now."""
     at_us = _now_us()
     return [
         Entry(EntryId(message.seq, 0), "message.new", encode(message), at_us)
@@ -50,7 +51,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class AppendResult(msgspec.Struct, frozen=True):
-    """What the append script said; `hi` is the stream's last message number, 0: none."""
+    """The reply of the append script; `hi` is the stream's last message number, 0: none."""
 
     status: Status
     hi: int
@@ -75,7 +76,7 @@ class Window:
     ) -> list[AppendResult | WindowUnavailable]:
         """Append many runs in one round trip, each with its own result.
 
-        A run as long as the window needs nothing before it: it never leaves a hole.
+        A run that fills the window cannot leave a hole.
         """
         now_us = _now_us()
         calls: list[tuple[str, Sequence[Argument]]] = []
@@ -95,11 +96,11 @@ class Window:
     async def append_transient(
         self, project_id: str, event: str, data: bytes, *, head: int | None, newest_known: EntryId
     ) -> EntryId | None:
-        """Append a transient entry and return its id, which also stands in its data as entryId.
+        """Append a transient entry and return its id, which is also written to its data as entryId.
 
-        `head` is the log's, used when the stream is empty; without it nothing is written then,
-        and none returned. `newest_known` is the newest id that the caller gave out in this
-        project: a lost stream then does not repeat it.
+        `head` is the log's head. An empty stream needs it: without it nothing is written and None
+        is returned. `newest_known` is the newest id that the caller appended in this project, so
+        that a stream that was lost does not repeat it.
         """
         ids = await self._client.run(
             script("append_transient"),
@@ -118,9 +119,9 @@ class Window:
         head: int | None,
         newest_known: EntryId,
     ) -> list[EntryId] | None:
-        """Append those (revision, data) of a build whose revision no process appended before.
+        """Append the (revision, data) pairs of a build that no process appended before.
 
-        Returns their ids; for the rest see `append_transient`.
+        Returns their ids. `head`, `newest_known` and None are as for `append_transient`.
         """
         ids = await self._client.run(
             script("append_transient"),
@@ -132,7 +133,7 @@ class Window:
         return None if ids is None else [EntryId.parse(raw) for raw in ids]
 
     async def last_id(self, project_id: str) -> EntryId | None:
-        """Return the id of the newest entry; none when the stream is empty."""
+        """Return the id of the newest entry; None when the stream is empty."""
         reply = await self._client.call("XREVRANGE", keys.stream(project_id), "+", "-", "COUNT", 1)
         return EntryId.parse(reply[0][0]) if reply else None
 
@@ -146,7 +147,7 @@ class Window:
         return parse_entries(key.encode(), reply, self._skipped)
 
     async def discard(self, project_id: str) -> None:
-        """Delete a project's stream: the log has what it had."""
+        """Delete a project's stream. The log has all its messages."""
         await self._client.call("DEL", keys.stream(project_id))
 
     async def server(self) -> tuple[str, str]:
@@ -161,9 +162,9 @@ class Window:
 
 
 def covers(entries: Sequence[Entry], after: EntryId, head: int) -> bool:
-    """Tell whether entries read after `after` are all that follows it up to message `head`.
+    """Tell whether entries read after `after` include every message after it up to `head`.
 
-    They are when their messages go from `after.seq + 1` to at least `head` without a hole.
+    They do when their messages go from `after.seq + 1` to at least `head` without a hole.
     """
     expected = after.seq + 1
     for entry in entries:
@@ -172,7 +173,7 @@ def covers(entries: Sequence[Entry], after: EntryId, head: int) -> bool:
                 return False
             expected += 1
         elif entry.id.seq != expected - 1:
-            # It stands after a message that is not here.
+            # The message before this transient entry is missing.
             return False
     return expected > head
 

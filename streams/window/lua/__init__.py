@@ -1,6 +1,6 @@
 """Redis scripts as files: `script("name")` reads `name.lua`. A script's head is its contract.
 
-A line `-- include <name>` stands for the text of `<name>.lua`.
+A line `-- include <name>` is replaced by the text of `<name>.lua`.
 """
 
 from __future__ import annotations

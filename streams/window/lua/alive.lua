@@ -1,11 +1,11 @@
--- Note that a process lives, and learn which have died.
+-- Renew a process's sign of life in one shard, and return which processes have died.
 --
--- KEYS[1]  the processes of a shard: process → until when it is believed to live (ms)
+-- KEYS[1]  a hash of the shard: process -> until when it counts as alive (ms)
 -- ARGV[1]  the process
--- ARGV[2]  for how long it is believed without a renewal, in milliseconds
+-- ARGV[2]  for how long it counts as alive without a renewal, in milliseconds
 --
--- Returns {known, process, …}: known is 1 when the process was there and had not run out, then
--- the processes that ran out within the last minute; older ones are forgotten.
+-- Returns {known, process, ...}: known is 1 when the process counted as alive until now, then the
+-- processes that expired within the last minute. Those that expired earlier are deleted.
 
 local key, process, lasts_ms = KEYS[1], ARGV[1], ARGV[2]
 local REMEMBERED_MS = 60000

@@ -3,29 +3,32 @@
 -- KEYS[1]  the project's stream
 -- ARGV[1]  size of the window, in messages
 -- ARGV[2]  idle expiry, in milliseconds
--- ARGV[3]  'append'; 'restart': may start anew where there is a hole; 'replace': start anew
--- ARGV[4]  when it is published, unix time in microseconds
+-- ARGV[3]  'append'; 'restart': on a hole, drop the stream and start with these;
+--          'replace': always do so
+-- ARGV[4]  when they are published, unix time in microseconds
 -- ARGV[5]  how many bytes the stream may hold
 -- ARGV[6]  seq of the first message
 -- ARGV[7…] data of the messages, one JSON text each, seqs ascending without a hole
 --
 -- Returns {status, hi}, hi being the last message number of the stream (0: none):
---   'ok'      all of them are in the stream, or were, or are older than it
---   'hole'    nothing was written: the messages between hi and the first are missing here.
---             On an empty stream too, unless it starts with message 1: the caller then sends the
---             newest of the log with 'restart'
---   'forked'  nothing was written: the stream has another message, or none, under a seq given
---             here (the log was restored from a backup; entries that are not ours). The caller
---             sends the newest with 'replace'
+--   'ok'        all of them are in the stream, were trimmed from it, or are older than it
+--   'hole'      nothing was written: the messages between hi and the first are missing here.
+--               On an empty stream too, unless the run starts with message 1. The caller then
+--               sends the newest messages of the log with 'restart'
+--   'diverged'  nothing was written: the stream has another message, or none, under a seq given
+--               here (the log was restored from a backup, or another program wrote entries). The
+--               caller sends the newest messages of the log with 'replace'
 --
--- The only writer of messages: so they stay a contiguous run (I2). Repeats are no-ops.
+-- This script is the only writer of messages, so they stay a contiguous run (docs/design.md, I2).
+-- Repeats are no-ops.
 
 local MAX_SEQ = 2 ^ 53 - 1
 local key = KEYS[1]
 local window, expiry_ms, how, at = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local bound_bytes, first = tonumber(ARGV[5]), tonumber(ARGV[6])
 local last = first + (#ARGV - 7)
--- Below this size all that may be there is within the bound, with as much for transient entries.
+-- A full window of messages up to this size takes half of the bound; the other half is for
+-- transient entries. Only a larger message makes counting the bytes necessary.
 local large = bound_bytes / window / 2
 
 -- include cut_to_bytes
@@ -45,7 +48,7 @@ local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
 if newest[1] then
   hi = tonumber(string.match(newest[1][1], '^(%d+)'))
   if hi > MAX_SEQ then
-    -- Not ours, and nothing could be appended after it.
+    -- No message has such a number, and nothing could be appended after it.
     redis.call('DEL', key)
     hi = 0
   end
@@ -66,13 +69,13 @@ if not start_anew then
       local given = ARGV[7 + (shared - first)]
       local stored = there[1][2][4]
       if stored ~= given and message_id(stored) ~= message_id(given) then
-        return {'forked', hi}
+        return {'diverged', hi}
       end
     else
-      -- Older than the stream, or somebody put in, or took out, what breaks the run.
+      -- The run is older than the stream, or an entry inside the stream was deleted by hand.
       local oldest = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)
       if tonumber(string.match(oldest[1][1], '^(%d+)')) < shared then
-        return {'forked', hi}
+        return {'diverged', hi}
       end
     end
   end

@@ -3,34 +3,37 @@
 -- KEYS[1]  the project's stream
 -- ARGV[1]  idle expiry, in milliseconds
 -- ARGV[2]  when they are published, unix time in microseconds
--- ARGV[3]  the log's head, used on an empty stream alone; '': write nothing on an empty stream
--- ARGV[4]  seq and k of the newest entry the caller knows of: ids are not given out again after
--- ARGV[5]  the stream was lost
+-- ARGV[3]  the log's head, used only on an empty stream; '': write nothing on an empty stream
+-- ARGV[4]  seq and
+-- ARGV[5]  k of the newest entry that the caller appended: a stream that was lost does not give
+--          out its id again
 -- ARGV[6]  how many entries the stream may hold, messages included
 -- ARGV[7]  how many bytes the stream may hold
 -- ARGV[8]  name of the event
--- ARGV[9]  '', or a hash of the same slot that holds the highest revision appended of each thing
--- ARGV[10] the thing that these entries are about (ARGV[9] '': not used)
+-- ARGV[9]  '', or a hash of the same slot: build -> its highest revision that was appended
+-- ARGV[10] the build that these entries are about (ARGV[9] '': not used)
 -- ARGV[11…] revision and data of each entry, revisions ascending; data is a JSON object without
 --          entryId. An entry whose revision was appended before is left out
 --
 -- Returns the ids of the entries that were appended, 'n-k': n is the stream's own last message
--- number, never one that it has not reached (that would shut out the messages in between).
+-- number. With a higher n the messages up to n could no longer be appended before the entry.
 -- Returns nil when the stream is empty and ARGV[3] is ''.
 --
--- Above the bound the oldest transient entries go, to two thirds of it, but never a message, and
--- never the first entry of a build's status and attempt: a change of status is not merged away.
--- Only when there is nothing else left do changes go, a sixth above the bound. Above the bound in
--- bytes the oldest messages go first.
+-- Above ARGV[6] entries the oldest transient entries are deleted, down to two thirds of it.
+-- Messages are not deleted, nor is the first entry of each status and attempt of a build, because
+-- readers must see every change of status. Only when the stream is still more than a sixth above
+-- ARGV[6] are the oldest of those deleted too.
+-- Above ARGV[7] bytes the oldest messages are deleted first.
 
 local key = KEYS[1]
 local expiry_ms, at, head = ARGV[1], ARGV[2], ARGV[3]
 local floor_seq, floor_k, bound = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local bound_bytes = tonumber(ARGV[7])
-local event, revisions, thing = ARGV[8], ARGV[9], ARGV[10]
+local event, revisions, build = ARGV[8], ARGV[9], ARGV[10]
 local MAX_SEQ = 2 ^ 53 - 1
 local REVISIONS_KEPT, REVISIONS_EXPIRY_MS = 1000, 3600000
--- Below this size all that may be there is within the bound, with as much for messages.
+-- A full stream of entries up to this size takes half of the bound in bytes; the other half is
+-- for messages. Only a larger entry makes counting the bytes necessary.
 local large = bound_bytes / bound / 2
 
 -- include cut_to_bytes
@@ -40,7 +43,7 @@ local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
 if newest[1] then
   local s, n = string.match(newest[1][1], '^(%d+)-(%d+)$')
   if tonumber(s) > MAX_SEQ or tonumber(n) > MAX_SEQ then
-    -- Not ours, and nothing could be appended after it.
+    -- No entry of ours has such an id, and nothing could be appended after it.
     redis.call('DEL', key)
     newest = {}
   else
@@ -55,9 +58,9 @@ if seq == floor_seq and floor_k > k then
 end
 
 local known = 0
--- On an empty stream the revisions are of one that was lost.
+-- When the stream is empty, the revisions are those of a stream that was lost: they do not count.
 if revisions ~= '' and newest[1] then
-  known = tonumber(redis.call('HGET', revisions, thing) or '0')
+  known = tonumber(redis.call('HGET', revisions, build) or '0')
 end
 
 local ids = {}
@@ -82,7 +85,7 @@ if revisions ~= '' and #ids > 0 then
   if redis.call('HLEN', revisions) >= REVISIONS_KEPT then
     redis.call('DEL', revisions)
   end
-  redis.call('HSET', revisions, thing, string.format('%.0f', known))
+  redis.call('HSET', revisions, build, string.format('%.0f', known))
   redis.call('PEXPIRE', revisions, REVISIONS_EXPIRY_MS)
 end
 
@@ -102,7 +105,7 @@ end
 
 local surplus_bytes = has_large and cut_to_bytes(key, bound_bytes) or 0
 local excess = redis.call('XLEN', key) - bound
--- Not at every append: where all that is there must stay, looking through it is in vain.
+-- Only at each 50th append above the bound: when every entry must stay, a scan deletes nothing.
 local has_excess = excess > 0 and excess % 50 <= #ids
 if has_excess or surplus_bytes > 0 then
   excess = has_excess and excess + math.floor(bound / 3) or 0

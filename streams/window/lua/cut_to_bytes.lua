@@ -1,12 +1,12 @@
--- Part of the append scripts, put in by the loader: bounds a stream in bytes.
+-- Included by the append scripts: bounds a stream in bytes.
 --
--- Above the bound the oldest messages go, with the transient entries before and after them, to
--- three quarters of it; the newest message never. Returns by how many bytes what is left is still
--- above that: transient entries after the newest message.
+-- Above the bound the oldest messages are deleted, with the transient entries among them, down to
+-- three quarters of it. The newest message stays. Returns by how many bytes the rest is still
+-- above three quarters: transient entries after the newest message can be that large.
 
 local function cut_to_bytes(key, bound_bytes)
-  -- Every node: a sample of the oldest says nothing of the newest. A server that refuses the
-  -- command gives a table here.
+  -- SAMPLES 0 measures every node of the stream: the size of the oldest says nothing of the newest.
+  -- A server that refuses the command returns a table, and the entries are counted below.
   local used = redis.pcall('MEMORY', 'USAGE', key, 'SAMPLES', 0)
   if type(used) == 'number' and used <= bound_bytes then
     return 0

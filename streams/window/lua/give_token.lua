@@ -1,11 +1,11 @@
--- Give a token back to a bucket that all processes share: what it was taken for was not done.
+-- Return a token to a bucket that all processes share: the action it was taken for was not done.
 --
 -- KEYS[1]  the bucket
 -- ARGV[1]  tokens per second
--- ARGV[2]  how many it holds
+-- ARGV[2]  how many tokens the bucket holds at most
 --
--- A bucket that has gone was full. Never above its size: what the time since has brought is added
--- at the next take, and cut there.
+-- A bucket that has expired was full. The tokens gained since the last take are added at the next
+-- take, which limits them to ARGV[2].
 
 local key = KEYS[1]
 local rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2])

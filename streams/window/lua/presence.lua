@@ -1,17 +1,17 @@
--- Note who is online in a project through one process, and tell it: each change once.
+-- Record who is online in a project through one process, and announce each change exactly once.
 --
--- KEYS[1]  who is online: a hash, '<process>:<user>' → since when (ms)
--- ARGV[1]  the living processes of the shard: a hash of the same slot, process → until when (ms)
+-- KEYS[1]  who is online: a hash, '<process>:<user>' -> since when (ms)
+-- ARGV[1]  the living processes of the shard: a hash of the same slot, process -> until when (ms)
 -- ARGV[2]  the shard's signals, a stream of the same slot
 -- ARGV[3]  how many signals are kept; ARGV[4] for how long, in milliseconds
 -- ARGV[5]  project
--- ARGV[6]  time now, as it stands in events
+-- ARGV[6]  time now, in the format of events
 -- ARGV[7]  the process
--- ARGV[8]  above so many users nothing is told
+-- ARGV[8]  in a project with more users than this, changes are not announced
 -- ARGV[9]  how long the hash is kept without a change, in milliseconds
--- ARGV[10…] '+user': is online through this process; '-user': no longer
+-- ARGV[10…] '+user': has a stream in this process; '-user': has none any more
 --
--- Forgets the users of processes that are not alive. Returns {user, since, …} of all online.
+-- Deletes the users of processes that are not alive. Returns {user, since, ...} of all online.
 
 local key, alive, signals = KEYS[1], ARGV[1], ARGV[2]
 local kept, kept_ms, project, at = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -27,7 +27,7 @@ for i = 1, #processes, 2 do
   end
 end
 
--- Of each user: since when, and through how many living processes.
+-- For each user: since when, and through how many living processes.
 local since, through, users = {}, {}, 0
 local lost = {}
 local fields = redis.call('HGETALL', key)
@@ -47,7 +47,7 @@ for i = 1, #fields, 2 do
   end
 end
 
-local function tell(user, status)
+local function announce(user, status)
   if users <= most then
     local data = '{"projectId":"' .. project .. '","userId":' .. cjson.encode(user)
       .. ',"content":{"status":"' .. status .. '"},"timestamp":"' .. at .. '"}'
@@ -69,13 +69,13 @@ for i = 10, #ARGV do
       if not since[user] then
         since[user] = from
         users = users + 1
-        -- One whose process died a moment ago was never told to be gone.
+        -- A user whose process died a moment ago was not announced offline.
         local returns = false
         for _, who in ipairs(lost) do
           returns = returns or who == user
         end
         if not returns then
-          tell(user, 'online')
+          announce(user, 'online')
         end
       end
     end
@@ -84,16 +84,16 @@ for i = 10, #ARGV do
     through[user] = through[user] - 1
     if through[user] == 0 then
       since[user] = nil
-      tell(user, 'offline')
+      announce(user, 'offline')
       users = users - 1
     end
   end
 end
-local told = {}
+local announced = {}
 for _, user in ipairs(lost) do
-  if not since[user] and not told[user] then
-    told[user] = true
-    tell(user, 'offline')
+  if not since[user] and not announced[user] then
+    announced[user] = true
+    announce(user, 'offline')
   end
 end
 redis.call('PEXPIRE', key, ARGV[9])

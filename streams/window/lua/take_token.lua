@@ -1,10 +1,11 @@
--- Take one token out of a bucket that all processes share.
+-- Take one token from a bucket that all processes share.
 --
 -- KEYS[1]  the bucket
 -- ARGV[1]  tokens per second
--- ARGV[2]  how many it holds
+-- ARGV[2]  how many tokens the bucket holds at most
 --
--- Returns 0 when a token was taken, else the milliseconds until there is one. Time is the server's.
+-- Returns 0 when a token was taken, else the milliseconds until the next one, by the server's
+-- clock.
 
 local key = KEYS[1]
 local rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2])

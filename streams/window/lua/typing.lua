@@ -1,16 +1,17 @@
--- Note that a user types or no longer does, and tell it: each start and each stop once.
+-- Record that a user types or stopped, and announce each start and each stop exactly once.
 --
--- KEYS[1]  who types in the project: a sorted set, scored by when it ends (ms)
+-- KEYS[1]  who types in the project: a sorted set, scored by when their typing expires (ms)
 -- ARGV[1]  'start', 'stop' or 'sweep'
 -- ARGV[2]  the shard's signals, a stream of the same slot
 -- ARGV[3]  how many signals are kept; ARGV[4] for how long, in milliseconds
 -- ARGV[5]  project
--- ARGV[6]  time now, as it stands in events
+-- ARGV[6]  time now, in the format of events
 -- ARGV[7]  user ('sweep': not used)
 -- ARGV[8]  how long typing lasts without a renewal, in milliseconds
 -- ARGV[9]  a key of the same slot that limits the user to one start in ARGV[10] milliseconds
 --
--- Ends what has run out, too. Returns the milliseconds until something does, -1: nobody types.
+-- Also ends typing that has expired. Returns the milliseconds until the next expiry; -1: nobody
+-- types.
 
 local key, op, signals = KEYS[1], ARGV[1], ARGV[2]
 local kept, kept_ms, project, at = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -18,7 +19,7 @@ local user, lasts_ms = ARGV[7], ARGV[8]
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local function tell(event, who)
+local function announce(event, who)
   local data = '{"projectId":"' .. project .. '","userId":' .. cjson.encode(who)
     .. ',"content":{},"timestamp":"' .. at .. '"}'
   redis.call('XADD', signals, 'MAXLEN', '~', kept, '*', 'project', project, 'event', event,
@@ -28,7 +29,7 @@ end
 
 for _, who in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', now_ms)) do
   redis.call('ZREM', key, who)
-  tell('typing.stop', who)
+  announce('typing.stop', who)
 end
 if op == 'start' then
   local is_new = not redis.call('ZSCORE', key, user)
@@ -36,12 +37,12 @@ if op == 'start' then
     redis.call('ZADD', key, string.format('%.0f', now_ms + lasts_ms), user)
     redis.call('PEXPIRE', key, lasts_ms * 10)
     if is_new then
-      tell('typing.start', user)
+      announce('typing.start', user)
     end
   end
 elseif op == 'stop' then
   if redis.call('ZREM', key, user) == 1 then
-    tell('typing.stop', user)
+    announce('typing.stop', user)
   end
 end
 local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')

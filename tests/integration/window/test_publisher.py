@@ -154,7 +154,7 @@ async def test_a_lost_stream_is_rebuilt_by_the_next_publish(
         await world.wait_seqs(project, [1, 2, 3, 4])
 
 
-async def test_a_forked_stream_is_replaced_by_the_log(
+async def test_a_diverged_stream_is_replaced_by_the_log(
     window: Window, log: Log, project: str
 ) -> None:
     """G2: a stream of another log (restored from a backup) gives way to this one."""

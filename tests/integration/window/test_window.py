@@ -129,23 +129,27 @@ async def test_a_replacement_begins_anew_in_any_case(window: Window, stream: str
     assert await _seqs(window, stream) == [1, 2, 3]
 
 
-async def test_another_message_under_the_same_seq_is_a_fork(window: Window, stream: str) -> None:
+async def test_another_message_under_the_same_seq_means_diverged(
+    window: Window, stream: str
+) -> None:
     """The log was restored: the stream has a message that the log does not."""
     await window.append(_run(stream, 1, 3))
     other = encode(msgspec.structs.replace(message(3, project_id=stream), message_id="other"))
-    assert await window.append(Run(stream, 3, [other])) == AppendResult("forked", 3)
+    assert await window.append(Run(stream, 3, [other])) == AppendResult("diverged", 3)
     assert await _seqs(window, stream) == [1, 2, 3]
 
 
-async def test_a_fork_is_seen_through_what_follows_it(window: Window, stream: str) -> None:
+async def test_divergence_is_found_at_a_later_message(window: Window, stream: str) -> None:
     """A run that begins within the stream and goes beyond it is compared too."""
     await window.append(_run(stream, 1, 3))
     other = encode(msgspec.structs.replace(message(3, project_id=stream), message_id="other"))
     run = Run(stream, 3, [other, encode(message(4, project_id=stream))])
-    assert (await window.append(run)).status == "forked"
+    assert (await window.append(run)).status == "diverged"
 
 
-async def test_the_same_message_written_otherwise_is_no_fork(window: Window, stream: str) -> None:
+async def test_the_same_message_written_otherwise_has_not_diverged(
+    window: Window, stream: str
+) -> None:
     """A newer version of the service may write the same message's JSON another way."""
     await window.append(_run(stream, 1, 3))
     spaced = encode(message(3, project_id=stream)).replace(b'":', b'": ')
