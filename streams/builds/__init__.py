@@ -1,1 +1,1 @@
-"""Builds: their rows in Postgres, their statuses in the stream, and who hears of them."""
+"""Builds: their rows in Postgres, their statuses in the window, and news for workers."""

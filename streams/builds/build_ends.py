@@ -59,7 +59,7 @@ class BuildEnds:
             )
             if rows:
                 return await self._append_end(session, build_of(rows[0]))
-        # Perhaps an earlier try was committed and its answer lost.
+        # Perhaps an earlier call was committed and its reply lost.
         (found,) = await self._reader.by_ids([build.id]) or (None,)
         if (
             found is not None
@@ -70,9 +70,9 @@ class BuildEnds:
         raise LeaseLost("the build is another's")
 
     async def cancel(self, project_id: str, build_id: str) -> Finished:
-        """End the build, at once if nobody works on it; else its worker is told to.
+        """End the build at once if no worker has it; else mark it `cancelled` for its worker.
 
-        The build that is returned says which: it has ended or it is `cancelled`.
+        The returned build shows which: `ended` or `cancelled`.
 
         Raises:
             BuildNotFound, BuildEnded.
@@ -90,8 +90,9 @@ class BuildEnds:
         return finished or Finished(build_of(rows[0]), None)
 
     async def fail_abandoned(self, limit: int = 20) -> list[Finished]:
-        """End builds that nobody works on and nobody may claim: after the last attempt, or
-        cancelled while their worker died.
+        """End builds that have no worker and cannot be claimed.
+
+        They lost the lease of the last attempt, or were cancelled when their worker had died.
         """
         rows = await self._database.fetch(statement("builds_abandoned"), MAX_ATTEMPTS, limit)
         ended = []
@@ -124,7 +125,7 @@ class BuildEnds:
 
 
 def end_message(build: Build) -> NewMessage:
-    """The assistant's message that a build ends with."""
+    """Return the assistant's message that ends a build."""
     succeeded = build.status == "completed"
     text = "Build completed" if succeeded else "Build failed"
     if build.message:

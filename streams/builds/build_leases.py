@@ -26,8 +26,10 @@ class BuildLeases:
     async def claim(
         self, worker_id: str, count: int = 1, *, lease_s: float = LEASE_S
     ) -> list[Build]:
-        """Take up to `count` builds: those that nobody works on any more first; then the longest
-        waiting of the project that has the fewest running, and so on.
+        """Claim up to `count` builds.
+
+        Builds whose lease has expired come first; then, one by one, the longest waiting build of
+        the project that has the fewest running.
         """
         rows = await self._database.fetch(
             statement("build_claim"), worker_id, lease_s, count, MAX_ATTEMPTS
@@ -37,7 +39,7 @@ class BuildLeases:
     async def claim_one(
         self, project_id: str, build_id: str, worker_id: str, *, lease_s: float = LEASE_S
     ) -> Build:
-        """Take this build.
+        """Claim this build.
 
         Raises:
             BuildNotFound, BuildEnded, BuildHeld.
@@ -53,7 +55,7 @@ class BuildLeases:
         raise BuildHeld("another worker has the build")
 
     async def renew(self, build: Build, *, lease_s: float = LEASE_S) -> bool:
-        """Prolong the lease; tell whether the build shall go on (else it was cancelled).
+        """Prolong the lease; return whether the build goes on (False: it was cancelled).
 
         Raises `LeaseLost`.
         """
@@ -71,7 +73,7 @@ class BuildLeases:
         message: str | None = None,
         lease_s: float = LEASE_S,
     ) -> Build:
-        """Note progress (0 to 100) and prolong the lease; what is not given stays.
+        """Record progress (0 to 100) and prolong the lease; None leaves a value as it is.
 
         Raises `LeaseLost`.
         """
@@ -90,8 +92,9 @@ class BuildLeases:
         return build_of(rows[0])
 
     async def release(self, build: Build) -> None:
-        """Give the lease back: another worker may take the build at once, and goes on with the
-        same attempt. Only a lease that was lost counts as an attempt.
+        """Give the lease back: another worker may claim the build at once.
+
+        It continues the same attempt: only a lease that expired counts as an attempt.
         """
         await self._database.execute(statement("build_release"), *lease_of(build))
 

@@ -1,6 +1,6 @@
-"""How workers hear of new and cancelled builds at once: a short stream in Redis.
+"""Announces new and cancelled builds to workers at once, by a short stream in Redis.
 
-A convenience: a worker that hears nothing finds the same in the database, a second later.
+It only saves time: a worker that hears nothing finds the same in the database a second later.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ News = Literal["queued", "cancelled"]
 
 
 def _news(fields: Sequence[bytes] | None) -> tuple[News, str] | None:
-    """Read an entry; none when no writer of this service makes such a one."""
+    """Parse an entry; return None when this service did not write it."""
     match fields:
         case [b"news", (b"queued" | b"cancelled") as news, b"id", build_id] if build_id.isascii():
             return ("queued" if news == b"queued" else "cancelled"), build_id.decode()
@@ -36,20 +36,20 @@ def _news(fields: Sequence[bytes] | None) -> tuple[News, str] | None:
 
 
 class BuildNews:
-    """Tells and hears."""
+    """Sends and receives the news. Nothing is stored for later."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
-    async def tell(self, news: News, build_id: str) -> None:
-        """Tell all workers. Raises `WindowUnavailable`."""
+    async def announce(self, news: News, build_id: str) -> None:
+        """Announce a build to all workers. Raises `WindowUnavailable`."""
         await self._client.run(
             script("add_expiring"), keys.build_news(), "~", _KEPT, _EXPIRY_MS,
             "news", news, "id", build_id,
         )  # fmt: skip
 
     async def hear(self, heard: Callable[[News, str], None]) -> None:
-        """Call `heard` with all news from now on, for ever. While Redis is away there are none."""
+        """Call `heard` with all news from now on, until cancelled; none while Redis is down."""
         key = keys.build_news()
         connection = self._client.dedicated(key, block_s=_BLOCK_S)
         backoff = Backoff(first_s=_RETRY_FIRST_S, most_s=_RETRY_MOST_S)

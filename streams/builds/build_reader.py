@@ -36,7 +36,7 @@ class BuildReader:
         return build_of(rows[0])
 
     async def by_ids(self, build_ids: Sequence[str]) -> list[Build]:
-        """Return those of the builds that exist."""
+        """Return the builds that exist among these."""
         rows = await self._database.fetch(
             statement("builds_get"), [uuid.UUID(build_id) for build_id in build_ids]
         )
@@ -59,7 +59,7 @@ class BuildReader:
     async def changed(
         self, project_ids: Sequence[str], *, within_s: float
     ) -> Sequence[tuple[Build, float]]:
-        """Return the projects' builds that changed within so many seconds, and how long ago."""
+        """Return the builds that changed in the last `within_s`, each with its age in seconds."""
         rows = await self._database.fetch(
             statement("builds_changed"), project_ids, within_s, _CHANGED_AT_ONCE
         )

@@ -27,9 +27,9 @@ class BuildRequests:
         self._bounds = bounds
 
     async def ask(self, project_id: str, message: NewMessage) -> Asked:
-        """Append a user's message and queue the build it asks for, in one transaction.
+        """Append a user's message and queue the build it requests, in one transaction.
 
-        With a `client_msg_id` a repeat adds nothing and gives the first result.
+        With a `client_msg_id` a repeat adds nothing and returns the first result.
 
         Raises:
             InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound, TooManyBuilds:
@@ -59,8 +59,10 @@ class BuildRequests:
             return Asked(appended, build_of(rows[0]))
 
     async def _require_room(self, session: Session, project_id: str, user_id: str) -> None:
-        """Raise `TooManyBuilds` at the bounds. The append holds the project's row locked, so two
-        processes cannot both take the last place.
+        """Raise `TooManyBuilds` at the bounds.
+
+        The append holds the lock on the project's row, and the statement here one on the user, so
+        two processes cannot both take the last place.
         """
         per_project, per_user = self._bounds.per_project, self._bounds.per_user
         if per_user:

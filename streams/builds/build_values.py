@@ -16,29 +16,31 @@ Ending = Literal["completed", "failed"]
 
 
 class BuildBounds(msgspec.Struct, frozen=True):
-    """How many unfinished builds there may be; 0 is no bound."""
+    """How many unfinished builds there may be; 0 means no bound."""
 
     per_project: int = 1000
     per_user: int = 1000
-    """Over all projects."""
+    """Bound on the builds of one user in all projects."""
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A user's message and the build it asks for."""
+    """A user's message and the build that it requests."""
 
     appended: Appended
     build: Build
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """A build that has ended, and its message; none when an earlier try had appended it."""
+    """A build, and the message that this call appended; None when an earlier call appended it, or
+    the build has not ended yet.
+    """
 
     build: Build
     message: Message | None
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """How many builds there are, by status; of the ended ones those of the last day."""
+    """Number of builds by status; ended builds count for a day."""
 
     by_status: dict[str, int]
     oldest_queued_s: float

@@ -1,8 +1,8 @@
-"""What this process's readers know of builds, and what they must be told from the database.
+"""Delivers builds' states from the database when Redis did not, and to streams that open.
 
-A status that was committed and did not come through Redis (Redis is away, a worker died between
-commit and publishing) is found by a poll: while Redis is away it is put into the tails, else
-published again. A stream that opens is told of the unfinished builds.
+A poll finds states that were committed and did not arrive through Redis (Redis is down, or a worker
+died between commit and publish). While Redis is down it puts them into the tails, else it publishes
+them again. A stream that opens gets the states of the unfinished builds.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from streams.window.window import Entry
 
 _POLL_S = 1.0
 _POLL_WITHOUT_REDIS_S = 0.2
-# A status that was committed just now is still on its way through Redis.
+# A state that was committed so recently may still be on its way through Redis.
 _GRACE_S = 1.0
-# More than a transaction may last: `updated_at` is when it began.
+# Longer than a transaction may last: `updated_at` is the time when it began.
 _LOOK_BACK_S = 15.0
 _TIMEOUT_S = 2.0
 _SNAPSHOT_TIMEOUT_S = 1.0
 _SNAPSHOT_FRESH_S = 1.0
-# How long a stream that opens waits for it: then what was known before has to do.
+# How long a stream that opens waits for the read; after that it gets what was known before.
 _PATIENCE_S = 0.5
-# A status that was published just before a tail was made may be one that it was made too late for.
+# A tail may miss a state that was published so shortly before it was made.
 _SLACK_S = 1.0
 _MAX_SEEN = 1000
 _HEAD = b"event: build.status\n"
 
 
 class _Seen(msgspec.Struct):
-    """What came through the tail of one build; `frame` is none once it has ended."""
+    """The newest state of a build that came through the tail; `frame` is None once it has ended."""
 
     revision: int
     frame: bytes | None
 
 
-class _Followed:
+class _FollowedTail:
     """One tail: the states that came through it, and the unfinished builds as last read."""
 
     __slots__ = ("builds", "index", "made_at", "offered", "read_at", "seen", "tail")
@@ -60,7 +60,7 @@ class _Followed:
     def __init__(self, tail: Tail) -> None:
         self.tail = tail
         self.made_at = time.monotonic()
-        # Revisions that stand in the window, and were not seen here when that was found.
+        # Revisions that were published again, but had not arrived here by then.
         self.offered: dict[str, int] = {}
         self.index = tail.end_index
         self.seen = LruMap[str, _Seen](_MAX_SEEN)
@@ -72,7 +72,7 @@ class _Followed:
         self.tail.unlisten(self.look, _ignore)
 
     def look(self) -> None:
-        """Note the builds' states among the entries that came."""
+        """Record the builds' states among the new entries of the tail."""
         tail = self.tail
         start, self.index = max(self.index, tail.first_index), tail.end_index
         for frame in tail.frames(start):
@@ -80,12 +80,12 @@ class _Followed:
                 self._note(frame)
 
     def _note(self, frame: bytes) -> None:
-        told = read_build_status(sse.data_of(frame))
-        if told is not None and told[1] > 0:
-            self._saw(*told, frame)
+        state = read_build_status(sse.data_of(frame))
+        if state is not None and state[1] > 0:
+            self._saw(*state, frame)
 
     def note(self, build: Build) -> None:
-        """Note that the build's state stands in the window."""
+        """Record that the window has the build's state."""
         self._saw(build.id, build.revision, build.ended, _framed(build).data)
 
     def _saw(self, build_id: str, revision: int, ended: bool, frame: bytes) -> None:
@@ -98,7 +98,7 @@ class _Followed:
         return 0 if seen is None else seen.revision
 
     def unfinished(self) -> list[tuple[str, int, bytes]]:
-        """Build, revision and frame of each unfinished build: the newer of read and seen."""
+        """Return build, revision and frame of each unfinished build: the newer of read and seen."""
         found = {
             state.build_id: (state.build_id, state.revision, state.data) for state in self.builds
         }
@@ -118,7 +118,7 @@ def _ignore(_: bytes) -> None:
 
 
 class BuildWatch:
-    """Follows the tails of this process."""
+    """Follows the tails of this process, and polls the builds of their projects."""
 
     def __init__(
         self, tails: TailRegistry, builds: BuildReader, statuses: Statuses, health: Health
@@ -127,7 +127,7 @@ class BuildWatch:
         self._builds = builds
         self._statuses = statuses
         self._health = health
-        self._followed: dict[str, _Followed] = {}
+        self._followed: dict[str, _FollowedTail] = {}
         self._reading: asyncio.Task[None] | None = None
         self._wanted: set[str] = set()
         self._polled_at = time.monotonic()
@@ -136,7 +136,7 @@ class BuildWatch:
         tails.watch(self._made, self._dropped)
 
     def _made(self, tail: Tail) -> None:
-        self._followed[tail.project_id] = _Followed(tail)
+        self._followed[tail.project_id] = _FollowedTail(tail)
 
     def _dropped(self, tail: Tail) -> None:
         self._followed.pop(tail.project_id).close()
@@ -146,8 +146,8 @@ class BuildWatch:
     async def unfinished(self, tail: Tail) -> list[tuple[str, int, bytes]]:
         """Return build, revision and `build.status` frame of the project's unfinished builds.
 
-        As they are now, to the best of this process's knowledge; read from the database at most
-        about once a second, for all who ask. Empty when it does not answer.
+        They are read from the database at most about once a second for all callers, and may be as
+        old as that; older, or empty, while it does not answer.
         """
         followed = self._followed.get(tail.project_id)
         if followed is None:
@@ -155,7 +155,7 @@ class BuildWatch:
         if time.monotonic() - followed.read_at > _SNAPSHOT_FRESH_S and self._health.postgres_up:
             self._wanted.add(tail.project_id)
             if self._reading is None:
-                # Its own task: a stream that is closed meanwhile must not end it for the others.
+                # In a task: a stream that is closed must not cancel the read for the others.
                 self._reading = asyncio.create_task(self._read(), name="read unfinished builds")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PATIENCE_S):
@@ -166,23 +166,23 @@ class BuildWatch:
     async def _read(self) -> None:
         try:
             while self._wanted:
-                # What is asked for together is read together, whatever the projects.
+                # Requests of the same moment are read together, for all their projects.
                 await asyncio.sleep(0)
-                asked = list(self._wanted)
-                found: dict[str, list[State]] = {project_id: [] for project_id in asked}
+                project_ids = list(self._wanted)
+                found: dict[str, list[State]] = {project_id: [] for project_id in project_ids}
                 try:
                     async with asyncio.timeout(_SNAPSHOT_TIMEOUT_S):
-                        for build in await self._builds.unfinished(asked):
+                        for build in await self._builds.unfinished(project_ids):
                             found[build.project_id].append(_framed(build))
                 except (StreamsError, TimeoutError):
                     found = {}
                 now = time.monotonic()
-                for project_id in asked:
+                for project_id in project_ids:
                     followed = self._followed.get(project_id)
                     if followed is not None:
                         followed.read_at = now
                         followed.builds = found.get(project_id, followed.builds)
-                self._wanted.difference_update(asked)
+                self._wanted.difference_update(project_ids)
         finally:
             self._wanted.clear()
             self._reading = None
@@ -190,13 +190,13 @@ class BuildWatch:
     # Polling.
 
     async def run(self) -> None:
-        """Poll for ever."""
+        """Poll until cancelled."""
         while True:
             await asyncio.sleep(_POLL_S if self._health.delivers else _POLL_WITHOUT_REDIS_S)
             await self.once()
 
     async def once(self) -> None:
-        """Poll once: tell the readers what they have not been told."""
+        """Poll once: deliver the states that did not come through the tails."""
         redis_up = self._health.redis_up
         now = time.monotonic()
         if self._redis_was_up and not redis_up:
@@ -218,29 +218,29 @@ class BuildWatch:
                     self._statuses.submit(build)
                 elif followed.revision(build.id) < build.revision:
                     if not self._health.delivers_to(shard_of(build.project_id)):
-                        _tell(followed, build)
+                        _put_into_tail(followed, build)
                     elif age_s > _GRACE_S:
                         await self._offer(followed, build, age_s)
         self._redis_was_up = redis_up
         self._polled_at = now
 
-    async def _offer(self, followed: _Followed, build: Build, age_s: float) -> None:
-        """Publish a state that did not come through the tail; tell it, if it still does not come.
+    async def _offer(self, followed: _FollowedTail, build: Build, age_s: float) -> None:
+        """Publish a state that did not arrive; at the next poll, put it into the tail itself.
 
-        It may stand in the window where nobody reads any more: a window that went back in time
-        (restored, failed over) takes entries below what its readers have read.
+        The window may have appended it below the position up to which its readers have read: that
+        happens after it went back in time (restored from a backup, or failed over).
         """
         if followed.offered.pop(build.id, 0) == build.revision:
-            _tell(followed, build)
+            _put_into_tail(followed, build)
         elif await self._statuses.publish(build, again=True):
             if age_s > time.monotonic() - followed.made_at + _SLACK_S:
-                # It stood in the window since before this tail was made.
+                # It was in the window before this tail was made.
                 followed.note(build)
             else:
                 followed.offered[build.id] = build.revision
 
     async def close(self) -> None:
-        """End the read under way."""
+        """End the read in progress."""
         if self._reading is not None:
             await end([self._reading])
 
@@ -250,12 +250,12 @@ def _framed(build: Build) -> State:
     return State(state.build_id, state.revision, sse.event_frame("build.status", state.data))
 
 
-def _tell(followed: _Followed, build: Build) -> None:
-    """Put the states that did not come through Redis into the tail. They have no entryId."""
+def _put_into_tail(followed: _FollowedTail, build: Build) -> None:
+    """Put the states that did not arrive through Redis into the tail. They have no entryId."""
     tail = followed.tail
     known = followed.revision(build.id)
     position = tail.position
-    # It stands where the stream was read up to: nothing that Redis brings later is before it.
+    # Its id is the position up to which the stream was read: later entries come after it.
     entry_id = EntryId(tail.last_seq, position.k if position.seq == tail.last_seq else 0)
     entry_id = EntryId(entry_id.seq, max(1, entry_id.k))
     for state in states(build):

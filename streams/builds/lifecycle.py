@@ -1,11 +1,11 @@
-"""Builds as users of the library have them: each step is committed, then told to the readers.
+"""Builds for users of the library: each step is committed, then published to the readers.
 
-log.builds.ask(…)                               a user asks
-build, = await log.builds.claim("worker-1")      a worker takes it …
-await log.builds.report(build, progress=50)      … says how far it is …
-await log.builds.finish(build, "completed")      … and ends it
+log.builds.ask(...)                             a user requests a build
+build, = await log.builds.claim("worker-1")      a worker claims it,
+await log.builds.report(build, progress=50)      reports its progress
+await log.builds.finish(build, "completed")      and ends it
 
-The rows are in `build_rows.py`, publishing in `statuses.py`.
+The statements are behind `build_rows.py`, publishing is in `statuses.py`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 
 class Builds:
-    """The builds of all projects. Every method may raise `LogUnavailable`: the outcome is then
-    unknown, and a repeat is harmless.
+    """The builds of all projects.
 
-    A step that has begun goes on when its caller is cancelled. `committed` is called with each
-    message that was appended here.
+    Every method may raise `LogUnavailable`: the outcome is then unknown, and a repeat is harmless.
+    A step that has begun is completed even when its caller is cancelled. `committed` is called with
+    each message that was appended here.
     """
 
     def __init__(
@@ -51,42 +51,45 @@ class Builds:
         self._working: set[asyncio.Task[Any]] = set()
 
     async def ask(self, project_id: str, message: NewMessage) -> Asked:
-        """Append a user's message and queue the build it asks for, in one transaction.
+        """Append a user's message and queue the build it requests, in one transaction.
 
-        With a `client_msg_id` a repeat adds nothing and gives the first result.
+        With a `client_msg_id` a repeat adds nothing and returns the first result.
 
         Raises:
             InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound, TooManyBuilds:
                 nothing written.
         """
-        return await self._to_its_end(self._ask(project_id, message))
+        return await self._run_to_completion(self._ask(project_id, message))
 
     async def _ask(self, project_id: str, message: NewMessage) -> Asked:
         asked = await self._rows.requests.ask(project_id, message)
         if not asked.appended.duplicate:
             self._committed(asked.appended.message)
             self._statuses.submit(asked.build)
-            await self._tell_workers("queued", asked.build.id)
+            await self._announce_to_workers("queued", asked.build.id)
         return asked
 
     async def cancel(self, project_id: str, build_id: str) -> Build:
-        """End a build: at once if nobody works on it, else its worker is told to.
+        """End a build: at once if no worker has it, else its worker is asked to.
 
         Raises:
             BuildNotFound, BuildEnded.
         """
-        build = await self._to_its_end(self._finish(self._rows.ends.cancel(project_id, build_id)))
+        build = await self._run_to_completion(
+            self._finish(self._rows.ends.cancel(project_id, build_id))
+        )
         if not build.ended:
-            await self._tell_workers("cancelled", build.id)
+            await self._announce_to_workers("cancelled", build.id)
         return build
 
     async def claim(
         self, worker_id: str, count: int = 1, *, lease_s: float = LEASE_S
     ) -> list[Build]:
-        """Take up to `count` builds: those that nobody works on any more first; then the longest
-        waiting of the project that has the fewest running, and so on.
+        """Claim up to `count` builds.
 
-        `worker_id` must be this worker's alone. The lease must be renewed before it runs out.
+        Builds whose lease has expired come first; then, one by one, the longest waiting build of
+        the project that has the fewest running. No two workers may use one `worker_id`. The lease
+        must be renewed before it expires.
         """
         builds = await self._rows.leases.claim(worker_id, count, lease_s=lease_s)
         for build in builds:
@@ -96,13 +99,13 @@ class Builds:
     async def claim_one(
         self, project_id: str, build_id: str, worker_id: str, *, lease_s: float = LEASE_S
     ) -> Build:
-        """Take this build. Raises `BuildNotFound`, `BuildEnded`, `BuildHeld`."""
+        """Claim this build. Raises `BuildNotFound`, `BuildEnded`, `BuildHeld`."""
         build = await self._rows.leases.claim_one(project_id, build_id, worker_id, lease_s=lease_s)
         self._statuses.submit(build)
         return build
 
     async def renew(self, build: Build, *, lease_s: float = LEASE_S) -> bool:
-        """Prolong the lease; tell whether the build shall go on (else it was cancelled).
+        """Prolong the lease; return whether the build goes on (False: it was cancelled).
 
         Raises `LeaseLost`.
         """
@@ -117,9 +120,9 @@ class Builds:
         message: str | None = None,
         lease_s: float = LEASE_S,
     ) -> Build:
-        """Note progress (0 to 100) and prolong the lease; what is not given stays.
+        """Record progress (0 to 100) and prolong the lease; None leaves a value as it is.
 
-        Readers see the newest a few times a second.
+        Readers get the newest progress a few times a second.
 
         Raises `LeaseLost`.
         """
@@ -137,7 +140,7 @@ class Builds:
         message: str | None = None,
         result: bytes | None = None,
     ) -> Build:
-        """End a build that was claimed and append its message, in one transaction.
+        """End a claimed build and append its message, in one transaction.
 
         `result` is JSON; it goes into the message's `response_data`.
 
@@ -145,22 +148,23 @@ class Builds:
             LeaseLost: the build is another's; nothing was written.
             InvalidInput: the result is too large.
         """
-        return await self._to_its_end(
+        return await self._run_to_completion(
             self._finish(self._rows.ends.finish(build, status, message=message, result=result))
         )
 
     async def release(self, build: Build) -> None:
-        """Give the lease back: another worker may take the build at once, and goes on with the
-        same attempt. Only a lease that was lost counts as an attempt.
+        """Give the lease back: another worker may claim the build at once.
+
+        It continues the same attempt: only a lease that expired counts as an attempt.
         """
         await self._rows.leases.release(build)
-        await self._tell_workers("queued", build.id)
+        await self._announce_to_workers("queued", build.id)
 
     async def fail_abandoned(self) -> int:
-        """End builds that nobody works on and nobody may claim; return how many."""
+        """End builds that have no worker and cannot be claimed; return how many."""
         finished = await self._rows.ends.fail_abandoned()
         for each in finished:
-            await self._tell(each)
+            await self._publish(each)
         return len(finished)
 
     async def get(self, project_id: str, build_id: str) -> Build:
@@ -178,35 +182,35 @@ class Builds:
         return await self._rows.reader.counts()
 
     async def hear(self, heard: Callable[[News, str], None]) -> None:
-        """Call `heard` with "queued" or "cancelled" and the build, as it happens, for ever.
+        """Call `heard` with "queued" or "cancelled" and the build's id, until cancelled.
 
-        A convenience: nothing comes while Redis is away.
+        It only saves time: nothing is heard while Redis is down.
         """
         await self._news.hear(heard)
 
     async def drained(self) -> None:
-        """Wait until the steps that have begun are done."""
+        """Wait until the steps in progress are completed."""
         await asyncio.gather(*self._working, return_exceptions=True)
 
     async def _finish(self, finishing: Coroutine[Any, Any, Finished]) -> Build:
         finished = await finishing
-        await self._tell(finished)
+        await self._publish(finished)
         return finished.build
 
-    async def _tell(self, finished: Finished) -> None:
+    async def _publish(self, finished: Finished) -> None:
         # The status first: a client that sees the message has seen how the build ended.
         if finished.build.ended:
             await self._statuses.publish(finished.build)
         if finished.message is not None:
             self._committed(finished.message)
 
-    async def _tell_workers(self, news: News, build_id: str) -> None:
+    async def _announce_to_workers(self, news: News, build_id: str) -> None:
         if self._health.redis_up:
-            # They look for themselves too, a second later.
+            # Without it they find the build by their own poll, a second later.
             with contextlib.suppress(Unavailable):
-                await self._news.tell(news, build_id)
+                await self._news.announce(news, build_id)
 
-    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _run_to_completion(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.create_task(work)
         self._working.add(task)
         task.add_done_callback(self._done)
@@ -215,5 +219,5 @@ class Builds:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._working.discard(task)
         if not task.cancelled():
-            # Whoever asked has it, or is gone and has nobody to tell.
+            # Marks the exception as retrieved: the caller has it, unless it was cancelled.
             task.exception()

@@ -1,7 +1,7 @@
-"""Publishing builds' states: every change of status, and progress a few times a second.
+"""Publishes builds' states: every change of status, and progress a few times a second.
 
-The rows are the truth: each publishing offers all changes of a build, and the window leaves out
-those it was given before. So whoever publishes last makes good what others could not.
+The rows are authoritative. Each publish offers all changes of a build, and the append script skips
+those that are in the window. So a later publish also appends what an earlier one could not.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ class _Published:
 
 
 class Statuses:
-    """Publishes the states of builds. `submit` returns at once; what waits is bounded by builds:
-    of each the newest row alone is kept, for it holds all its changes.
+    """Publishes the states of builds.
+
+    `submit` returns at once. At most `_MAX_UNPUBLISHED` builds wait, each with its newest row only,
+    which holds all its changes.
     """
 
     def __init__(self, writer: TransientWriter, builds: BuildReader, health: Health) -> None:
@@ -60,7 +62,7 @@ class Statuses:
         health.on_redis_return(self._redis_returned)
 
     def submit(self, build: Build) -> None:
-        """Publish what is new of the build, soon; progress alone may wait and be merged."""
+        """Publish the build's new states soon; mere progress may wait and be merged."""
         waiting = self._waiting.get(build.id)
         if waiting is None or waiting.revision < build.revision:
             self._waiting[build.id] = build
@@ -72,7 +74,7 @@ class Statuses:
         self._wake.set()
 
     async def publish(self, build: Build, *, again: bool = False) -> bool:
-        """Publish what is new of the build now; tell whether it could be.
+        """Publish the build's new states now; return whether that succeeded.
 
         `again` offers it to the window even if this process has published it.
         """
@@ -84,11 +86,11 @@ class Statuses:
         return await self._publish(build)
 
     async def drained(self) -> None:
-        """Wait until everything submitted so far was tried."""
+        """Wait until one attempt was made for everything submitted so far."""
         await self._idle.wait()
 
     async def run(self) -> None:
-        """Publish for ever."""
+        """Publish until cancelled."""
         while True:
             if not self._waiting and not self._returned:
                 self._idle.set()
@@ -107,7 +109,7 @@ class Statuses:
                     pass
 
     def _due(self) -> tuple[list[Build], float | None]:
-        """Take what may be published now, and tell how long the rest has to wait."""
+        """Take the builds that are due; also return the seconds until the next one is due."""
         now = time.monotonic()
         due = []
         wait_s: float | None = None
@@ -129,11 +131,11 @@ class Statuses:
         if known >= build.revision:
             return True
         if not self._health.can_write(shard_of(build.project_id)):
-            # Open streams get it from the database (`build_watch.py`).
+            # Open streams get the state from the database (`build_watch.py`).
             self._note_unpublished([build.id])
             return False
-        # All changes, not only those that this process has not published: another one may have
-        # died before it published an earlier one.
+        # All changes, also those that other processes made: one may have died before it published
+        # its own.
         offered = states(build)
         try:
             await self._writer.append_states(build.project_id, build.id, offered)
@@ -159,7 +161,7 @@ class Statuses:
 
     def _redis_returned(self) -> None:
         self._returned = True
-        # What was published may be gone with the server's memory.
+        # Redis may have lost what was published.
         self._published.clear()
         self._idle.clear()
         self._wake.set()

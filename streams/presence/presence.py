@@ -1,8 +1,8 @@
-"""Presence: who has a stream open in a project, in any process. In Redis alone.
+"""Presence: who has a stream open in a project, in any process. Stored in Redis only.
 
-Each process writes its own users and renews one sign of life per shard, not one per user; the
-users of a process whose sign has run out are gone. The script that makes a change also announces
-it, so it is announced once, whoever notices.
+Each process writes its own users and renews one sign of life per shard, not one per user. When the
+sign of a process expires, its users are offline. The script that makes a change also announces it,
+so each change is announced exactly once.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ ALIVE_S = 15.0
 GRACE_S = 10.0
 _TICK_S = 0.25
 _CLOSE_TIMEOUT_S = 1.0
-# A crowd that arrives at once is told of bit by bit, and beyond a size not at all: each change
-# goes to everyone who is there.
+# Each change is sent to every reader of the project. So the changes of a crowd that arrives at once
+# are spread over several ticks, and in a project with more users than MAX_ANNOUNCED none is sent.
 _CHANGES_PER_TICK = 25
 MAX_ANNOUNCED = 500
 _PROJECTS_PER_ROUND_TRIP = 200
 _KEPT_MS = 24 * 3600 * 1000
-# Well within the time that a project is kept, and after a loss that nobody noticed.
+# Writes all users again: well before their keys expire, and in case Redis lost them unnoticed.
 _RESYNC_EVERY_S = 600.0
 _SIGNALS_KEPT = 256
 _SIGNALS_EXPIRY_MS = 60_000
@@ -48,20 +48,22 @@ class Online(msgspec.Struct, frozen=True):
 class _Room:
     """The users of one project in this process."""
 
-    __slots__ = ("due", "open", "told")
+    __slots__ = ("due", "open", "written")
 
     def __init__(self) -> None:
+        # User -> number of open streams.
         self.open: dict[str, int] = {}
-        # Those that Redis was told of, and whose state has to be told, and when.
-        self.told: set[str] = set()
+        # Users that Redis has as online through this process.
+        self.written: set[str] = set()
+        # User -> when their state is to be written to Redis, by the monotonic clock.
         self.due: dict[str, float] = {}
 
 
 class Presence:
     """Counts the streams of users; `opened` and `closed` return at once.
 
-    A user is offline when it had no stream for `grace_s`: who reconnects is not gone. A process
-    that gives no sign of life for `alive_s` is dead, and a third of it later noticed.
+    A user is offline after `grace_s` without a stream, so a reconnect is no change. A process that
+    gives no sign of life for `alive_s` counts as dead; others notice up to a third of that later.
     """
 
     def __init__(
@@ -79,19 +81,19 @@ class Presence:
         self._process_id = process_id
         self._health = health
         self._rooms: dict[str, _Room] = {}
-        # Rooms with something due; all others cost nothing.
+        # Projects with something due; a tick does not visit the others.
         self._waiting: set[str] = set()
         self._to_sweep: set[str] = set()
-        # The dead processes whose users were looked for, of each shard that we live in.
+        # Shard -> the dead processes whose users were removed; only shards with users here.
         self._dead: dict[int, set[bytes]] = {}
         self._renewed_at = float("-inf")
         self._resynced_at = time.monotonic()
-        # How long this process's users are believed in after its end, once it is ending.
+        # Once the process is ending: how long its users count as online after its end.
         self._handing_over_s: float | None = None
         health.on_redis_return(self._redis_returned)
 
     def opened(self, project_id: str, user_id: str) -> None:
-        """A user opened a stream."""
+        """Count a stream that a user opened."""
         room = self._rooms.get(project_id)
         if room is None:
             room = self._rooms[project_id] = _Room()
@@ -100,19 +102,19 @@ class Presence:
         count = room.open.get(user_id, 0)
         room.open[user_id] = count + 1
         if count == 0:
-            if user_id in room.told:
+            if user_id in room.written:
                 room.due.pop(user_id, None)
             else:
                 room.due[user_id] = 0.0
                 self._waiting.add(project_id)
 
     def closed(self, project_id: str, user_id: str) -> None:
-        """A stream of a user ended."""
+        """Count a stream of a user that ended."""
         room = self._rooms[project_id]
         room.open[user_id] -= 1
         if room.open[user_id] == 0:
             del room.open[user_id]
-            if user_id in room.told:
+            if user_id in room.written:
                 room.due[user_id] = time.monotonic() + self._grace_s
                 self._waiting.add(project_id)
             else:
@@ -120,9 +122,9 @@ class Presence:
                 self._drop_if_empty(project_id, room)
 
     async def online(self, project_id: str) -> list[Online]:
-        """Return who is online, in order of arrival. While Redis is away: in this process."""
+        """Return who is online, in order of arrival; while Redis is down, only in this process."""
         try:
-            (reply,) = await self._tell([(project_id, [])])
+            (reply,) = await self._write([(project_id, [])])
         except WindowUnavailable:
             reply = None
         if not isinstance(reply, list):
@@ -135,18 +137,18 @@ class Presence:
         return [Online(user_id, format_unix_ms(since)) for since, user_id in pairs]
 
     async def run(self) -> None:
-        """Tell Redis of what changes, for ever."""
+        """Write changes to Redis until cancelled."""
         while True:
             await asyncio.sleep(_TICK_S)
             if self._health.writes_somewhere and self._handing_over_s is None:
-                # What cannot be told is still due.
+                # Changes that cannot be written stay due.
                 await self._tick()
 
     def hand_over(self, within_s: float) -> None:
-        """This process is ending: its users have `within_s` and the grace to be back elsewhere.
+        """Stop writing changes: the process ends, and its users reconnect to other processes.
 
-        From now on it tells nothing of them. Those who do not return are announced offline by
-        another process, when the last sign of life (`close`) has run out.
+        They have `within_s` and the grace for that. After it the last sign of life (`close`) has
+        expired, and another process announces those who did not return as offline.
         """
         self._handing_over_s = within_s + self._grace_s
 
@@ -158,7 +160,7 @@ class Presence:
             for shard in filter(self._health.can_write, self._dead)
         ]
         if calls:
-            # Else it runs out by itself.
+            # If it fails, the previous sign expires by itself.
             with contextlib.suppress(WindowUnavailable, TimeoutError):
                 async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                     await self._client.run_all(script("alive"), calls)
@@ -170,7 +172,7 @@ class Presence:
             self._renewed_at = now
         if now - self._resynced_at >= _RESYNC_EVERY_S:
             self._resynced_at = now
-            self._tell_all_again(self._rooms)
+            self._write_all_again(self._rooms)
         changes: list[tuple[str, list[str]]] = []
         can_write = self._health.can_write
         for project_id in list(self._waiting):
@@ -192,13 +194,13 @@ class Presence:
         ]
         for start in range(0, len(changes), _PROJECTS_PER_ROUND_TRIP):
             chunk = changes[start : start + _PROJECTS_PER_ROUND_TRIP]
-            replies = await self._tell(chunk)
+            replies = await self._write(chunk)
             for (project_id, signs), reply in zip(chunk, replies, strict=True):
                 if isinstance(reply, list):
                     self._to_sweep.discard(project_id)
-                    self._told(project_id, signs)
+                    self._written(project_id, signs)
 
-    def _told(self, project_id: str, signs: Sequence[str]) -> None:
+    def _written(self, project_id: str, signs: Sequence[str]) -> None:
         room = self._rooms.get(project_id)
         if room is None:
             return
@@ -206,10 +208,10 @@ class Presence:
         for sign in signs:
             user = sign[1:]
             if sign[0] == "+":
-                room.told.add(user)
+                room.written.add(user)
             else:
-                room.told.discard(user)
-            # It may have changed while it was told.
+                room.written.discard(user)
+            # The user's state may have changed during the write.
             if (user in room.open) == (sign[0] == "+"):
                 room.due.pop(user, None)
             else:
@@ -219,7 +221,7 @@ class Presence:
         self._drop_if_empty(project_id, room)
 
     def _drop_if_empty(self, project_id: str, room: _Room) -> None:
-        if not room.open and not room.due and not room.told:
+        if not room.open and not room.due and not room.written:
             self._rooms.pop(project_id, None)
             self._waiting.discard(project_id)
             self._to_sweep.discard(project_id)
@@ -244,19 +246,19 @@ class Presence:
             before = self._dead.get(shard, set())
             self._dead[shard] = set(dead)
             if not known:
-                # Redis lost its memory, or we were silent too long: we were forgotten.
-                self._tell_all_again(project_ids)
+                # Redis lost this process's sign of life, or it expired: its users were removed.
+                self._write_all_again(project_ids)
             if self._dead[shard] - before:
                 self._to_sweep.update(project_ids)
         for shard in self._dead.keys() - shards.keys():
-            # Without users here there is nothing to vouch for.
+            # Without users here the shard needs no sign of life from this process.
             del self._dead[shard]
 
-    def _tell_all_again(self, project_ids: Sequence[str] | dict[str, _Room]) -> None:
+    def _write_all_again(self, project_ids: Sequence[str] | dict[str, _Room]) -> None:
         for project_id in project_ids:
             room = self._rooms.get(project_id)
             if room is None:
-                # The last one left while Redis was asked.
+                # The last user left during the call to Redis.
                 continue
             for user in room.open:
                 room.due.setdefault(user, 0.0)
@@ -265,9 +267,9 @@ class Presence:
 
     def _redis_returned(self) -> None:
         self._renewed_at = float("-inf")
-        self._tell_all_again(self._rooms)
+        self._write_all_again(self._rooms)
 
-    async def _tell(self, changes: Sequence[tuple[str, Sequence[str]]]) -> list[object]:
+    async def _write(self, changes: Sequence[tuple[str, Sequence[str]]]) -> list[object]:
         at = format_now()
         calls: list[tuple[str, Sequence[Argument]]] = []
         for project_id, signs in changes:

@@ -1,7 +1,7 @@
-"""Typing: who types in a project, told once at its start and once at its end. In Redis alone.
+"""Typing: who types in a project; its start and its end are each announced once. In Redis only.
 
-Nothing is stored for later and nothing has an id. Any process that reads a project ends what has
-run out there, so an end is told also when the process that was told of the start has died.
+Nothing is kept for replay and no event has an id. Every process that reads a project ends expired
+typing there, so an end is announced even when the process that received the start has died.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SIGNALS_KEPT = 256
 _SIGNALS_EXPIRY_MS = 60_000
 _LOOK_EVERY_S = 0.25
 _TIMEOUT_S = 0.5
-# Calls of one user in one project that get as far as Redis: so many a second, so many at once.
+# Bounds on the calls of one user in one project that reach Redis: rate and burst.
 _CALLS_PER_S = 5.0
 _CALLS_AT_ONCE = 10.0
 _REMEMBERED = 10_000
@@ -34,12 +34,12 @@ _WATCHED = 50_000
 
 
 class Typing:
-    """Tells the readers of a project who types. While Redis is away nothing happens."""
+    """Announces who types to the readers of a project. Does nothing while Redis is down."""
 
     def __init__(self, client: RedisClient, tails: TailRegistry, health: Health) -> None:
         self._client = client
         self._health = health
-        # When to look at a project again, by the monotonic clock.
+        # Project -> when to look for expired typing, by the monotonic clock.
         self._due: dict[str, float] = {}
         self._calls = TokenBuckets[tuple[str, str]](
             _CALLS_PER_S, _CALLS_AT_ONCE, time.monotonic, most=_REMEMBERED
@@ -48,7 +48,7 @@ class Typing:
         tails.watch(self._made, self._dropped)
 
     async def say(self, project_id: str, user_id: str, typing: bool) -> None:
-        """Note that a user types (again) or no longer does. A flood has no effect."""
+        """Record that a user types (again) or stopped. Calls beyond the bounds are ignored."""
         if not self._health.can_write(shard_of(project_id)):
             return
         if self._calls.take((project_id, user_id)) > 0:
@@ -69,7 +69,7 @@ class Typing:
         self._look_again(project_id, int(reply))
 
     async def run(self) -> None:
-        """End what has run out, for ever."""
+        """End expired typing until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             now = time.monotonic()
@@ -88,7 +88,7 @@ class Typing:
         try:
             replies = await self._client.run_all(script("typing"), calls)
         except WindowUnavailable:
-            # What ran out meanwhile is ended when it is back.
+            # Typing that expires meanwhile is ended when Redis is back.
             return
         for project_id, reply in zip(project_ids, replies, strict=True):
             if not isinstance(reply, WindowUnavailable):
@@ -109,7 +109,7 @@ class Typing:
             self._watch(project_id, TYPING_LASTS_MS / 1000)
 
     def _made(self, tail: Tail) -> None:
-        # Someone may have begun to type before this process read the project.
+        # A user may have started to type before this process read the project.
         self._watch(tail.project_id, 0.0)
 
     def _dropped(self, tail: Tail) -> None:

@@ -29,7 +29,7 @@ def _status(project: str, build: str, status: BuildState, progress: float) -> Bu
 async def test_progress_goes_first_and_changes_of_status_stay(
     open_log: OpenLog, project: str
 ) -> None:
-    """Issue: progress may be merged, a change of `status` never is; no message goes for it."""
+    """Progress may be merged; changes of `status` and messages are never deleted for it."""
     log = await open_log()
     for n in range(3):
         await log.append(project, NewMessage(user_id="u", text=f"m{n}"))

@@ -1,4 +1,4 @@
-"""PROTOCOL.md §6: who is online, seen by another process; no test here waits out the grace."""
+"""docs/protocol.md §6: who is online, seen by another process; no test waits for the grace."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class _Changed(msgspec.Struct, rename="camel"):
     content: _Content
 
 
-class _Ear:
-    """What another process is told of who is online, in order."""
+class _PresenceListener:
+    """The presence changes that another process receives, in order."""
 
     def __init__(self, log: EventLog) -> None:
         self.heard: list[tuple[str, str]] = []
@@ -32,29 +32,31 @@ class _Ear:
             self.heard.append((changed.user_id, changed.content.status))
 
     async def wait_for(self, user_id: str, status: str) -> None:
-        """Wait until it was told so."""
+        """Wait until this change was received."""
         await wait_until(
             lambda: (user_id, status) in self.heard, what=f"{user_id} {status} ({self.heard})"
         )
 
 
-async def test_a_user_who_reconnects_is_not_told_offline(open_log: OpenLog, project: str) -> None:
+async def test_a_user_who_reconnects_is_not_announced_offline(
+    open_log: OpenLog, project: str
+) -> None:
     """docs/builds.md: offline comes some time after the last stream ended, if none began since."""
-    # However slow this machine is, the reconnect is in time.
+    # A long grace: the reconnect is in time on a slow machine too.
     log, other = await open_log(EventLogConfig(presence_grace_s=1000)), await open_log()
-    ear = _Ear(other)
+    listener = _PresenceListener(other)
     async with following(other, project):
         await wait_until(lambda: other.tails.lanes.stuck() == [], what="the lane")
         log.presence.opened(project, "u")
-        await ear.wait_for("u", "online")
+        await listener.wait_for("u", "online")
         log.presence.closed(project, "u")
-        # What is due is told in one turn: with the first marker the end had its chance.
+        # One tick writes all that is due: if the end were due, it would come before the marker.
         log.presence.opened(project, "marker-1")
-        await ear.wait_for("marker-1", "online")
+        await listener.wait_for("marker-1", "online")
         log.presence.opened(project, "u")
         log.presence.opened(project, "marker-2")
-        await ear.wait_for("marker-2", "online")
-        assert ear.heard == [("u", "online"), ("marker-1", "online"), ("marker-2", "online")]
+        await listener.wait_for("marker-2", "online")
+        assert listener.heard == [("u", "online"), ("marker-1", "online"), ("marker-2", "online")]
         for user in ("u", "marker-1", "marker-2"):
             log.presence.closed(project, user)
 
@@ -62,18 +64,18 @@ async def test_a_user_who_reconnects_is_not_told_offline(open_log: OpenLog, proj
 async def test_a_user_who_reconnects_does_not_go_offline_later(
     open_log: OpenLog, project: str
 ) -> None:
-    """What was due when the user was away is forgotten when they are back."""
+    """A reconnect cancels the offline change that was due."""
     log, other = await open_log(EventLogConfig(presence_grace_s=0)), await open_log()
-    ear = _Ear(other)
+    listener = _PresenceListener(other)
     async with following(other, project):
         await wait_until(lambda: other.tails.lanes.stuck() == [], what="the lane")
         log.presence.opened(project, "u")
-        await ear.wait_for("u", "online")
+        await listener.wait_for("u", "online")
         log.presence.closed(project, "u")
         log.presence.opened(project, "u")
         log.presence.opened(project, "marker")
-        await ear.wait_for("marker", "online")
-        assert ear.heard == [("u", "online"), ("marker", "online")]
+        await listener.wait_for("marker", "online")
+        assert listener.heard == [("u", "online"), ("marker", "online")]
         log.presence.closed(project, "u")
-        await ear.wait_for("u", "offline")
+        await listener.wait_for("u", "offline")
         log.presence.closed(project, "marker")

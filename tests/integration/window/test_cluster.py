@@ -1,4 +1,4 @@
-"""The whole library on a Redis Cluster of three nodes: PROTOCOL.md §7, DESIGN "growing"."""
+"""The whole library on a Redis Cluster of three nodes (docs/protocol.md §7)."""
 
 from __future__ import annotations
 

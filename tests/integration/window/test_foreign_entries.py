@@ -207,7 +207,7 @@ async def test_foreign_news_of_builds_are_skipped(redis_client: RedisClient) -> 
     async def told() -> bool:
         await redis_client.call("XADD", keys.build_news(), "*", "x", "y")
         await redis_client.call("XADD", keys.build_news(), "*", "news", b"\xff", "id", b"\xff")
-        await news.tell("queued", "b1")
+        await news.announce("queued", "b1")
         return bool(heard) or hearing.done()
 
     await wait_until(told, what="the news")

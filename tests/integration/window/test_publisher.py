@@ -1,4 +1,4 @@
-"""Publishing commits into windows, and healing windows from the log (PROTOCOL.md G2)."""
+"""Publishing commits into windows, and healing windows from the log (docs/protocol.md G2)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def _publishing(window: Window, log: Log) -> AsyncIterator[_World]:
 
 
 async def test_a_commit_is_published(window: Window, log: Log, project: str) -> None:
-    """DESIGN, publish: one call of the append script per batch."""
+    """A batch is published by one call of the append script."""
     async with _publishing(window, log) as world:
         world.publisher.submit(project, *(await world.commit(project, 3)))
         await world.publisher.drained()

@@ -1,4 +1,4 @@
-"""Connections to Redis: every failure is one error, nothing waits for ever, clusters work."""
+"""Connections to Redis: every failure is `WindowUnavailable`, calls are bounded in time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.waiting import wait_until
 
 
 async def test_a_refused_connection_is_unavailable() -> None:
-    """No driver's error leaves its file."""
+    """No driver's error leaves `streams/window`."""
     client = RedisClient(f"redis://127.0.0.1:{free_port()}/0", timeout_s=0.5)
     with pytest.raises(WindowUnavailable):
         await client.call("PING")
@@ -54,7 +54,7 @@ def _kept(client: RedisClient) -> list[Any]:
 
 
 async def test_a_kept_connection_that_ended_is_replaced(own_redis: RedisServer) -> None:
-    """No publish fails because the connection for it had ended meanwhile."""
+    """A publish does not fail because its kept connection was closed meanwhile."""
     client = RedisClient(own_redis.url)
     window = Window(client)
     assert (await window.append(Run("p", 1, [b"{}"]))).status == "ok"
@@ -66,7 +66,7 @@ async def test_a_kept_connection_that_ended_is_replaced(own_redis: RedisServer) 
 
 
 async def test_a_cancelled_script_leaves_no_late_reply(own_redis: RedisServer) -> None:
-    """The next one gets its own."""
+    """The next script gets its own reply, not that of the cancelled one."""
     client = RedisClient(own_redis.url)
     window = Window(client)
     await window.append(Run("p", 1, [b"{}"]))
@@ -85,7 +85,7 @@ async def test_a_cancelled_script_leaves_no_late_reply(own_redis: RedisServer) -
 
 
 async def test_many_scripts_at_once_share_the_connections(redis_client: RedisClient) -> None:
-    """More than there are connections, again and again: each gets its reply."""
+    """More scripts than connections, three times: each gets its own reply."""
     window = Window(redis_client)
     for seq in range(1, 4):
         runs = [Run(f"many-{number}", seq, [b"{}"]) for number in range(60)]
@@ -93,8 +93,10 @@ async def test_many_scripts_at_once_share_the_connections(redis_client: RedisCli
         assert [result.hi for result in results] == [seq] * 60
 
 
-async def test_an_error_of_one_call_in_a_pipeline_is_its_own(redis_client: RedisClient) -> None:
-    """One broken key must not fail the others of a batch."""
+async def test_an_error_of_one_call_in_a_pipeline_does_not_fail_the_others(
+    redis_client: RedisClient,
+) -> None:
+    """A key of the wrong type fails its own call only."""
     await redis_client.call("SET", keys.stream("broken"), "no stream", "EX", 60)
     window = Window(redis_client)
     broken, fine = await window.append_all([Run("broken", 1, [b"{}"]), Run("fine", 1, [b"{}"])])
@@ -104,10 +106,10 @@ async def test_an_error_of_one_call_in_a_pipeline_is_its_own(redis_client: Redis
     await redis_client.call("DEL", keys.stream("broken"))
 
 
-async def test_a_blocking_read_that_was_cancelled_does_not_confuse_the_next(
+async def test_a_blocking_read_that_was_cancelled_leaves_no_late_reply(
     redis_client: RedisClient,
 ) -> None:
-    """A cancelled command desynchronises a connection: it is closed."""
+    """The connection is closed on cancellation, because the reply may still arrive on it."""
     key = keys.stream("cancelled")
     connection = redis_client.dedicated(key, block_s=5.0)
     read = asyncio.create_task(connection.call("XREAD", "BLOCK", 5000, "STREAMS", key, "0-0"))
@@ -126,7 +128,7 @@ async def test_a_blocking_read_that_was_cancelled_does_not_confuse_the_next(
 async def test_a_blocking_read_longer_than_the_timeout_of_commands_is_not_cut(
     own_redis: RedisServer,
 ) -> None:
-    """DESIGN, facts: the driver's own timeout must not abort a quiet read."""
+    """The driver's own timeout must not abort a quiet read."""
     client = RedisClient(own_redis.url, timeout_s=0.1)
     connection = client.dedicated("k", block_s=0.6)
     assert await connection.call("XREAD", "BLOCK", 600, "STREAMS", "k", "0-0") is None
@@ -188,7 +190,7 @@ async def test_windows_work_on_a_cluster(cluster: RedisClient) -> None:
 
 
 async def test_one_read_names_many_streams_of_a_shard_on_a_cluster(cluster: RedisClient) -> None:
-    """DESIGN, lanes: the hash tag lets one XREAD name many streams, on Redis Cluster too."""
+    """The hash tag lets one XREAD name many streams, on Redis Cluster too."""
     same = [f"s{n}" for n in range(400) if shard_of(f"s{n}") == shard_of("s0")][:3]
     window = Window(cluster)
     await window.append_all([Run(project, 1, [b"{}"]) for project in same])
@@ -204,8 +206,8 @@ async def test_a_script_is_loaded_where_its_slot_lives(cluster: RedisClient) -> 
     assert await cluster.run(script("take_token"), keys.post_bucket("p", "u"), "1", 1) == 0
 
 
-async def test_all_connections_ask_sentinel_by_the_same_one(tmp_path: Path) -> None:
-    """Nothing is left open at a Sentinel, however often lanes connect anew."""
+async def test_all_clients_share_the_connection_to_a_sentinel(tmp_path: Path) -> None:
+    """Lanes that reconnect leave no connection open at a Sentinel."""
     async with ReplicatedRedis(tmp_path, sentinel=True) as redis:
         before = await _clients_of_sentinel(redis)
         client = RedisClient(redis.url)
@@ -232,7 +234,7 @@ async def _is_left_alone(redis: ReplicatedRedis, before: int) -> bool:
 async def test_rediss_speaks_tls_and_checks_the_certificate(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    """§7: `rediss://`, for calls and for blocking reads; a server nobody vouches for is refused."""
+    """§7: `rediss://`, for calls and for blocking reads; an unknown certificate is refused."""
     reason = why_no_tls()
     if reason is not None:
         pytest.skip(reason)
@@ -256,10 +258,10 @@ async def test_rediss_speaks_tls_and_checks_the_certificate(
 
 
 @pytest.mark.parametrize("blocking", [False, True])
-async def test_a_call_that_is_cancelled_ends_at_whatever_step(
+async def test_a_call_ends_when_it_is_cancelled_at_any_step(
     redis_client: RedisClient, blocking: bool
 ) -> None:
-    """A task that goes on after its cancellation would hang the shutdown (§6: within 10 s)."""
+    """A task that ignores its cancellation would hang the shutdown (§6: within 10 s)."""
     swallowed = []
     for step in range(40):
         connection = redis_client.dedicated("k", block_s=5.0)

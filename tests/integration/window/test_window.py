@@ -1,4 +1,4 @@
-"""PROTOCOL.md §2 on real Redis: the scripts that write a project's stream."""
+"""docs/protocol.md §2 on real Redis: the scripts that write a project's stream."""
 
 from __future__ import annotations
 
@@ -210,14 +210,14 @@ async def test_a_transient_entry_without_fields_is_still_json(window: Window, st
 async def test_on_an_empty_stream_a_transient_entry_stands_after_the_head(
     window: Window, stream: str
 ) -> None:
-    """DESIGN: the stream's own last number; only on an empty stream the log's head."""
+    """The n is the stream's own last number; only on an empty stream it is the log's head."""
     assert await _transient(window, stream, head=41) == EntryId(41, 1)
 
 
 async def test_a_transient_entry_never_stands_after_a_message_that_is_not_here(
     window: Window, stream: str
 ) -> None:
-    """DESIGN: never a number that the stream has not reached: it would shut out the messages."""
+    """With an n that the stream has not reached, messages could no longer be appended."""
     await window.append(_run(stream, 1, 3))
     assert await _transient(window, stream, head=9) == EntryId(3, 1)
     assert await window.append(_run(stream, 4, 9)) == AppendResult("ok", 9)
@@ -226,7 +226,7 @@ async def test_a_transient_entry_never_stands_after_a_message_that_is_not_here(
 async def test_messages_follow_a_stream_that_began_with_a_transient_entry(
     window: Window, stream: str
 ) -> None:
-    """DESIGN: the next message is head + 1, and it fits."""
+    """The next message is head + 1, and it can be appended."""
     await _transient(window, stream, head=41)
     assert await window.append(_run(stream, 42)) == AppendResult("ok", 42)
     assert await _ids(window, stream) == [(41, 1), (42, 0)]
@@ -257,7 +257,7 @@ async def test_the_number_of_entries_is_bounded_and_messages_stay(
 async def test_a_stream_that_nobody_writes_to_expires(
     window: Window, redis_client: RedisClient, stream: str
 ) -> None:
-    """DESIGN, publish: sets an idle expiry."""
+    """Every append renews the idle expiry."""
     await window.append(_run(stream, 1))
     ttl_ms = await redis_client.call("PTTL", keys.stream(stream))
     assert 0 < ttl_ms <= IDLE_EXPIRY_MS
@@ -266,7 +266,7 @@ async def test_a_stream_that_nobody_writes_to_expires(
 async def test_a_stream_of_transient_entries_alone_expires(
     window: Window, redis_client: RedisClient, stream: str
 ) -> None:
-    """DESIGN, publish: sets an idle expiry."""
+    """Every append renews the idle expiry."""
     await _transient(window, stream)
     assert await redis_client.call("PTTL", keys.stream(stream)) > 0
 
@@ -336,7 +336,7 @@ async def test_any_bytes_come_back_as_they_were(window: Window, stream: str) -> 
 def test_what_covers_a_range(
     ids: Sequence[tuple[int, int]], after: int, head: int, covered: bool
 ) -> None:
-    """DESIGN: nothing above the log is believed without checking that seqs meet end to end."""
+    """Entries of the window are used only if their seqs follow each other without a hole."""
     assert covers([entry(EntryId(*each)) for each in ids], EntryId(after, 0), head) is covered
 
 

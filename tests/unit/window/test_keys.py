@@ -20,7 +20,7 @@ def _hash_tag(key: str) -> str:
 
 @pytest.mark.parametrize("project_id", PROJECTS)
 def test_the_project_is_read_back_from_its_stream(project_id: str) -> None:
-    """A lane knows by the key whose entries it got."""
+    """A lane finds the project of an entry by its key."""
     assert keys.project_of(keys.stream(project_id).encode()) == project_id
 
 
