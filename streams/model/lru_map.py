@@ -55,3 +55,7 @@ class LruMap(Generic[K, V]):
     def pop(self, key: K) -> V | None:
         """Remove a key and return its value; None when it is absent."""
         return self._items.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget every key."""
+        self._items.clear()

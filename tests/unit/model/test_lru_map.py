@@ -62,3 +62,13 @@ def test_a_bound_below_one_is_refused() -> None:
     """A map without room for a key is a mistake."""
     with pytest.raises(ValueError):
         LruMap[str, int](0)
+
+
+def test_clear_forgets_every_key() -> None:
+    """And the bound stays."""
+    known: LruMap[str, int] = LruMap(1)
+    known.put("a", 1)
+    known.clear()
+    assert list(known) == []
+    known.put("b", 2)
+    assert known.put("c", 3) == ("b", 2)
