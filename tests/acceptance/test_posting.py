@@ -340,7 +340,7 @@ async def test_a_chunked_body_is_refused_when_it_grows_too_large(
 async def test_a_client_that_leaves_in_the_middle_leaves_a_whole_message_or_none(
     services: Services, project: Project
 ) -> None:
-    """Issue 2: nothing is lost when the client of a post goes away in the middle: never half."""
+    """A client that disconnects in the middle of a post loses nothing, and half a post is none."""
     body = msgspec.json.encode({"message": "x" * 5000, "client_msg_id": "left"})
     headers = signed_headers("POST", project.messages, "owner", body)
     head = f"POST {project.messages} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

@@ -1,6 +1,6 @@
 """Redis dies, forgets, freezes, fills up, goes back in time, or lies about its contents.
 
-G2 and G7 of PROTOCOL.md: none of it fails a post, ends a stream, or costs a message.
+docs/protocol.md §2, G2 and G7: none of it fails a post, ends a stream, or costs a message.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def _loaded_after(statement: str) -> set[str]:
 
 
 def test_the_library_loads_no_web_framework() -> None:
-    """DESIGN, layout: `streams` knows no web framework and never imports `service`."""
+    """`streams` knows no web framework and never imports `service`."""
     loaded = _loaded_after(
         "import importlib, pkgutil, streams\n"
         "for module in pkgutil.walk_packages(streams.__path__, 'streams.'):\n"
