@@ -31,7 +31,7 @@ async def own_database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def rows(own_database: Database) -> BuildRows:
-    """The builds of the test, with the bounds at their defaults."""
+    """The builds of the test, with the default bounds."""
     return BuildRows(own_database, Log(own_database))
 
 
@@ -62,7 +62,7 @@ def _projects(builds: Sequence[Build]) -> list[str]:
 async def test_ten_thousand_queued_builds_delay_another_project_by_one_turn(
     rows: BuildRows, own_database: Database
 ) -> None:
-    """§8: the project with the fewest running builds is next, however long another's queue."""
+    """§8: the project with the fewest running builds is next, however long other queues are."""
     await _queue_many(own_database, "a", 10_000)
     (first,) = await rows.leases.claim("w", 1)
     (lone,) = await _ask(rows, "b")
@@ -84,14 +84,14 @@ async def test_a_worker_with_room_for_many_takes_from_each_project_in_turn(
 
 
 async def test_among_equal_projects_the_build_that_waited_longest_is_next(rows: BuildRows) -> None:
-    """§8: claims are in order of asking where projects have equally many running."""
+    """§8: among projects with equally many running builds, the oldest build is claimed."""
     asked = [(await _ask(rows, project_id))[0] for project_id in ("c", "a", "b")]
     claimed = [(await rows.leases.claim("w", 1))[0].id for _ in range(3)]
     assert claimed == asked
 
 
 async def test_a_project_with_fewer_running_goes_before_a_longer_wait(rows: BuildRows) -> None:
-    """§8: also when no project is without a running build."""
+    """§8: also when every project has a running build."""
     await _ask(rows, "a", 2)
     await _ask(rows, "b", 1)
     assert _projects(await rows.leases.claim("w", 3)) == ["a", "a", "b"]
@@ -102,7 +102,7 @@ async def test_a_project_with_fewer_running_goes_before_a_longer_wait(rows: Buil
 
 
 async def test_workers_that_claim_at_once_share_all_builds(rows: BuildRows) -> None:
-    """§8: nobody waits for another's claim, none is claimed twice, none is left."""
+    """§8: claims do not wait for each other, none is claimed twice, none is left."""
     asked = await _ask(rows, "a", 20) + await _ask(rows, "b", 3) + await _ask(rows, "c", 1)
 
     async def work(worker: int) -> list[str]:
@@ -118,12 +118,12 @@ async def test_workers_that_claim_at_once_share_all_builds(rows: BuildRows) -> N
 
 
 @pytest.mark.parametrize("bounds", [BuildBounds(per_user=0), BuildBounds(per_project=0)])
-async def test_unfinished_builds_are_bounded_whoever_asks_at_once(
+async def test_unfinished_builds_are_bounded_under_concurrent_requests(
     own_database: Database, bounds: BuildBounds
 ) -> None:
     """§8: the count and the build are one transaction, so two processes cannot pass the bound.
 
-    Nothing is written beyond it, and room comes back with the end of a build.
+    Nothing is written beyond it, and the end of a build makes room for another.
     """
     log = Log(own_database)
     few = BuildBounds(min(bounds.per_project, 5), min(bounds.per_user, 5))
@@ -154,8 +154,8 @@ async def test_a_repeat_gets_its_first_result_at_the_bound(own_database: Databas
     assert (again.appended.duplicate, again.build.id) == (True, first.build.id)
 
 
-async def test_a_lease_that_was_given_back_is_no_attempt(rows: BuildRows) -> None:
-    """§8: however often; the attempt goes on under another worker, with a higher revision."""
+async def test_a_released_lease_is_no_attempt(rows: BuildRows) -> None:
+    """§8: another worker continues the attempt with a higher revision, however often."""
     (build_id,) = await _ask(rows, "a")
     revision = 0
     for deploy in range(10):
@@ -164,7 +164,7 @@ async def test_a_lease_that_was_given_back_is_no_attempt(rows: BuildRows) -> Non
         assert build.revision > revision
         revision = build.revision
         await rows.leases.release(build)
-        # Nothing more from the worker that gave it back.
+        # The worker that released it can write no more.
         with pytest.raises(LeaseLost):
             await rows.leases.report(build, progress=1)
         with pytest.raises(LeaseLost):
@@ -175,7 +175,7 @@ async def test_a_lease_that_was_given_back_is_no_attempt(rows: BuildRows) -> Non
 
 
 async def test_lost_leases_end_a_build_after_three_attempts(rows: BuildRows) -> None:
-    """§8: a crash loop ends, also with leases given back in between."""
+    """§8: a crash loop ends, also with released leases in between."""
     (build_id,) = await _ask(rows, "a")
     for attempt in range(1, MAX_ATTEMPTS + 1):
         (given_back,) = await rows.leases.claim("gentle", 1, lease_s=3600)
@@ -188,8 +188,8 @@ async def test_lost_leases_end_a_build_after_three_attempts(rows: BuildRows) -> 
     assert (finished.build.id, finished.build.status) == (build_id, "failed")
 
 
-async def test_a_worker_outside_takes_what_was_given_back(rows: BuildRows) -> None:
-    """§8: a claim of one build by its id counts attempts likewise."""
+async def test_an_external_worker_claims_a_released_build(rows: BuildRows) -> None:
+    """§8: a claim of one build by its id counts attempts in the same way."""
     (build_id,) = await _ask(rows, "a")
     build = await rows.leases.claim_one("a", build_id, "w1", lease_s=3600)
     await rows.leases.release(build)

@@ -1,4 +1,4 @@
-"""What the window does with many transient entries: bounded, and no change of status is lost."""
+"""Many transient entries: the window is bounded, and no change of status is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _status(project: str, build: str, status: BuildState, progress: float) -> Bu
     return BuildStatus(project, "u", status, content, format_now(), {})
 
 
-async def test_progress_goes_first_and_changes_of_status_stay(
+async def test_progress_is_deleted_first_and_changes_of_status_stay(
     open_log: OpenLog, project: str
 ) -> None:
     """Progress may be merged; changes of `status` and messages are never deleted for it."""
@@ -51,8 +51,10 @@ async def test_progress_goes_first_and_changes_of_status_stay(
     assert max(each.content.progress or 0 for each in shown if each.status == "in_progress") > 23.9
 
 
-async def test_each_state_stands_once_whoever_publishes_it(open_log: OpenLog, project: str) -> None:
-    """Two processes publish the same build, one of them an older state: nothing twice, in order."""
+async def test_each_state_is_appended_once_by_all_publishers(
+    open_log: OpenLog, project: str
+) -> None:
+    """Two processes publish one build, one of them an older row: no repeat, in order."""
     one, other = await open_log(), await open_log()
     asked = await one.builds.ask(project, NewMessage(user_id="u", text="x", mode="build"))
     await one.publisher.drained()
@@ -71,14 +73,14 @@ async def test_each_state_stands_once_whoever_publishes_it(open_log: OpenLog, pr
 async def test_a_status_below_what_was_read_reaches_open_streams(
     open_log: OpenLog, project: str, redis_server: RedisServer
 ) -> None:
-    """G6: a window that went back in time takes entries where its readers look no more."""
+    """G6: a window that went back in time appends below its readers' positions."""
     log = await open_log()
     asked = await log.builds.ask(project, NewMessage(user_id="u", text="x", mode="build"))
     async with (
         following(log, project) as follower,
         redis.Redis.from_url(redis_server.url) as client,
     ):
-        await wait_until(lambda: len(_told(follower)) == 1, what="the first status")
+        await wait_until(lambda: len(_announced(follower)) == 1, what="the first status")
         old = await client.dump(keys.stream(project))
         assert old is not None
         for n in range(3):
@@ -89,12 +91,12 @@ async def test_a_status_below_what_was_read_reaches_open_streams(
         await log.statuses.drained()
         assert await log.window.last_id(project) == EntryId(1, 2)
         await wait_until(
-            lambda: (build.id, build.revision, False) in _told(follower), what="the status"
+            lambda: (build.id, build.revision, False) in _announced(follower), what="the status"
         )
         assert follower.seqs == [1, 2, 3, 4]
 
 
-def _told(follower: Follower) -> list[tuple[str, int, bool] | None]:
+def _announced(follower: Follower) -> list[tuple[str, int, bool] | None]:
     return [
         read_build_status(event.data) for event in follower.events if event.name == "build.status"
     ]

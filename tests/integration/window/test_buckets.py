@@ -19,10 +19,10 @@ def key() -> str:
     return keys.post_bucket("buckets", f"u-{next(_users)}")
 
 
-async def test_a_token_given_back_is_there_again_and_never_above_the_burst(
+async def test_a_returned_token_can_be_taken_again_and_the_burst_stays_the_bound(
     redis_client: RedisClient, key: str
 ) -> None:
-    """A post refused with 503 costs nothing, and brings nothing."""
+    """A post refused with 503 neither uses nor adds a token."""
     buckets = Buckets(redis_client)
 
     async def take() -> float:
@@ -39,9 +39,9 @@ async def test_a_token_given_back_is_there_again_and_never_above_the_burst(
     assert await take() > 0
 
 
-async def test_a_bucket_that_has_gone_is_full_and_stays_away(
+async def test_a_token_returned_to_an_expired_bucket_does_not_create_it(
     redis_client: RedisClient, key: str
 ) -> None:
-    """Nothing is kept of users who do not post."""
+    """Redis keeps no bucket of users who do not post."""
     await Buckets(redis_client).give_back(key, rate_per_s=1, burst=2)
     assert await redis_client.call("EXISTS", key) == 0

@@ -1,4 +1,4 @@
-"""Entries in Redis that no writer of this service makes: skipped, counted, said once, harmless."""
+"""Entries in Redis by other writers: skipped, counted, logged once, harmless."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def _fields(event: str | bytes, data: str, at: str = "1") -> list[str | bytes]:
         (f"{_HIGHEST}-{_HIGHEST}", _fields("message.new", "{}")),
     ],
 )  # fmt: skip
-async def test_a_foreign_entry_ends_nothing_and_blocks_nothing(
+async def test_foreign_entries_do_not_stop_delivery(
     open_log: OpenLog, redis_client: RedisClient, window: Window, project: str,
     entry_id: str, fields: list[str | bytes],
 ) -> None:  # fmt: skip
-    """G2, G3: the log is the truth; messages and transient entries go on, the window is whole."""
+    """G2, G3: messages and transient entries are still delivered, and the window is healed."""
     both = await open_log(QUICK)
     async with following(both, project) as follower:
         for _ in range(2):
@@ -98,10 +98,10 @@ async def test_a_foreign_entry_ends_nothing_and_blocks_nothing(
     assert both.failed_part is None
 
 
-async def test_a_resume_leaves_foreign_entries_out(
+async def test_a_resume_skips_foreign_entries(
     open_log: OpenLog, redis_client: RedisClient, project: str
 ) -> None:
-    """G3: what the window hands out is what the service put in."""
+    """G3: only entries that the service wrote are replayed from the window."""
     writing = await open_log()
     for _ in range(3):
         await _append(writing, project)
@@ -115,10 +115,10 @@ async def test_a_resume_leaves_foreign_entries_out(
         assert [str(event.id) for event in follower.events] == ["2-0", "3-0", "4-0"]
 
 
-async def test_foreign_entries_are_counted_and_said_once_a_stream(
+async def test_foreign_entries_are_counted_and_logged_once_per_stream(
     open_log: OpenLog, redis_client: RedisClient, project: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """§9: `stream_entries_skipped_total`; whoever floods a stream does not flood the log."""
+    """§9: `stream_entries_skipped_total`; a flood of entries does not flood the logs."""
     observer = _Counting()
     both = await open_log(QUICK, observer=observer)
     with caplog.at_level(logging.WARNING, "streams.window.entries"):
@@ -137,7 +137,7 @@ async def test_foreign_entries_are_counted_and_said_once_a_stream(
 async def test_foreign_signals_are_skipped(
     open_log: OpenLog, redis_client: RedisClient, project: str
 ) -> None:
-    """§1: ephemeral events go on, also after the last id that a stream can have."""
+    """§1: ephemeral events are still delivered, also after the highest id of a stream."""
     both = await open_log(QUICK)
     key = keys.signals(shard_of(project))
     heard: list[tuple[str, str, bytes]] = []
@@ -170,7 +170,7 @@ async def test_foreign_signals_are_skipped(
 async def test_a_key_that_is_no_stream_does_not_end_the_reads_of_its_shard(
     own_redis: RedisServer, open_log: OpenLog, new_project: NewProject
 ) -> None:
-    """I3: one broken key has the whole XREAD refused; it is dropped, and comes from the log."""
+    """I3: Redis refuses an XREAD that names it; it is deleted, and healed from the log."""
     broken = await new_project()
     neighbour = await new_project()
     while shard_of(neighbour) != shard_of(broken):
@@ -199,7 +199,7 @@ async def test_a_key_that_is_no_stream_does_not_end_the_reads_of_its_shard(
 
 
 async def test_foreign_news_of_builds_are_skipped(redis_client: RedisClient) -> None:
-    """§8: a worker's ear outlives what is not for it."""
+    """§8: a worker still receives news after entries that it cannot parse."""
     news = BuildNews(redis_client)
     heard: list[tuple[str, str]] = []
     hearing = asyncio.create_task(news.hear(lambda *each: heard.append(each)))

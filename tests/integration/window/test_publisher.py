@@ -42,7 +42,7 @@ class _World:
     async def commit(
         self, project: str, count: int = 1, *, text: str = "x"
     ) -> tuple[int, list[bytes]]:
-        """Append to the log alone; return the first seq and the data."""
+        """Append to the log only; return the first seq and the data."""
         messages = tuple(prepare(NewMessage(user_id="u", text=text)) for _ in range(count))
         (result,) = await self.log.append([Unit(project, messages)])
         assert isinstance(result, list)
@@ -82,10 +82,10 @@ async def test_a_commit_is_published(window: Window, log: Log, project: str) -> 
         assert await world.seqs(project) == [1, 2, 3]
 
 
-async def test_what_fills_the_window_needs_nothing_from_the_log(
+async def test_a_run_that_fills_the_window_is_not_read_from_the_log(
     window: Window, log: Log, project: str
 ) -> None:
-    """Hundreds that wait together: the newest are all that the window holds."""
+    """Of hundreds of waiting messages only the newest are published: they fill the window."""
     async with _publishing(window, log) as world:
         world.publisher.submit(project, *(await world.commit(project, 2)))
         await world.publisher.drained()
@@ -96,10 +96,10 @@ async def test_what_fills_the_window_needs_nothing_from_the_log(
         assert world.gaps.found == 0
 
 
-async def test_commits_that_come_together_are_published_in_order(
+async def test_commits_submitted_together_are_published_in_order(
     window: Window, log: Log, project: str
 ) -> None:
-    """I2: contiguous runs are joined; what does not fit shows as a hole and is healed."""
+    """I2: contiguous runs are joined; others leave a hole, which is healed."""
     async with _publishing(window, log) as world:
         one, two = await world.commit(project, 2), await world.commit(project, 2)
         world.publisher.submit(project, *one)
@@ -111,7 +111,7 @@ async def test_commits_that_come_together_are_published_in_order(
 async def test_what_another_process_committed_and_never_published_is_healed(
     window: Window, log: Log, project: str
 ) -> None:
-    """G2: a hole in the window is filled from the log by whoever finds it."""
+    """G2: a hole in the window is filled from the log by the process that finds it."""
     async with _publishing(window, log) as world:
         world.publisher.submit(project, *(await world.commit(project)))
         await world.publisher.drained()
@@ -123,7 +123,7 @@ async def test_what_another_process_committed_and_never_published_is_healed(
 async def test_runs_published_in_the_wrong_order_end_in_order(
     window: Window, log: Log, project: str
 ) -> None:
-    """I2: two processes that commit one after the other may publish the other way round."""
+    """I2: two processes that commit one after the other may publish in the opposite order."""
     async with _publishing(window, log) as first, _publishing(window, log) as second:
         one, two = await first.commit(project), await first.commit(project)
         second.publisher.submit(project, *two)
@@ -135,7 +135,7 @@ async def test_runs_published_in_the_wrong_order_end_in_order(
 async def test_more_than_a_window_of_unpublished_commits_leaves_its_newest(
     window: Window, log: Log, project: str
 ) -> None:
-    """What waits is bounded by the window's size; the window restarts from the newest 200."""
+    """At most a window of messages waits; the window restarts from the newest 200."""
     async with _publishing(window, log) as world:
         for commit in [await world.commit(project, 150) for _ in range(3)]:
             world.publisher.submit(project, *commit)
@@ -145,7 +145,7 @@ async def test_more_than_a_window_of_unpublished_commits_leaves_its_newest(
 async def test_a_lost_stream_is_rebuilt_by_the_next_publish(
     window: Window, log: Log, project: str
 ) -> None:
-    """G2: losing Redis: what Redis lacks comes from Postgres."""
+    """G2: after a loss of Redis the missing messages come from Postgres."""
     async with _publishing(window, log) as world:
         world.publisher.submit(project, *(await world.commit(project, 3)))
         await world.publisher.drained()
@@ -157,7 +157,7 @@ async def test_a_lost_stream_is_rebuilt_by_the_next_publish(
 async def test_a_diverged_stream_is_replaced_by_the_log(
     window: Window, log: Log, project: str
 ) -> None:
-    """G2: a stream of another log (restored from a backup) gives way to this one."""
+    """G2: a stream of another log (restored from a backup) is replaced."""
     async with _publishing(window, log) as world:
         one = await world.commit(project, 2)
         await window.append(Run(project, 1, [b'{"messageId":"of another log"}'] * 2))
@@ -182,7 +182,7 @@ async def test_a_stream_ahead_of_its_log_is_replaced(
         await world.wait_seqs(project, [1, 2])
 
 
-async def test_a_stream_of_an_empty_log_goes(window: Window, log: Log, project: str) -> None:
+async def test_a_stream_of_an_empty_log_is_deleted(window: Window, log: Log, project: str) -> None:
     """G2: the messages in the stream end at or before head, which is 0."""
     async with _publishing(window, log) as world:
         await window.append(Run(project, 1, [b'{"messageId":"x"}']))
@@ -190,10 +190,10 @@ async def test_a_stream_of_an_empty_log_goes(window: Window, log: Log, project: 
         await world.wait_seqs(project, [])
 
 
-async def test_what_could_not_be_published_is_healed_when_redis_is_back(
+async def test_unpublished_messages_are_healed_when_redis_recovers(
     window: Window, log: Log, project: str
 ) -> None:
-    """G7: nothing is retried from a queue; the log has it."""
+    """G7: no queue keeps failed publishes; their messages are read from the log."""
     async with _publishing(window, log) as world:
         fail_redis(world.health)
         world.publisher.submit(project, *(await world.commit(project, 3)))
@@ -203,8 +203,8 @@ async def test_what_could_not_be_published_is_healed_when_redis_is_back(
         await world.wait_seqs(project, [1, 2, 3])
 
 
-async def test_a_redis_that_answers_no_more_is_noticed(log: Log, new_project: NewProject) -> None:
-    """G7: a failed publish is no error of the append; streams go on from the log."""
+async def test_a_redis_that_stops_answering_is_noticed(log: Log, new_project: NewProject) -> None:
+    """G7: a failed publish is no error of the append; streams continue from the log."""
     client = RedisClient("redis://127.0.0.1:1/0", timeout_s=0.2)
     async with _publishing(Window(client), log) as world:
         # Soon, not with the next probe: a publish that fails asks for one.
@@ -220,7 +220,7 @@ async def test_a_redis_that_answers_no_more_is_noticed(log: Log, new_project: Ne
 async def test_many_healers_of_one_stream_end_in_order(
     window: Window, log: Log, project: str
 ) -> None:
-    """I2: healing is safe to do from many processes at once, while others publish."""
+    """I2: many processes may heal one window at once, while others publish."""
     async with contextlib.AsyncExitStack() as stack:
         worlds = [await stack.enter_async_context(_publishing(window, log)) for _ in range(4)]
 
@@ -237,10 +237,10 @@ async def test_many_healers_of_one_stream_end_in_order(
         await worlds[0].wait_seqs(project, list(range(1, 61)))
 
 
-async def test_what_is_above_the_bound_in_bytes_is_healed_from_the_log(
+async def test_messages_above_the_bound_in_bytes_are_healed_from_the_log(
     window: Window, log: Log, new_project: NewProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every buffer is bounded: what the publisher does not hold, the log has."""
+    """The publisher's buffer is bounded; messages that it drops are read from the log."""
     monkeypatch.setattr(publisher_module, "_MAX_HELD_BYTES", 3000)
     project, other = await new_project(), await new_project()
     async with _publishing(window, log) as world:

@@ -207,14 +207,14 @@ async def test_a_transient_entry_without_fields_is_still_json(window: Window, st
     assert found.data == b'{"entryId":"0-1"}'
 
 
-async def test_on_an_empty_stream_a_transient_entry_stands_after_the_head(
+async def test_on_an_empty_stream_a_transient_entry_comes_after_the_head(
     window: Window, stream: str
 ) -> None:
     """The n is the stream's own last number; only on an empty stream it is the log's head."""
     assert await _transient(window, stream, head=41) == EntryId(41, 1)
 
 
-async def test_a_transient_entry_never_stands_after_a_message_that_is_not_here(
+async def test_a_transient_entry_never_comes_after_a_message_that_is_missing(
     window: Window, stream: str
 ) -> None:
     """With an n that the stream has not reached, messages could no longer be appended."""
@@ -232,10 +232,10 @@ async def test_messages_follow_a_stream_that_began_with_a_transient_entry(
     assert await _ids(window, stream) == [(41, 1), (42, 0)]
 
 
-async def test_an_entry_id_is_not_given_twice_after_the_stream_was_lost(
+async def test_an_entry_id_is_not_assigned_twice_after_the_stream_was_lost(
     window: Window, stream: str
 ) -> None:
-    """G6: a client drops repeats by `entryId`, so another entry must not get the same."""
+    """G6: a client drops an entry whose `entryId` it has seen, so ids must be unique."""
     given = await _transient(window, stream, head=5)
     await window.discard(stream)
     assert await _transient(window, stream, head=5, known=given) == EntryId(5, 2)
@@ -244,7 +244,7 @@ async def test_an_entry_id_is_not_given_twice_after_the_stream_was_lost(
 async def test_the_number_of_entries_is_bounded_and_messages_stay(
     window: Window, redis_client: RedisClient, stream: str
 ) -> None:
-    """Every buffer is bounded; the oldest transient entries go, never a message."""
+    """Every buffer is bounded; the oldest transient entries are deleted, never a message."""
     await window.append(_run(stream, 1, 5))
     for _ in range(MAX_ENTRIES + 60):
         newest = await _transient(window, stream)
