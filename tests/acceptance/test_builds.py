@@ -19,8 +19,15 @@ from streams import EntryId, EventLog, NewMessage
 from streams.model.errors import Unavailable
 from streams.window import keys
 from tests.support.api import Api
+from tests.support.build_environment import (
+    BuildEnvironment,
+    ask,
+    build_environment,
+    children,
+    ends,
+    is_alive,
+)
 from tests.support.build_events import applied, changes, statuses
-from tests.support.build_house import House, ask, children, ends, house, is_alive
 from tests.support.processes import ServiceProcess, service_environment
 from tests.support.signing import token
 from tests.support.sse_client import SseClient
@@ -57,15 +64,17 @@ async def service(
 @pytest.fixture
 async def home(
     service: ServiceProcess, builds_database: str, postgres: PostgresServer, tmp_path: Path
-) -> AsyncIterator[House]:
+) -> AsyncIterator[BuildEnvironment]:
     """A project on this file's servers; no builds are left behind for the next test's workers."""
     project = f"built-{next(_numbers)}"
-    async with house(service, project, tmp_path, service.environment) as made:
+    async with build_environment(service, project, tmp_path, service.environment) as made:
         yield made
     postgres.psql("DELETE FROM builds", database="builds")
 
 
-async def test_a_build_from_its_question_to_its_end(home: House, redis_server: RedisServer) -> None:
+async def test_a_build_from_its_question_to_its_end(
+    home: BuildEnvironment, redis_server: RedisServer
+) -> None:
     """§8: queued → in_progress → completed, entries `n-k` without SSE id, then the end message."""
     await home.worker()
     client = await home.client()
@@ -95,7 +104,7 @@ async def test_a_build_from_its_question_to_its_end(home: House, redis_server: R
     assert message["content"]["mode"] == "build"
 
 
-async def test_statuses_are_replayed_on_resume(home: House) -> None:
+async def test_statuses_are_replayed_on_resume(home: BuildEnvironment) -> None:
     """§6: with the transient entries that stand among and after the missed messages."""
     await home.worker()
     asked = await ask(home.api, home.project)
@@ -106,7 +115,7 @@ async def test_statuses_are_replayed_on_resume(home: House) -> None:
     assert all(status.entry_id for status in statuses(client.events()))
 
 
-async def test_a_repeat_asks_for_nothing_new(home: House) -> None:
+async def test_a_repeat_asks_for_nothing_new(home: BuildEnvironment) -> None:
     """G5: the same client_msg_id gives the same build, also after it has ended."""
     await home.worker()
     first = await ask(home.api, home.project, "c1")
@@ -122,7 +131,7 @@ async def test_a_repeat_asks_for_nothing_new(home: House) -> None:
     )
 
 
-async def test_unfinished_builds_are_bounded(home: House, tmp_path: Path) -> None:
+async def test_unfinished_builds_are_bounded(home: BuildEnvironment, tmp_path: Path) -> None:
     """§6: per project and per user over all projects; beyond it 429, but a repeat is answered."""
     limits = {"SEQSTREAM_MAX_BUILDS_PER_PROJECT": "2", "SEQSTREAM_MAX_BUILDS_PER_USER": "3"}
     other = f"{home.project}-other"
@@ -157,7 +166,7 @@ async def _is_refused(api: Api, project: str, whose: str) -> None:
     assert f"The {whose} has too many" in response.json()["error"]
 
 
-async def test_another_attempt_finishes_what_a_killed_worker_began(home: House) -> None:
+async def test_another_attempt_finishes_what_a_killed_worker_began(home: BuildEnvironment) -> None:
     """§8: when it dies, another claims it after the lease as the next attempt; one end message."""
     first = await home.worker(_SLOW)
     client = await home.client()
@@ -175,7 +184,7 @@ async def test_another_attempt_finishes_what_a_killed_worker_began(home: House) 
     assert len(ends(await home.api.log(home.project))) == 1
 
 
-async def test_a_build_is_given_up_after_three_attempts(home: House) -> None:
+async def test_a_build_is_given_up_after_three_attempts(home: BuildEnvironment) -> None:
     """§8: after 3 attempts it fails, and says so."""
     asked = await ask(home.api, home.project)
     for attempt in (1, 2, 3):
@@ -197,7 +206,7 @@ async def test_a_build_is_given_up_after_three_attempts(home: House) -> None:
 
 @pytest.mark.parametrize("from_seq", [None, 0, 1])
 async def test_a_stream_that_opens_shows_the_builds_state_at_once(
-    home: House, from_seq: int | None
+    home: BuildEnvironment, from_seq: int | None
 ) -> None:
     """§6 step 3: before `stream.live`, once, whether or not there is a cursor."""
     await home.worker(_SLOW)
@@ -212,7 +221,7 @@ async def test_a_stream_that_opens_shows_the_builds_state_at_once(
     assert revisions == sorted(set(revisions))
 
 
-async def test_cancelling_a_queued_build_ends_it_at_once(home: House) -> None:
+async def test_cancelling_a_queued_build_ends_it_at_once(home: BuildEnvironment) -> None:
     """Cancel: queued → failed with the message `cancelled`; the end of it is 409."""
     asked = await ask(home.api, home.project)
     path = f"/v1/projects/{home.project}/builds/{asked.build_id}/cancel"
@@ -223,7 +232,7 @@ async def test_cancelling_a_queued_build_ends_it_at_once(home: House) -> None:
     assert len(ends(await home.api.log(home.project))) == 1
 
 
-async def test_cancelling_a_running_build_kills_its_processes(home: House) -> None:
+async def test_cancelling_a_running_build_kills_its_processes(home: BuildEnvironment) -> None:
     """Cancel: the worker ends it, and the command goes with its whole group."""
     script = "sleep 60 & sleep 60"
     worker = await home.worker(f'sh -c "{script}"')
@@ -244,7 +253,7 @@ async def test_cancelling_a_running_build_kills_its_processes(home: House) -> No
     await wait_until(lambda: not any(map(is_alive, processes)), what="the end of its processes")
 
 
-async def test_a_worker_that_is_stopped_gives_its_build_back(home: House) -> None:
+async def test_a_worker_that_is_stopped_gives_its_build_back(home: BuildEnvironment) -> None:
     """SIGTERM: the lease is released, so that another takes over at once."""
     first = await home.worker(_SLOW, SEQSTREAM_BUILD_LEASE_SECONDS="3600")
     asked = await ask(home.api, home.project)
@@ -254,7 +263,7 @@ async def test_a_worker_that_is_stopped_gives_its_build_back(home: House) -> Non
     await home.wait_status(asked.build_id, "completed")
 
 
-async def test_a_build_that_takes_too_long_is_ended(home: House) -> None:
+async def test_a_build_that_takes_too_long_is_ended(home: BuildEnvironment) -> None:
     """SEQSTREAM_BUILD_TIMEOUT_SECONDS: the command is killed and the build fails."""
     await home.worker(_SLOW, SEQSTREAM_BUILD_TIMEOUT_SECONDS="0.5")
     asked = await ask(home.api, home.project)
@@ -263,7 +272,7 @@ async def test_a_build_that_takes_too_long_is_ended(home: House) -> None:
     assert b"timed out" in end.data
 
 
-async def test_the_command_gets_its_request_and_gives_its_result(home: House) -> None:
+async def test_the_command_gets_its_request_and_gives_its_result(home: BuildEnvironment) -> None:
     """§8: JSON on standard input, ids in the environment, `result` into `response_data`."""
     program = (
         "import json,os,sys; asked=json.loads(sys.stdin.readline());"
@@ -281,7 +290,7 @@ async def test_the_command_gets_its_request_and_gives_its_result(home: House) ->
     }  # fmt: skip
 
 
-async def test_a_command_that_fails(home: House) -> None:
+async def test_a_command_that_fails(home: BuildEnvironment) -> None:
     """§8: exit 0 is completed; anything else is failed, with the last thing it said."""
     await home.worker("sh -c 'echo no disk left; exit 3'")
     asked = await ask(home.api, home.project)
@@ -291,7 +300,7 @@ async def test_a_command_that_fails(home: House) -> None:
 
 
 async def test_a_chatty_build_neither_floods_the_stream_nor_loses_a_status(
-    home: House, redis_server: RedisServer
+    home: BuildEnvironment, redis_server: RedisServer
 ) -> None:
     """10,000 lines make a few entries; no message leaves the window for them."""
     await home.api.request(
@@ -315,7 +324,7 @@ async def test_a_chatty_build_neither_floods_the_stream_nor_loses_a_status(
     assert sum(entry_id.endswith(b"-0") for entry_id in ids) == 200
 
 
-async def test_a_worker_outside_reports_over_http(home: House) -> None:
+async def test_a_worker_outside_reports_over_http(home: BuildEnvironment) -> None:
     """§4: scope `worker`; `in_progress` claims; only legal transitions; 409 after the end."""
     asked = await ask(home.api, home.project)
     client = await home.client()
@@ -335,7 +344,7 @@ async def test_a_worker_outside_reports_over_http(home: House) -> None:
     assert changes(client.events(), asked.build_id) == UNDISTURBED
 
 
-async def test_reporting_needs_the_scope_and_a_free_build(home: House) -> None:
+async def test_reporting_needs_the_scope_and_a_free_build(home: BuildEnvironment) -> None:
     """§3, §4: nobody without `worker` may; a build that another has is 409."""
     await home.worker(_SLOW)
     asked = await ask(home.api, home.project)
@@ -353,7 +362,7 @@ async def test_reporting_needs_the_scope_and_a_free_build(home: House) -> None:
         assert (each.status_code, each.json()["code"]) == (403, "FORBIDDEN")
 
 
-async def test_builds_that_are_not_there(home: House) -> None:
+async def test_builds_that_are_not_there(home: BuildEnvironment) -> None:
     """§4: another project's build, and no build at all, are 404 alike."""
     await home.api.create_project("built-elsewhere")
     asked = await ask(home.api, home.project)
@@ -365,7 +374,7 @@ async def test_builds_that_are_not_there(home: House) -> None:
         assert (await home.api.request("POST", f"{path}/cancel")).status_code == 404
 
 
-async def test_builds_are_listed_newest_first(home: House) -> None:
+async def test_builds_are_listed_newest_first(home: BuildEnvironment) -> None:
     """§4: `GET …/builds?status=&limit=`."""
     made = [(await ask(home.api, home.project)).build_id for _ in range(3)]
     await home.api.request("POST", f"/v1/projects/{home.project}/builds/{made[0]}/cancel")
@@ -380,7 +389,7 @@ async def test_builds_are_listed_newest_first(home: House) -> None:
     assert await listed("?status=failed") == [made[0]]
 
 
-async def test_the_worker_of_the_documentation(home: House, tmp_path: Path) -> None:
+async def test_the_worker_of_the_documentation(home: BuildEnvironment, tmp_path: Path) -> None:
     """A worker written against the library alone."""
     client = await home.client()
     example = WorkerProcess(
@@ -392,7 +401,7 @@ async def test_the_worker_of_the_documentation(home: House, tmp_path: Path) -> N
     assert changes(client.events(), asked.build_id) == UNDISTURBED
 
 
-async def test_the_example_that_only_tells(home: House, tmp_path: Path) -> None:
+async def test_the_example_that_only_tells(home: BuildEnvironment, tmp_path: Path) -> None:
     """Library: `append_status` puts `build.status` entries into the stream, as workers do."""
     client = await home.client()
     await home.api.post(home.project, "hello")
@@ -408,7 +417,7 @@ async def test_the_example_that_only_tells(home: House, tmp_path: Path) -> None:
 
 
 async def test_a_status_that_was_never_published_still_comes(
-    home: House, builds_database: str, redis_server: RedisServer
+    home: BuildEnvironment, builds_database: str, redis_server: RedisServer
 ) -> None:
     """A worker that dies between commit and publishing: both status and message come."""
     client = await home.client()
@@ -431,7 +440,7 @@ async def test_builds_survive_redis(
     with RedisServer(tmp_path / "redis") as own_redis:
         environment = service_environment(database_url, own_redis.url)
         async with ServiceProcess("service", tmp_path, environment) as service:
-            async with house(service, "p", tmp_path, environment) as home:
+            async with build_environment(service, "p", tmp_path, environment) as home:
                 client = await home.client()
                 await home.api.post(home.project, "hello")
                 await client.wait_seq(1)
@@ -462,7 +471,7 @@ async def test_builds_survive_redis(
 
 @pytest.mark.timeout(400, method="signal")  # a thousand processes on a starved machine
 async def test_many_builds_over_four_workers(
-    home: House, builds_database: str, redis_server: RedisServer
+    home: BuildEnvironment, builds_database: str, redis_server: RedisServer
 ) -> None:
     """Each runs once, and each has exactly one end message."""
     client = await home.client(from_seq=None)

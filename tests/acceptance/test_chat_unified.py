@@ -17,7 +17,7 @@ from service.operate.embedded import RedisServer
 from streams.window import keys
 from tests.acceptance.conftest import Services
 from tests.support.api import Api
-from tests.support.completions import DONE, Completions, chunk
+from tests.support.completions_server import DONE, CompletionsServer, chunk
 from tests.support.history import Event
 from tests.support.processes import ServiceProcess, service_environment
 from tests.support.signing import token
@@ -46,7 +46,7 @@ class _DeltaData(msgspec.Struct, rename="camel"):
 class Stage(NamedTuple):
     """An endpoint that answers as it is told, and a service that asks it."""
 
-    endpoint: Completions
+    endpoint: CompletionsServer
     service: ServiceProcess
 
 
@@ -62,7 +62,7 @@ async def stage(
     shared_url: str, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stage]:
     """For this file. Answers of a process that died are ended within a second or two."""
-    async with Completions() as endpoint:
+    async with CompletionsServer() as endpoint:
         settings = {
             "SEQSTREAM_ASSISTANT_URL": endpoint.url,
             "SEQSTREAM_ASSISTANT_MODEL": "m",

@@ -47,7 +47,7 @@ async def test_behind_a_proxy_nobody_gets_the_answer_to_anothers_body(
     services: Services, tmp_path: Path
 ) -> None:
     """§4: a proxy that passes `Upgrade` on keeps its connections to the service in step."""
-    async with nginx.nginx_before(services.a.port, tmp_path) as port:
+    async with nginx.nginx_in_front_of(services.a.port, tmp_path) as port:
         url = f"http://127.0.0.1:{port}/health/live"
         async with httpx.AsyncClient(trust_env=False) as other:
             for _ in range(10):

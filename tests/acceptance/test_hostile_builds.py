@@ -15,8 +15,8 @@ import pytest
 
 from service.operate.embedded import PostgresServer, RedisServer
 from service.worker.build_stderr import LINES_PER_BUILD
+from tests.support.build_environment import BuildEnvironment, ask, build_environment, ends
 from tests.support.build_events import changes
-from tests.support.build_house import House, ask, ends, house
 from tests.support.processes import ROOT, ServiceProcess, service_environment
 from tests.support.signing import HMAC_SECRET, TOKEN_SECRET
 from tests.support.waiting import wait_until
@@ -53,10 +53,10 @@ async def service(
 @pytest.fixture
 async def home(
     service: ServiceProcess, postgres: PostgresServer, tmp_path: Path
-) -> AsyncIterator[House]:
+) -> AsyncIterator[BuildEnvironment]:
     """A project on this file's service."""
     project = f"hostile-{next(_numbers)}"
-    async with house(service, project, tmp_path, service.environment) as made:
+    async with build_environment(service, project, tmp_path, service.environment) as made:
         yield made
     postgres.psql("DELETE FROM builds", database="hostile")
 
@@ -75,13 +75,13 @@ async def _none_left(folder: Path) -> None:
     await wait_until(lambda: not left_behind(folder), what="the end of what the build left behind")
 
 
-async def _result(home: House) -> Any:
+async def _result(home: BuildEnvironment) -> Any:
     (end,) = ends(await home.api.log(home.project))
     return msgspec.json.decode(end.data)["metadata"]["response_data"]["result"]
 
 
 async def test_a_build_reads_no_secret_of_the_processes_above_it(
-    home: House, tmp_path: Path
+    home: BuildEnvironment, tmp_path: Path
 ) -> None:
     """Neither in blocks of variables nor in memory, by descriptors or by tracing."""
     await home.worker(attack(tmp_path, "look"), AWS_SECRET_ACCESS_KEY=_CANARY)
@@ -97,7 +97,7 @@ async def test_a_build_reads_no_secret_of_the_processes_above_it(
         assert secret not in told
 
 
-async def test_the_worker_shows_no_secret_in_its_block(home: House) -> None:
+async def test_the_worker_shows_no_secret_in_its_block(home: BuildEnvironment) -> None:
     """Whoever may read it all the same, such as root: there is none to be read."""
     worker = await home.worker(AWS_SECRET_ACCESS_KEY=_CANARY)
     asked = await ask(home.api, home.project)
@@ -117,7 +117,7 @@ def _descriptors(pid: int) -> list[str]:
 
 
 async def test_a_build_gets_named_variables_and_descriptors_alone(
-    home: House, tmp_path: Path
+    home: BuildEnvironment, tmp_path: Path
 ) -> None:
     """An allowlist, and what SEQSTREAM_BUILD_ENV names; standard input, output and error."""
     await home.worker(
@@ -134,7 +134,9 @@ async def test_a_build_gets_named_variables_and_descriptors_alone(
     assert found["descriptors"] == [0, 1, 2, 3]
 
 
-async def test_a_build_has_limits_and_no_way_to_more_rights(home: House, tmp_path: Path) -> None:
+async def test_a_build_has_limits_and_no_way_to_more_rights(
+    home: BuildEnvironment, tmp_path: Path
+) -> None:
     """Core dumps are off; the rest as set; as root it may not look into or change the machine."""
     await home.worker(
         attack(tmp_path, "look"),
@@ -157,7 +159,7 @@ async def test_a_build_has_limits_and_no_way_to_more_rights(home: House, tmp_pat
     ]
 
 
-async def test_a_worker_takes_no_signing_secret(home: House) -> None:
+async def test_a_worker_takes_no_signing_secret(home: BuildEnvironment) -> None:
     """It starts without them, and with ones that the service would refuse."""
     secrets = ("SEQSTREAM_HMAC_SECRETS", "SEQSTREAM_TOKEN_SECRETS")
     without = {name: value for name, value in home.environment.items() if name not in secrets}
@@ -167,7 +169,9 @@ async def test_a_worker_takes_no_signing_secret(home: House) -> None:
     await home.wait_status(first.build_id, "completed")
 
 
-async def test_nothing_that_a_build_left_behind_outlives_it(home: House, tmp_path: Path) -> None:
+async def test_nothing_that_a_build_left_behind_outlives_it(
+    home: BuildEnvironment, tmp_path: Path
+) -> None:
     """`setsid`, double forks, and a process that forks away from its killer."""
     worker = await home.worker(attack(tmp_path, "end"))
     asked = await ask(home.api, home.project)
@@ -178,7 +182,7 @@ async def test_nothing_that_a_build_left_behind_outlives_it(home: House, tmp_pat
 
 @pytest.mark.parametrize("how", ["stay", "stop the keeper"])
 async def test_cancelling_ends_all_processes_of_a_build(
-    home: House, tmp_path: Path, how: str
+    home: BuildEnvironment, tmp_path: Path, how: str
 ) -> None:
     """Also when the build has stopped its keeper, which then cannot kill them."""
     worker = await home.worker(attack(tmp_path, how))
@@ -192,7 +196,9 @@ async def test_cancelling_ends_all_processes_of_a_build(
     assert worker.is_running()
 
 
-async def test_a_timeout_ends_all_processes_of_a_build(home: House, tmp_path: Path) -> None:
+async def test_a_timeout_ends_all_processes_of_a_build(
+    home: BuildEnvironment, tmp_path: Path
+) -> None:
     """SEQSTREAM_BUILD_TIMEOUT_SECONDS."""
     await home.worker(attack(tmp_path, "stay"), SEQSTREAM_BUILD_TIMEOUT_SECONDS="2")
     asked = await ask(home.api, home.project)
@@ -200,7 +206,9 @@ async def test_a_timeout_ends_all_processes_of_a_build(home: House, tmp_path: Pa
     assert left_behind(tmp_path) == []
 
 
-async def test_nothing_of_a_build_outlives_a_killed_worker(home: House, tmp_path: Path) -> None:
+async def test_nothing_of_a_build_outlives_a_killed_worker(
+    home: BuildEnvironment, tmp_path: Path
+) -> None:
     """The keeper sees the end of its worker, however that came."""
     worker = await home.worker(attack(tmp_path, "stay"))
     await ask(home.api, home.project)
@@ -209,7 +217,9 @@ async def test_nothing_of_a_build_outlives_a_killed_worker(home: House, tmp_path
     await _none_left(tmp_path)
 
 
-async def test_nothing_of_a_build_outlives_a_worker_that_ends(home: House, tmp_path: Path) -> None:
+async def test_nothing_of_a_build_outlives_a_worker_that_ends(
+    home: BuildEnvironment, tmp_path: Path
+) -> None:
     """SIGTERM: after the grace the build is killed and its lease given back."""
     worker = await home.worker(attack(tmp_path, "stay"), SEQSTREAM_WORKER_GRACE_SECONDS="0")
     await ask(home.api, home.project)
@@ -219,7 +229,7 @@ async def test_nothing_of_a_build_outlives_a_worker_that_ends(home: House, tmp_p
 
 
 async def test_a_build_that_kills_its_keeper_is_killed_by_the_worker(
-    home: House, tmp_path: Path
+    home: BuildEnvironment, tmp_path: Path
 ) -> None:
     """The worker adopts what is left and knows that it is none of its own; it goes on."""
     worker = await home.worker(attack(tmp_path, "kill the keeper"))
@@ -232,7 +242,7 @@ async def test_a_build_that_kills_its_keeper_is_killed_by_the_worker(
 
 
 async def test_a_build_that_kills_its_keeper_harms_no_other_build(
-    home: House, tmp_path: Path
+    home: BuildEnvironment, tmp_path: Path
 ) -> None:
     """The keepers of other builds are no orphans."""
     harmless, hostile = tmp_path / "harmless", tmp_path / "hostile"
@@ -258,7 +268,7 @@ def _records(log_path: Path) -> list[dict[str, Any]]:
     return [msgspec.json.decode(line) for line in log_path.read_bytes().splitlines()]
 
 
-async def test_standard_error_forges_no_record(home: House, tmp_path: Path) -> None:
+async def test_standard_error_forges_no_record(home: BuildEnvironment, tmp_path: Path) -> None:
     """What a build writes there is one field of a record of the worker, whatever it is."""
     worker = await home.worker(attack(tmp_path, "forge"))
     asked = await ask(home.api, home.project)
@@ -274,7 +284,7 @@ async def test_standard_error_forges_no_record(home: House, tmp_path: Path) -> N
 
 
 async def test_a_flood_on_standard_error_is_bounded_and_counted(
-    home: House, tmp_path: Path
+    home: BuildEnvironment, tmp_path: Path
 ) -> None:
     """The build does not stand still for it, and the log says how much was dropped."""
     worker = await home.worker(attack(tmp_path, "flood"))
@@ -288,7 +298,9 @@ async def test_a_flood_on_standard_error_is_bounded_and_counted(
     assert worker.log_path.stat().st_size < 1_000_000
 
 
-async def test_three_deploys_do_not_fail_a_healthy_build(home: House, tmp_path: Path) -> None:
+async def test_three_deploys_do_not_fail_a_healthy_build(
+    home: BuildEnvironment, tmp_path: Path
+) -> None:
     """§8: a lease given back at SIGTERM is no attempt; clients see one attempt that went on."""
     client = await home.client()
     asked = await ask(home.api, home.project)

@@ -18,7 +18,7 @@ import pytest
 from service.operate.embedded import PostgresServer
 from tests.conftest import StartService
 from tests.support.api import Api
-from tests.support.hanging import hanging
+from tests.support.hanging_postgres import hanging
 from tests.support.processes import (
     ServiceProcess,
     migrate,

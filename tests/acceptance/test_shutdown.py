@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.conftest import NewProject, Services
 from tests.support.api import Api
-from tests.support.completions import DONE, Completions, chunk
+from tests.support.completions_server import DONE, CompletionsServer, chunk
 from tests.support.processes import ServiceProcess, service_environment
 from tests.support.raw_stream import RawResponse, raw_connection, raw_request
 from tests.support.signing import signed_headers, token
@@ -154,7 +154,7 @@ async def test_answers_under_way_and_a_postgres_that_hangs_do_not_hold_up_the_en
     """§6: exits 0 within 10 s, though nobody can write down how the answers ended."""
     port = urlsplit(services.database_url).port
     assert port is not None
-    async with Completions() as endpoint, TcpProxy(port) as proxy:
+    async with CompletionsServer() as endpoint, TcpProxy(port) as proxy:
         endpoint.answer_with([chunk("a"), chunk("b"), DONE], pause_before=1)
         settings = {"SEQSTREAM_ASSISTANT_URL": endpoint.url, "SEQSTREAM_ASSISTANT_MODEL": "m"}
         url = services.database_url.replace(f":{port}/", f":{proxy.port}/")

@@ -12,7 +12,7 @@ from tests.faults.load import OWNER, PROJECT, Size
 from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan
 from tests.support.api import Api
-from tests.support.build_checker import Told
+from tests.support.build_checker import StatusGuarantee
 from tests.support.processes import ServiceProcess
 from tests.support.raw_stream import raw_connection
 from tests.support.signing import token
@@ -93,6 +93,6 @@ FAULTS = [
         # A slow client would be given up meanwhile for another reason.
         Plan(settings={"SEQSTREAM_SLOW_CLIENT_SECONDS": "60"}),
         size=Size(clients=4, slow=0, stalled=0, posts_per_s=80.0, filler_bytes=40_000),
-        told=Told.ALL,
+        statuses=StatusGuarantee.ALL,
     ),
 ]

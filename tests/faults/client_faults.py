@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.faults.load import Size
 from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan
-from tests.support.build_checker import Told
+from tests.support.build_checker import StatusGuarantee
 
 
 async def nothing(scene: Scene) -> None:
@@ -40,7 +40,7 @@ async def come_and_go(scene: Scene) -> None:
 
 
 FAULTS = [
-    Fault("no fault", nothing, silence_s=1.0, told=Told.ALL),
+    Fault("no fault", nothing, silence_s=1.0, statuses=StatusGuarantee.ALL),
     Fault(
         "many stalled clients",
         stalled_until_closed,
@@ -49,11 +49,20 @@ FAULTS = [
         size=Size(clients=4, slow=0, stalled=10, posts_per_s=80.0, filler_bytes=40_000),
         short_s=4.0,
         silence_s=1.0,
-        told=Told.ALL,
+        statuses=StatusGuarantee.ALL,
     ),
-    Fault("many slow clients", nothing, size=Size(slow=10), silence_s=1.0, told=Told.ALL),
     Fault(
-        "callers leave in the middle of a post", nothing, size=Size(impatience=0.5), told=Told.ALL
+        "many slow clients",
+        nothing,
+        size=Size(slow=10),
+        silence_s=1.0,
+        statuses=StatusGuarantee.ALL,
     ),
-    Fault("clients come and go", come_and_go, silence_s=1.0, told=Told.ALL),
+    Fault(
+        "callers leave in the middle of a post",
+        nothing,
+        size=Size(impatience=0.5),
+        statuses=StatusGuarantee.ALL,
+    ),
+    Fault("clients come and go", come_and_go, silence_s=1.0, statuses=StatusGuarantee.ALL),
 ]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from tests.faults import network_faults, postgres_faults, process_faults, redis_faults
 from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan
-from tests.support.build_checker import Told
+from tests.support.build_checker import StatusGuarantee
 
 _OWN = Plan(own_postgres=True)
 _OWN_PROXIED = Plan(own_postgres=True, proxied=True)
@@ -60,12 +60,12 @@ FAULTS = [
         "postgres killed, clients cut",
         _both(postgres_faults.killed, network_faults.clients_cut),
         _OWN_PROXIED,
-        told=Told.ALL,
+        statuses=StatusGuarantee.ALL,
     ),
     Fault(
         "commits fail, processes restarted in turn",
         _both(postgres_faults.commits_fail, process_faults.rolling_restart),
-        told=Told.ALL,
+        statuses=StatusGuarantee.ALL,
     ),
     Fault(
         "killed before publishing, redis away",

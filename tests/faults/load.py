@@ -16,7 +16,7 @@ from typing import Self
 
 from tests.faults.world import World
 from tests.support.api import Api
-from tests.support.asker import Asker
+from tests.support.build_requester import BuildRequester
 from tests.support.history import ClientHistory
 from tests.support.signing import token
 from tests.support.sse_client import SseClient
@@ -24,7 +24,7 @@ from tests.support.writer import Writer
 
 PROJECT = "Fault_project-1"
 OWNER = "owner"
-ASKER = "asker"
+BUILD_REQUESTER = "build-requester"
 # A user may have 10 streams in a process: enough, even when all are in one process and it has not
 # yet noticed that some are gone.
 _STREAMS_OF_A_READER = 3
@@ -63,7 +63,7 @@ class Load:
     def __init__(self, world: World, size: Size, *, seed: int) -> None:
         self.size = size
         self.writers: list[Writer] = []
-        self.asker: Asker | None = None  # one of the writers
+        self.build_requester: BuildRequester | None = None  # one of the writers
         self.steady: list[SseClient] = []
         self.others: list[SseClient] = []
         self.began_s = 0.0
@@ -86,7 +86,7 @@ class Load:
                 await api.create_project(PROJECT)
                 for number in range(self.size.writers):
                     await api.add_member(PROJECT, f"writer-{number}")
-                for user_id in (ASKER, *self._readers):
+                for user_id in (BUILD_REQUESTER, *self._readers):
                     await api.add_member(PROJECT, user_id)
             self._stack = stack
             for number in range(self.size.clients):
@@ -189,17 +189,17 @@ class Load:
                 first_url=number,
             )
             self.writers.append(await self._stack.enter_async_context(writer))
-        self.asker = Asker(
-            ASKER,
+        self.build_requester = BuildRequester(
+            BUILD_REQUESTER,
             self._world.client_urls,
             PROJECT,
-            ASKER,
+            BUILD_REQUESTER,
             builds_per_s=self.size.builds_per_s,
             seed=self._seed,
             impatience=self.size.impatience,
             timeout_s=3.0,
         )
-        self.writers.append(await self._stack.enter_async_context(self.asker))
+        self.writers.append(await self._stack.enter_async_context(self.build_requester))
 
     async def _open(
         self,

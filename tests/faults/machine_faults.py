@@ -7,7 +7,7 @@ import asyncio
 from tests.faults.machine import fill_disk, why_no_small_disk, why_no_stepping_clock
 from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan
-from tests.support.build_checker import Told
+from tests.support.build_checker import StatusGuarantee
 
 # Signed requests may differ by 300 s from the service's clock; steps stay below that.
 _STEPS_S = (200.0, -200.0, 60.0, -60.0, 0.0)
@@ -44,7 +44,7 @@ FAULTS = [
         Plan(own_postgres=True, postgres_disk_mib=160),
         short_s=3.0,
         unavailable=why_no_small_disk,
-        told=Told.ALL,
+        statuses=StatusGuarantee.ALL,
     ),
     Fault(
         "clock steps",
@@ -52,6 +52,6 @@ FAULTS = [
         Plan(stepping_clock=True),
         unavailable=why_no_stepping_clock,
         silence_s=1.0,
-        told=Told.ALL,
+        statuses=StatusGuarantee.ALL,
     ),
 ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan
-from tests.support.build_checker import Told
+from tests.support.build_checker import StatusGuarantee
 from tests.support.tcp_proxy import TcpProxy
 
 _PROXIED = Plan(proxied=True)
@@ -129,17 +129,25 @@ async def postgres_delayed(scene: Scene) -> None:
 
 
 FAULTS = [
-    Fault("clients cut", clients_cut, _PROXIED, told=Told.ALL),
-    Fault("clients half-open, then cut", clients_stalled, _PROXIED, short_s=2.5, told=Told.NONE),
-    Fault("clients held back", clients_held_back, _PROXIED, told=Told.NONE),
-    Fault("clients dripped", clients_dripped, _PROXIED, told=Told.NONE),
+    Fault("clients cut", clients_cut, _PROXIED, statuses=StatusGuarantee.ALL),
+    Fault(
+        "clients half-open, then cut",
+        clients_stalled,
+        _PROXIED,
+        short_s=2.5,
+        statuses=StatusGuarantee.NONE,
+    ),
+    Fault("clients held back", clients_held_back, _PROXIED, statuses=StatusGuarantee.NONE),
+    Fault("clients dripped", clients_dripped, _PROXIED, statuses=StatusGuarantee.NONE),
     Fault("redis connections cut", redis_cut, _PROXIED, silence_s=1.0),
     Fault("redis half-open", redis_stalled, _PROXIED, short_s=2.5),
     Fault("redis refused", redis_refused, _PROXIED, silence_s=1.0),
     Fault("redis far away", redis_delayed, _PROXIED, silence_s=1.0),
     Fault("redis dripped", redis_dripped, _PROXIED),
-    Fault("postgres connections cut", postgres_cut, _PROXIED, told=Told.ALL),
-    Fault("postgres half-open", postgres_stalled, _PROXIED, short_s=2.5, told=Told.ALL),
-    Fault("postgres held back", postgres_held_back, _PROXIED, told=Told.ALL),
-    Fault("postgres far away", postgres_delayed, _PROXIED, told=Told.ALL),
+    Fault("postgres connections cut", postgres_cut, _PROXIED, statuses=StatusGuarantee.ALL),
+    Fault(
+        "postgres half-open", postgres_stalled, _PROXIED, short_s=2.5, statuses=StatusGuarantee.ALL
+    ),
+    Fault("postgres held back", postgres_held_back, _PROXIED, statuses=StatusGuarantee.ALL),
+    Fault("postgres far away", postgres_delayed, _PROXIED, statuses=StatusGuarantee.ALL),
 ]

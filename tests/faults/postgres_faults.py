@@ -15,7 +15,7 @@ import asyncpg
 from tests.faults.process_logs import ProcessLogs
 from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan
-from tests.support.build_checker import Told
+from tests.support.build_checker import StatusGuarantee
 
 _OWN = Plan(own_postgres=True)
 _FEW_CONNECTIONS = 40
@@ -166,18 +166,20 @@ async def _terminate_all(scene: Scene) -> None:
 
 
 FAULTS = [
-    Fault("postgres restarted", restarted, _OWN, told=Told.ALL),
-    Fault("postgres killed", killed, _OWN, told=Told.ALL),
-    Fault("postgres sessions terminated", connections_terminated, told=Told.ALL),
+    Fault("postgres restarted", restarted, _OWN, statuses=StatusGuarantee.ALL),
+    Fault("postgres killed", killed, _OWN, statuses=StatusGuarantee.ALL),
+    Fault("postgres sessions terminated", connections_terminated, statuses=StatusGuarantee.ALL),
     Fault(
         "postgres at its connection limit",
         connection_limit,
         Plan(own_postgres=True, postgres_settings={"max_connections": str(_FEW_CONNECTIONS)}),
-        told=Told.ALL,
+        statuses=StatusGuarantee.ALL,
     ),
-    Fault("postgres commits fail", commits_fail, told=Told.ALL),
-    Fault("postgres read-only", read_only, told=Told.ALL),
-    Fault("postgres tables missing", tables_missing, told=Told.ALL),
-    Fault("postgres rights revoked", rights_revoked, Plan(own_role=True), told=Told.ALL),
-    Fault("postgres row locked by another", row_locked, length_s=8.0, told=Told.ALL),
+    Fault("postgres commits fail", commits_fail, statuses=StatusGuarantee.ALL),
+    Fault("postgres read-only", read_only, statuses=StatusGuarantee.ALL),
+    Fault("postgres tables missing", tables_missing, statuses=StatusGuarantee.ALL),
+    Fault(
+        "postgres rights revoked", rights_revoked, Plan(own_role=True), statuses=StatusGuarantee.ALL
+    ),
+    Fault("postgres row locked by another", row_locked, length_s=8.0, statuses=StatusGuarantee.ALL),
 ]

@@ -12,7 +12,7 @@ import signal
 from tests.faults.load import Size
 from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan
-from tests.support.build_checker import Told
+from tests.support.build_checker import StatusGuarantee
 from tests.support.processes import ServiceProcess
 from tests.support.sse_client import UNOPENED
 
@@ -93,31 +93,31 @@ async def _end_well(scene: Scene, service: ServiceProcess) -> None:
 
 
 FAULTS = [
-    Fault("process killed", killed, told=Told.ALL),
+    Fault("process killed", killed, statuses=StatusGuarantee.ALL),
     # Without the limit on posts a post goes without a task (`service/routes/direct_append.py`).
     Fault(
         "process killed, no limit on posts",
         killed,
         Plan(settings={"SEQSTREAM_POSTS_PER_SECOND": "0"}),
-        told=Told.ALL,
+        statuses=StatusGuarantee.ALL,
     ),
     Fault(
         "process killed before publishing",
         killed_before_publishing,
         Plan(first_service={"SEQSTREAM_FAULT": "kill-before-publish:20"}),
         silence_s=1.5,
-        told=Told.ALL,
+        statuses=StatusGuarantee.ALL,
     ),
-    Fault("process terminated under load", terminated, told=Told.ALL),
-    Fault("processes restarted in turn", rolling_restart, told=Told.ALL),
+    Fault("process terminated under load", terminated, statuses=StatusGuarantee.ALL),
+    Fault("processes restarted in turn", rolling_restart, statuses=StatusGuarantee.ALL),
     # More than a window passes by a frozen process: what it reads next does not meet its tail.
     Fault(
         "process frozen (SIGSTOP)",
         frozen,
         short_s=2.0,
         size=Size(clients=4, slow=0, stalled=0, writers=12, posts_per_s=480.0),
-        told=Told.NONE,
+        statuses=StatusGuarantee.NONE,
     ),
-    Fault("worker killed", worker_killed, told=Told.ALL),
-    Fault("all processes killed", all_killed, told=Told.ALL),
+    Fault("worker killed", worker_killed, statuses=StatusGuarantee.ALL),
+    Fault("all processes killed", all_killed, statuses=StatusGuarantee.ALL),
 ]

@@ -16,7 +16,7 @@ import redis.asyncio as redis
 from tests.faults.process_logs import REDIS_DOWN, REDIS_UP, ProcessLogs
 from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan, RedisKind
-from tests.support.build_checker import Told
+from tests.support.build_checker import StatusGuarantee
 from tests.support.redis_topology import redis_cli
 
 _STREAMS = "seqstream:*:stream:*"
@@ -207,10 +207,15 @@ FAULTS = [
     Fault("redis out of memory", out_of_memory, silence_s=1.0),
     Fault("redis refuses writes: full", full, length_s=60.0, short_s=3.0, silence_s=1.0),
     Fault("redis refuses writes: read-only", read_only, length_s=60.0, short_s=3.0, silence_s=1.0),
-    Fault("redis evicting", evicting, silence_s=1.0, told=Told.LAST),
-    Fault("redis restored from old state", restored_from_old_state, silence_s=1.0, told=Told.LAST),
+    Fault("redis evicting", evicting, silence_s=1.0, statuses=StatusGuarantee.LAST),
+    Fault(
+        "redis restored from old state",
+        restored_from_old_state,
+        silence_s=1.0,
+        statuses=StatusGuarantee.LAST,
+    ),
     Fault("redis connections killed", connections_killed, silence_s=1.0),
-    Fault("redis entries removed", entries_removed, silence_s=1.0, told=Told.LAST),
+    Fault("redis entries removed", entries_removed, silence_s=1.0, statuses=StatusGuarantee.LAST),
     Fault("redis scripts flushed", scripts_flushed, silence_s=1.0),
     Fault(
         "redis failed over to a lagging replica",
@@ -218,20 +223,20 @@ FAULTS = [
         Plan(redis=RedisKind.SENTINEL),
         length_s=4.0,
         silence_s=1.0,
-        told=Told.LAST,
+        statuses=StatusGuarantee.LAST,
     ),
     Fault(
         "redis primary frozen, failed over, back",
         old_primary_returns,
         Plan(redis=RedisKind.SENTINEL),
         length_s=4.0,
-        told=Told.LAST,
+        statuses=StatusGuarantee.LAST,
     ),
     Fault(
         "redis replica promoted late",
         replica_promoted_late,
         Plan(redis=RedisKind.REPLICATED),
         silence_s=1.0,
-        told=Told.LAST,
+        statuses=StatusGuarantee.LAST,
     ),
 ]

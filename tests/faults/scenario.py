@@ -23,7 +23,7 @@ from tests.faults.load import OWNER, PROJECT, Load, Size, longest_delay_s, longe
 from tests.faults.window_check import check_window
 from tests.faults.world import Plan, SharedPostgres, World
 from tests.support.api import Api
-from tests.support.build_checker import BUILD_KINDS, Told, check_builds
+from tests.support.build_checker import BUILD_KINDS, StatusGuarantee, check_builds
 from tests.support.checker import Kind, Violation, check
 from tests.support.history import BuildRow, LogRow
 from tests.support.waiting import wait_until
@@ -73,7 +73,7 @@ class Fault:
 
     `silence_s` is the most that docs/protocol.md allows between an acknowledgement and
     the message's arrival while the fault lasts, None when it promises no time.
-    `told` says which clients must have heard of every build's statuses.
+    `statuses` says which clients must have heard of every build's statuses.
     `unavailable` says why it cannot be done on this machine, if it cannot.
     """
 
@@ -84,7 +84,7 @@ class Fault:
     short_s: float = 1.5
     silence_s: float | None = None
     size: Size | None = None
-    told: Told = Told.OPEN
+    statuses: StatusGuarantee = StatusGuarantee.OPEN
     unavailable: Callable[[], str | None] = lambda: None
 
 
@@ -220,14 +220,14 @@ async def _hear_of_builds(
 def _check_builds(
     fault: Fault, load: Load, builds: list[BuildRow], log: list[LogRow]
 ) -> list[Violation]:
-    assert load.asker is not None
+    assert load.build_requester is not None
     return check_builds(
-        asks=load.asker.posts,
-        asked=load.asker.asked,
+        requests=load.build_requester.posts,
+        acknowledgements=load.build_requester.build_acknowledgements,
         builds=builds,
         clients=load.histories(),
         log=log,
-        told=fault.told,
+        guarantee=fault.statuses,
     )
 
 
@@ -292,7 +292,7 @@ def _judge(
         log=log,
     )
     of_builds = _check_builds(fault, load, builds, log)
-    assert load.asker is not None
+    assert load.build_requester is not None
     assert scene.world.worker is not None
     worker = scene.world.worker
     logs = {service.name: service.log_path for service in scene.world.services}
@@ -328,7 +328,9 @@ def _judge(
         other=len(report.violations)
         - report.count(*counted, Kind.ACK_MISSING, Kind.LOG_REPEAT, Kind.ACK_TWICE)
         + sum(violation.kind not in BUILD_KINDS for violation in of_builds),
-        builds_asked=len({answer.build_id for answer in load.asker.asked}),
+        builds_asked=len(
+            {answer.build_id for answer in load.build_requester.build_acknowledgements}
+        ),
         builds_ended=sum(build.end_seq is not None for build in builds),
         builds_wrong=sum(violation.kind in BUILD_KINDS for violation in of_builds),
         violations=[str(violation) for violation in (*report.violations, *of_builds)][:50],

@@ -17,8 +17,8 @@ from service.streaming import connection as connections
 from service.streaming.connection import Connection
 from service.streaming.outgoing import Outgoing
 from service.streaming.stream_frames import CloseReason
-from tests.support.opened import Room, room
 from tests.support.recording_wire import RecordingWire
+from tests.support.stream_harness import StreamHarness, stream_harness
 
 HEAD = 300
 ACTIONS = (
@@ -32,7 +32,9 @@ actions = st.lists(st.sampled_from(ACTIONS), max_size=12)
 cursors = st.sampled_from([None, HEAD, HEAD - 10, HEAD - 150, 0])
 
 
-async def _act(project: Room, wire: RecordingWire, connection: Connection, action: str) -> None:
+async def _act(
+    project: StreamHarness, wire: RecordingWire, connection: Connection, action: str
+) -> None:
     if action == "arrive":
         project.arrive()
     elif action == "arrive many":
@@ -58,7 +60,7 @@ async def _act(project: Room, wire: RecordingWire, connection: Connection, actio
 async def _live_and_close(
     cursor: int | None, before: list[str], reason: CloseReason, after: list[str]
 ) -> None:
-    async with room(HEAD, below=HEAD - 50, max_entries=64) as project:
+    async with stream_harness(HEAD, below=HEAD - 50, max_entries=64) as project:
         connection, wire, task = await project.connect(cursor=cursor)
         for action in before:
             await _act(project, wire, connection, action)

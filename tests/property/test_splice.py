@@ -16,7 +16,7 @@ from streams.model.ids import EntryId
 from streams.tail.reader import Reader
 from streams.tail.tail import Tail, offer_all
 from tests.support.entries import entry, ids_of
-from tests.support.tiers import Project
+from tests.support.fake_tiers import FakeProject
 
 WINDOW = 6
 TAIL_ENTRIES = 4
@@ -34,7 +34,7 @@ class _World:
     """A project, its tail in this process, and a script of events, step by step."""
 
     def __init__(self, before: int, head: int, steps: list[Step]) -> None:
-        self.project = Project(window_messages=WINDOW)
+        self.project = FakeProject(window_messages=WINDOW)
         self.project.append(before)
         self.project.append_transient()
         self.project.append(head)
@@ -124,7 +124,7 @@ async def test_transient_entries_in_the_window_come_with_the_messages(
     before: int, after: int, cursor: int, began_late: bool
 ) -> None:
     """G6: at least once within the window, after the message that they follow."""
-    project = Project(window_messages=200)
+    project = FakeProject(window_messages=200)
     project.append(before)
     project.append_transient()
     project.append_transient()

@@ -11,10 +11,10 @@ from enum import Enum
 
 import msgspec
 
-from tests.support.build_events import Status, last_state, statuses, unrepeated
+from tests.support.build_events import Status, last_state, statuses, without_repeats
 from tests.support.checker import Kind, Violation
 from tests.support.history import (
-    AskedBuild,
+    BuildAcknowledgement,
     BuildEnd,
     BuildRow,
     ClientHistory,
@@ -31,7 +31,7 @@ BUILD_KINDS = frozenset({Kind.BUILD_UNENDED, Kind.BUILD_REPEAT, Kind.BUILD_WRONG
 _SURELY_IN_WINDOW = 150
 
 
-class Told(Enum):
+class StatusGuarantee(Enum):
     """Which clients must have heard of a build's statuses; those that do not keep up need not.
 
     Every client knows every end all the same, by its message.
@@ -45,27 +45,29 @@ class Told(Enum):
 
 def check_builds(
     *,
-    asks: Iterable[Post],
-    asked: Sequence[AskedBuild],
+    requests: Iterable[Post],
+    acknowledgements: Sequence[BuildAcknowledgement],
     builds: Sequence[BuildRow],
     clients: Sequence[ClientHistory],
     log: Sequence[LogRow],
-    told: Told,
+    guarantee: StatusGuarantee,
 ) -> list[Violation]:
     """Judge the builds of one project, as they were when all had ended."""
     rows = {build.build_id: build for build in builds}
     violations = [
-        *_check_asked(asked, rows),
-        *_check_ends({(post.user_id, post.client_msg_id) for post in asks}, rows, log),
+        *_check_acknowledgements(acknowledgements, rows),
+        *_check_ends({(post.user_id, post.client_msg_id) for post in requests}, rows, log),
     ]
     for client in clients:
-        violations += _check_client(client, rows, told)
+        violations += _check_client(client, rows, guarantee)
     return violations
 
 
-def _check_asked(asked: Sequence[AskedBuild], rows: dict[str, BuildRow]) -> Iterable[Violation]:
+def _check_acknowledgements(
+    acknowledgements: Sequence[BuildAcknowledgement], rows: dict[str, BuildRow]
+) -> Iterable[Violation]:
     first: dict[Post, str] = {}
-    for answer in asked:
+    for answer in acknowledgements:
         earlier = first.setdefault(answer.post, answer.build_id)
         if earlier != answer.build_id:
             detail = f"{answer.post.client_msg_id} was build {earlier} before"
@@ -76,7 +78,7 @@ def _check_asked(asked: Sequence[AskedBuild], rows: dict[str, BuildRow]) -> Iter
 
 
 def _check_ends(
-    asks: set[tuple[str, str]], rows: dict[str, BuildRow], log: Sequence[LogRow]
+    requests: set[tuple[str, str]], rows: dict[str, BuildRow], log: Sequence[LogRow]
 ) -> Iterable[Violation]:
     """Each build stands for a message that asked, and has ended with one message that fits."""
     by_seq = {row.seq: row for row in log}
@@ -88,7 +90,7 @@ def _check_ends(
                 yield Violation(Kind.INVENTED, row.seq, "it ends a build that there is not")
     for build in rows.values():
         asking = by_seq.get(build.message_seq)
-        if asking is None or (asking.user_id, asking.client_msg_id or "") not in asks:
+        if asking is None or (asking.user_id, asking.client_msg_id or "") not in requests:
             detail = f"nobody asked for build {build.build_id}"
             yield Violation(Kind.INVENTED, build.message_seq, detail)
         found = ends.get(build.build_id, [])
@@ -105,12 +107,12 @@ def _check_ends(
 
 
 def _check_client(
-    client: ClientHistory, rows: dict[str, BuildRow], told: Told
+    client: ClientHistory, rows: dict[str, BuildRow], guarantee: StatusGuarantee
 ) -> Iterable[Violation]:
     heard: dict[str, list[Status]] = {build_id: [] for build_id in rows}
     events = [event for connection in client.connections for event in connection.events]
     # By entryId first: it would hide another build's status that came under the same one.
-    for status in unrepeated(statuses(events)):
+    for status in without_repeats(statuses(events)):
         if status.content.build_id in heard:
             heard[status.content.build_id].append(status)
         else:
@@ -126,14 +128,14 @@ def _check_client(
                 Kind.BUILD_WRONG, None, f"{where}told {state}, and it is {final}", client.name
             )
             continue
-        if not client.keeps_up or not _must_hear(build, arrivals, told):
+        if not client.keeps_up or not _must_hear(build, arrivals, guarantee):
             continue
         if state != final:
             yield Violation(
                 Kind.STATUS_LOST, None, f"{where}told {state}, and it is {final}", client.name
             )
             continue
-        if told is Told.LAST:
+        if guarantee is StatusGuarantee.LAST:
             # What was lost and is outdated by now is worth nothing to anyone.
             continue
         if any(_was_open_throughout(build, arrived) for arrived in arrivals):
@@ -174,11 +176,13 @@ def _arrivals(connection: Connection) -> dict[int, str]:
     return found
 
 
-def _must_hear(build: BuildRow, arrivals: Sequence[dict[int, str]], told: Told) -> bool:
+def _must_hear(
+    build: BuildRow, arrivals: Sequence[dict[int, str]], guarantee: StatusGuarantee
+) -> bool:
     """Tell whether the client must have been told how the build ended, beside its message."""
-    if build.end_seq is None or told is Told.NONE or not arrivals:
+    if build.end_seq is None or guarantee is StatusGuarantee.NONE or not arrivals:
         return False
-    if told is Told.ALL:
+    if guarantee is StatusGuarantee.ALL:
         # Not sent at all: announced, or a stream that began later.
         return any(arrived.get(build.end_seq, _BEYOND) != _BEYOND for arrived in arrivals)
     return arrivals[-1].get(build.end_seq) == "message.new"

@@ -47,7 +47,7 @@ def statuses(events: Sequence[Event], build_id: str | None = None) -> list[Statu
     return [each for each in found if build_id in (None, each.content.build_id)]
 
 
-def unrepeated(told: Iterable[Status]) -> list[Status]:
+def without_repeats(told: Iterable[Status]) -> list[Status]:
     """Drop every `entryId` that was seen."""
     kept: list[Status] = []
     entries: set[str] = set()
@@ -62,7 +62,7 @@ def unrepeated(told: Iterable[Status]) -> list[Status]:
 def changes(events: Sequence[Event], build_id: str) -> list[tuple[str, int]]:
     """The changes of status of one build as a client sees them that drops repeats by entryId."""
     seen: list[tuple[str, int]] = []
-    for status in unrepeated(statuses(events, build_id)):
+    for status in without_repeats(statuses(events, build_id)):
         if not seen or seen[-1] != status.change:
             seen.append(status.change)
     return seen

@@ -66,7 +66,7 @@ class ClientHistory(msgspec.Struct, frozen=True):
     keeps_up: bool = True
 
 
-class AskedBuild(msgspec.Struct, frozen=True):
+class BuildAcknowledgement(msgspec.Struct, frozen=True):
     """The answer that told a writer that its build is queued. One post may have several."""
 
     post: Post

@@ -50,7 +50,7 @@ http {{
 
 
 @contextlib.asynccontextmanager
-async def nginx_before(upstream_port: int, folder: Path) -> AsyncIterator[int]:
+async def nginx_in_front_of(upstream_port: int, folder: Path) -> AsyncIterator[int]:
     """Run nginx in front of a loopback port; give the port that it listens on."""
     assert PATH is not None
     port = free_port()

@@ -11,7 +11,7 @@ import pytest
 from service.operate.embedded import PostgresServer
 from streams.log.database import Database
 from streams.model.errors import Contended, LogUnavailable, StreamsError
-from tests.support.hanging import hanging
+from tests.support.hanging_postgres import hanging
 from tests.support.waiting import wait_until
 
 _PID = "SELECT pg_backend_pid() AS pid"

@@ -7,12 +7,12 @@ import pytest
 from service.assistant.answer_writer import conversation
 from service.assistant.assistants import AssistantError, BuiltIn, ChatCompletions, Turn
 from streams.model.events import NO_METADATA, Content, Message, MessageType
-from tests.support.completions import DONE, Completions, chunk
+from tests.support.completions_server import DONE, CompletionsServer, chunk
 
 KEY = "a-key-that-must-not-leak"
 
 
-async def _answer(server: Completions, *, timeout_s: float = 5.0) -> list[str]:
+async def _answer(server: CompletionsServer, *, timeout_s: float = 5.0) -> list[str]:
     assistant = ChatCompletions(server.url, "a-model", KEY, timeout_s=timeout_s)
     try:
         return [piece async for piece in assistant.answer([Turn("user", "hello")])]
@@ -22,7 +22,7 @@ async def _answer(server: Completions, *, timeout_s: float = 5.0) -> list[str]:
 
 async def test_pieces_are_the_deltas_of_the_endpoint() -> None:
     """The request has model, key and turns; the answer is the text of the deltas."""
-    async with Completions([chunk("one "), chunk("two"), DONE]) as server:
+    async with CompletionsServer([chunk("one "), chunk("two"), DONE]) as server:
         assert await _answer(server) == ["one ", "two"]
     (asked,) = server.requests
     assert asked == {
@@ -38,7 +38,7 @@ async def test_blocks_may_be_split_anywhere(size: int) -> None:
     text = "a\u2028b\u0085c é🧵"
     raw = b": a comment\r\n\r\n" + chunk(text).replace(b"\n", b"\r\n") + DONE
     blocks = [raw[start : start + size] for start in range(0, len(raw), size)]
-    async with Completions(blocks) as server:
+    async with CompletionsServer(blocks) as server:
         assert "".join(await _answer(server)) == text
 
 
@@ -57,7 +57,7 @@ async def test_failures_are_sentences_without_secrets(
     blocks: list[bytes], status: int, sentence: str
 ) -> None:
     """§5: a clear error without the key or the address."""
-    async with Completions(blocks, status=status) as server:
+    async with CompletionsServer(blocks, status=status) as server:
         with pytest.raises(AssistantError, match=sentence) as caught:
             await _answer(server)
         assert KEY not in str(caught.value)
@@ -66,7 +66,7 @@ async def test_failures_are_sentences_without_secrets(
 
 async def test_a_hanging_endpoint_times_out() -> None:
     """The timeout bounds the whole answer."""
-    async with Completions([chunk("half"), DONE], pause_before=1) as server:
+    async with CompletionsServer([chunk("half"), DONE], pause_before=1) as server:
         with pytest.raises(AssistantError, match="in time"):
             await _answer(server, timeout_s=0.2)
 
@@ -81,7 +81,7 @@ async def test_a_refused_connection_is_an_error() -> None:
 
 async def test_the_setting_may_be_the_full_endpoint() -> None:
     """SEQSTREAM_ASSISTANT_URL is a base URL or the endpoint itself."""
-    async with Completions([chunk("x"), DONE]) as server:
+    async with CompletionsServer([chunk("x"), DONE]) as server:
         assistant = ChatCompletions(f"{server.url}/chat/completions", "m", None, timeout_s=5)
         assert [piece async for piece in assistant.answer([Turn("user", "hello")])] == ["x"]
         await assistant.close()

@@ -10,13 +10,13 @@ import pytest
 from streams.model.ids import EntryId
 from streams.tail.tail import offer_all
 from tests.support.entries import message_entry
-from tests.support.opened import Room, room
+from tests.support.stream_harness import StreamHarness, stream_harness
 from tests.support.waiting import wait_until
 
 
 async def test_all_connections_get_the_same_bytes() -> None:
     """§6: a message is framed once per process; its HTTP framing too."""
-    async with room() as project:
+    async with stream_harness() as project:
         _, one, _ = await project.connect_live()
         _, two, _ = await project.connect_live()
         project.arrive()
@@ -26,7 +26,7 @@ async def test_all_connections_get_the_same_bytes() -> None:
 
 async def test_a_batch_is_one_write() -> None:
     """docs/design.md, coalescing: woken, everything up to the tail's end goes in one send."""
-    async with room() as project:
+    async with stream_harness() as project:
         _, wire, _ = await project.connect_live()
         before = len(wire.chunks)
         project.arrive(10)
@@ -36,7 +36,7 @@ async def test_a_batch_is_one_write() -> None:
 
 async def test_what_arrives_within_the_pause_goes_together() -> None:
     """A deliberate pause at high rates trades latency for CPU, and is a setting."""
-    async with room(coalesce_s=0.05) as project:
+    async with stream_harness(coalesce_s=0.05) as project:
         _, wire, _ = await project.connect_live()
         project.arrive()
         await wait_until(lambda: wire.seqs("message.new") == [1], what="the first at once")
@@ -49,7 +49,7 @@ async def test_what_arrives_within_the_pause_goes_together() -> None:
 
 async def test_what_arrives_goes_together_when_memory_is_full_too() -> None:
     """A tail is full after some minutes of any busy project: no reason to write each entry."""
-    async with room(coalesce_s=3600.0, max_entries=300) as project:
+    async with stream_harness(coalesce_s=3600.0, max_entries=300) as project:
         _, wire, _ = await project.connect_live()
         project.arrive(150)
         project.arrive(150)
@@ -61,7 +61,7 @@ async def test_what_arrives_goes_together_when_memory_is_full_too() -> None:
 
 async def test_entries_that_fill_half_of_memory_are_written_at_once() -> None:
     """Bytes are bounded as entries are: what is not written must not leave memory."""
-    async with room(coalesce_s=3600.0) as project:
+    async with stream_harness(coalesce_s=3600.0) as project:
         _, wire, _ = await project.connect_live()
         project.arrive()
         await wait_until(lambda: wire.seqs("message.new") == [1], what="the first at once")
@@ -76,7 +76,9 @@ async def test_entries_that_fill_half_of_memory_are_written_at_once() -> None:
 )
 async def test_the_pause_grows_with_what_a_write_takes(takes_s: float, pause_s: float) -> None:
     """Writing to a crowd takes a bounded share of the process; to a few it waits the least."""
-    async with room(coalesce_s=0.0006, coalesce_most_s=0.001, write_takes_s=takes_s) as project:
+    async with stream_harness(
+        coalesce_s=0.0006, coalesce_most_s=0.001, write_takes_s=takes_s
+    ) as project:
         _, wire, _ = await project.connect_live()
         project.arrive()
         await wait_until(lambda: wire.seqs("message.new") == [1], what="the first at once")
@@ -93,7 +95,7 @@ class _Clock:
         return self.now_s
 
 
-def _written_ms(project: Room) -> tuple[float, float]:
+def _written_ms(project: StreamHarness) -> tuple[float, float]:
     """How many writes were measured, and their times in all."""
     text = project.metrics.render()[0].decode()
     found = dict(re.findall(r"^publish_to_sse_write_ms_(count|sum) (\S+)$", text, re.M))
@@ -103,7 +105,7 @@ def _written_ms(project: Room) -> tuple[float, float]:
 async def test_what_is_written_at_once_is_measured_from_its_own_arrival() -> None:
     """§9: from an entry's arrival; the write before it may be an hour ago."""
     clock = _Clock()
-    async with room(clock=clock) as project:
+    async with stream_harness(clock=clock) as project:
         _, wire, _ = await project.connect_live()
         project.arrive()
         await wait_until(lambda: wire.seqs("message.new") == [1], what="the first")
@@ -118,7 +120,7 @@ async def test_what_is_written_at_once_is_measured_from_its_own_arrival() -> Non
 async def test_a_write_is_measured_from_its_oldest_entry() -> None:
     """§9: whatever makes the write happen: here a signal, and a connection that joins."""
     clock = _Clock()
-    async with room(coalesce_s=3600.0, clock=clock) as project:
+    async with stream_harness(coalesce_s=3600.0, clock=clock) as project:
         _, wire, _ = await project.connect_live()
         project.arrive()
         await wait_until(lambda: wire.seqs("message.new") == [1], what="the first at once")
@@ -138,7 +140,7 @@ async def test_the_first_write_waits_for_nothing_however_long_the_machine_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Just after a boot the monotonic clock is near 0: no time stands for "never"."""
-    async with room(coalesce_s=3600.0) as project:
+    async with stream_harness(coalesce_s=3600.0) as project:
         monkeypatch.setattr(project.broadcast, "_loop", _JustBooted(asyncio.get_running_loop()))
         _, wire, _ = await project.connect_live()
         project.arrive()
@@ -158,7 +160,7 @@ class _JustBooted:
 
 async def test_without_coalescing_a_crowd_waits_for_nothing_either() -> None:
     """0 is off, whatever the bound is."""
-    async with room(coalesce_s=0.0, coalesce_most_s=3600.0, write_takes_s=1.0) as project:
+    async with stream_harness(coalesce_s=0.0, coalesce_most_s=3600.0, write_takes_s=1.0) as project:
         _, wire, _ = await project.connect_live()
         project.arrive()
         await wait_until(lambda: wire.seqs("message.new") == [1], what="the message")
@@ -167,7 +169,7 @@ async def test_without_coalescing_a_crowd_waits_for_nothing_either() -> None:
 
 async def test_many_within_the_pause_are_written_at_once() -> None:
     """Entries must not leave memory before they are written."""
-    async with room(coalesce_s=3600.0) as project:
+    async with stream_harness(coalesce_s=3600.0) as project:
         _, wire, _ = await project.connect_live()
         project.arrive()
         project.arrive(200)
@@ -177,7 +179,7 @@ async def test_many_within_the_pause_are_written_at_once() -> None:
 
 async def test_a_blocked_connection_is_left_out_and_the_others_are_served() -> None:
     """§6: a slow client never slows another client."""
-    async with room() as project:
+    async with stream_harness() as project:
         _, slow, _ = await project.connect_live()
         _, quick, _ = await project.connect_live()
         slow.blocked = True
@@ -188,7 +190,7 @@ async def test_a_blocked_connection_is_left_out_and_the_others_are_served() -> N
 
 async def test_a_connection_that_was_blocked_catches_up_in_order() -> None:
     """§6: a slow client catches up in order, each message exactly once."""
-    async with room() as project:
+    async with stream_harness() as project:
         _, wire, _ = await project.connect_live()
         project.arrive()
         await wait_until(lambda: wire.seqs("message.new") == [1], what="the first")
@@ -204,7 +206,7 @@ async def test_a_connection_that_was_blocked_catches_up_in_order() -> None:
 
 async def test_a_connection_that_fell_out_of_memory_catches_up_from_below() -> None:
     """§6: a slow client falls back to the window and then the log."""
-    async with room(max_entries=4) as project:
+    async with stream_harness(max_entries=4) as project:
         connection, wire, _ = await project.connect_live()
         wire.blocked = True
         project.arrive()
@@ -218,7 +220,7 @@ async def test_a_connection_that_fell_out_of_memory_catches_up_from_below() -> N
 
 async def test_a_batch_larger_than_memory_reaches_a_live_connection_whole() -> None:
     """G3: what is trimmed before it was written is read again from below, not left out."""
-    async with room() as project:
+    async with stream_harness() as project:
         _, wire, _ = await project.connect_live()
         project.project.append(40)
         big = b"x" * 64_000
@@ -233,7 +235,7 @@ async def test_a_batch_larger_than_memory_reaches_a_live_connection_whole() -> N
 
 async def test_a_signal_comes_in_order_with_what_came_before_it() -> None:
     """§6: an ephemeral event never overtakes a message that waits for the pause."""
-    async with room(coalesce_s=3600.0) as project:
+    async with stream_harness(coalesce_s=3600.0) as project:
         _, wire, _ = await project.connect_live()
         project.arrive()
         project.arrive()
@@ -244,7 +246,7 @@ async def test_a_signal_comes_in_order_with_what_came_before_it() -> None:
 
 async def test_a_signal_is_not_kept_for_a_blocked_connection() -> None:
     """§1: an ephemeral event is never stored."""
-    async with room() as project:
+    async with stream_harness() as project:
         connection, wire, _ = await project.connect_live()
         wire.blocked = True
         project.tail.signal(b"event: typing.start\ndata: {}\n\n")
@@ -255,7 +257,7 @@ async def test_a_signal_is_not_kept_for_a_blocked_connection() -> None:
 
 async def test_a_restarted_log_is_told_before_its_messages() -> None:
     """G3 and §6: seqs of a stream only grow, or `stream.reset` says that they begin anew."""
-    async with room(9) as project:
+    async with stream_harness(9) as project:
         _, wire, _ = await project.connect_live()
         project.tail.restart(5, EntryId(5, 0))
         project.project.head = 5

@@ -13,7 +13,7 @@ from streams.model.errors import LogUnavailable
 from streams.model.ids import EntryId
 from streams.model.sse import event_frame
 from streams.window.window import Entry
-from tests.support.opened import room
+from tests.support.stream_harness import stream_harness
 from tests.support.waiting import wait_until
 
 
@@ -35,28 +35,28 @@ def _names(blocks: list[bytes]) -> list[str]:
 
 async def test_the_opening_without_a_cursor() -> None:
     """§6: `retry:`, `id: <head>` with no data, `stream.open`, `stream.live`; live from head."""
-    async with room(7) as project:
+    async with stream_harness(7) as project:
         _, wire, _ = await project.connect_live()
         assert wire.blocks == [b"retry: 2000\nid: 7", _open("null", 7, "false", "none"), _live(7)]
 
 
 async def test_the_opening_of_an_empty_project() -> None:
     """§1: head is 0 when there is no message."""
-    async with room() as project:
+    async with stream_harness() as project:
         _, wire, _ = await project.connect_live()
         assert wire.blocks == [b"retry: 2000\nid: 0", _open("null", 0, "false", "none"), _live(0)]
 
 
 async def test_the_opening_with_a_cursor_at_head() -> None:
     """§6: nothing was missed: no replay, source none."""
-    async with room(7) as project:
+    async with stream_harness(7) as project:
         _, wire, _ = await project.connect_live(cursor=7)
         assert wire.blocks == [b"retry: 2000\nid: 7", _open("7", 7, "false", "none"), _live(7)]
 
 
 async def test_missed_messages_are_replayed_before_live() -> None:
     """§6: `id: <cursor>`, `stream.open`, the missed messages, oldest first, `stream.live`."""
-    async with room(7, below=0) as project:
+    async with stream_harness(7, below=0) as project:
         _, wire, _ = await project.connect_live(cursor=5)
         blocks = wire.blocks
         assert blocks[:2] == [b"retry: 2000\nid: 5", _open("5", 7, "false", "memory")]
@@ -69,7 +69,7 @@ async def test_missed_messages_are_replayed_before_live() -> None:
 
 async def test_transient_entries_are_replayed_among_the_messages() -> None:
     """§6: with the transient entries that stand among and after them, under their own name."""
-    async with room(2, below=0) as project:
+    async with stream_harness(2, below=0) as project:
         project.project.append_transient()
         project.project.append()
         project.project.append_transient()
@@ -94,7 +94,7 @@ async def test_a_build_that_the_replay_showed_is_not_told_again(
         }
         return msgspec.json.encode(data)
 
-    async with room(7, below=0) as project:
+    async with stream_harness(7, below=0) as project:
         project.tail.offer(Entry(EntryId(7, 1), "build.status", status(shown), 0))
         snapshot = ("b", 2, event_frame("build.status", status(2)))
         _, wire, _ = await project.connect(cursor=5, builds=[snapshot])
@@ -104,7 +104,7 @@ async def test_a_build_that_the_replay_showed_is_not_told_again(
 
 async def test_at_most_200_are_replayed_and_the_rest_is_announced() -> None:
     """§6: `replay.end` names the range that was not sent; what follows starts after head."""
-    async with room(500) as project:
+    async with stream_harness(500) as project:
         _, wire, _ = await project.connect_live(cursor=10)
         assert wire.seqs("message.replay") == list(range(11, 211))
         (end,) = wire.named("replay.end")
@@ -116,7 +116,7 @@ async def test_at_most_200_are_replayed_and_the_rest_is_announced() -> None:
 @pytest.mark.parametrize(("missed", "announced"), [(199, 0), (200, 0), (201, 1)])
 async def test_the_cap_is_exactly_200(missed: int, announced: int) -> None:
     """§6: if more than 200 were missed: `replay.end`."""
-    async with room(300) as project:
+    async with stream_harness(300) as project:
         _, wire, _ = await project.connect_live(cursor=300 - missed)
         assert len(wire.seqs("message.replay")) == min(missed, 200)
         assert len(wire.named("replay.end")) == announced
@@ -125,7 +125,7 @@ async def test_the_cap_is_exactly_200(missed: int, announced: int) -> None:
 
 async def test_messages_that_arrive_during_the_replay_come_live_after_it() -> None:
     """G3: attach first, then replay up to where it attached; each exactly once."""
-    async with room(300, below=100) as project:
+    async with stream_harness(300, below=100) as project:
         connection, wire, _ = await project.connect(cursor=150)
         project.arrive(3)
         await wait_until(lambda: project.broadcast.is_live(connection), what="live")
@@ -135,7 +135,7 @@ async def test_messages_that_arrive_during_the_replay_come_live_after_it() -> No
 
 async def test_a_replay_waits_for_a_client_that_takes_no_more() -> None:
     """§6: a connection is a cursor, not a queue: what is not taken is not read."""
-    async with room(200, below=0) as project:
+    async with stream_harness(200, below=0) as project:
         connection, wire, _ = await project.connect(cursor=0)
         wire.blocked = True
         await wait_until(lambda: len(wire.chunks) == 1, what="the opening")
@@ -149,7 +149,7 @@ async def test_a_replay_waits_for_a_client_that_takes_no_more() -> None:
 
 async def test_a_reset_is_told_after_the_opening_and_live_follows() -> None:
     """§6: the cursor is not usable; live from head follows."""
-    async with room(7) as project:
+    async with stream_harness(7) as project:
         connection, wire, _ = await project.connect(reset="cursor_ahead")
         await wait_until(lambda: project.broadcast.is_live(connection), what="live")
         assert wire.blocks == [
@@ -162,7 +162,7 @@ async def test_a_reset_is_told_after_the_opening_and_live_follows() -> None:
 
 async def test_a_cursor_ahead_of_this_process_gets_only_what_is_newer() -> None:
     """G3: another process delivered more already; nothing is sent twice."""
-    async with room(5) as project:
+    async with stream_harness(5) as project:
         _, wire, _ = await project.connect(cursor=7)
         await wait_until(lambda: bool(wire.named("stream.live")), what="live")
         project.arrive(3)
@@ -173,7 +173,7 @@ async def test_a_cursor_ahead_of_this_process_gets_only_what_is_newer() -> None:
 
 async def test_the_headers_say_what_proxies_must_know() -> None:
     """§6: the type, `no-store, no-transform`, no buffering."""
-    async with room() as project:
+    async with stream_harness() as project:
         _, wire, _ = await project.connect_live()
         assert wire.headers == [
             (b"content-type", b"text/event-stream"),
@@ -184,7 +184,7 @@ async def test_the_headers_say_what_proxies_must_know() -> None:
 
 async def test_what_needs_the_log_is_refused_before_it_opens() -> None:
     """§6: a refusal that passes with time is in-band, so nothing may have been sent."""
-    async with room(300) as project:
+    async with stream_harness(300) as project:
         project.project.postgres_answers = False
         with pytest.raises(LogUnavailable):
             await project.connect(cursor=10)
@@ -192,7 +192,7 @@ async def test_what_needs_the_log_is_refused_before_it_opens() -> None:
 
 async def test_a_stream_outlives_an_outage_of_the_log() -> None:
     """While Postgres is away open streams stay open, and then go on from their cursor."""
-    async with room(max_entries=2) as project:
+    async with stream_harness(max_entries=2) as project:
         connection, wire, task = await project.connect_live()
         wire.blocked = True
         project.arrive()
@@ -214,7 +214,7 @@ async def test_a_stream_outlives_an_outage_of_the_log() -> None:
 )
 async def test_the_goodbye_says_why(reason: str, reconnect: str) -> None:
     """§6: `stream.closing` after a `retry:`; the reason and whether to come back."""
-    async with room() as project:
+    async with stream_harness() as project:
         connection, wire, task = await project.connect_live()
         connection.close(reason)  # type: ignore[arg-type]
         assert await task == reason
@@ -228,7 +228,7 @@ async def test_the_goodbye_says_why(reason: str, reconnect: str) -> None:
 
 async def test_at_shutdown_the_reconnects_are_spread() -> None:
     """§6: `stream.closing` with a `retry:` spread over a few seconds."""
-    async with room() as project:
+    async with stream_harness() as project:
         opened = [await project.connect_live() for _ in range(30)]
         for connection, _, _ in opened:
             connection.close("shutdown")
@@ -241,7 +241,7 @@ async def test_at_shutdown_the_reconnects_are_spread() -> None:
 
 async def test_closing_ends_a_replay_too() -> None:
     """§6: on SIGTERM every stream is told, whatever it is doing."""
-    async with room(300) as project:
+    async with stream_harness(300) as project:
         connection, wire, task = await project.connect(cursor=50)
         connection.close("shutdown")
         assert await task == "shutdown"
@@ -250,7 +250,7 @@ async def test_closing_ends_a_replay_too() -> None:
 
 async def test_the_first_reason_counts() -> None:
     """A stream that ends by its token is not told of the shutdown that comes along."""
-    async with room() as project:
+    async with stream_harness() as project:
         connection, _, task = await project.connect_live()
         connection.close("token_expired")
         connection.close("shutdown")
@@ -259,7 +259,7 @@ async def test_the_first_reason_counts() -> None:
 
 async def test_a_client_that_goes_away_ends_its_stream() -> None:
     """A connection that is gone is forgotten at once."""
-    async with room() as project:
+    async with stream_harness() as project:
         connection, wire, task = await project.connect_live()
         wire.change(lost=True)
         assert await task == "client"
@@ -268,7 +268,7 @@ async def test_a_client_that_goes_away_ends_its_stream() -> None:
 
 async def test_a_client_that_takes_no_byte_is_closed() -> None:
     """§6: one that takes no byte for so long is closed (`slow_client`)."""
-    async with room() as project:
+    async with stream_harness() as project:
         _, wire, task = await project.connect_live(slow_client_s=0.2)
         wire.blocked = True
         wire.backlog_bytes = 1000
@@ -280,7 +280,7 @@ async def test_a_client_that_takes_no_byte_is_closed() -> None:
 
 async def test_a_client_that_takes_some_bytes_is_not_closed() -> None:
     """§6: a slow client falls back, and is closed only when it takes no byte at all."""
-    async with room() as project:
+    async with stream_harness() as project:
         connection, wire, task = await project.connect_live(slow_client_s=0.3)
         wire.blocked = True
         wire.backlog_bytes = 10**6
@@ -301,7 +301,7 @@ async def test_a_client_that_takes_some_bytes_is_not_closed() -> None:
 
 async def test_a_blocked_client_gets_no_heartbeat() -> None:
     """§6: it never grows memory: nothing is written to one that takes nothing."""
-    async with room() as project:
+    async with stream_harness() as project:
         connection, wire, _ = await project.connect_live()
         wire.blocked = True
         assert not connection.is_due(connection.written_at + 99, 15)
@@ -310,7 +310,7 @@ async def test_a_blocked_client_gets_no_heartbeat() -> None:
 
 async def test_a_heartbeat_comes_after_silence_alone() -> None:
     """§6: `heartbeat` after every 15 s of silence."""
-    async with room() as project:
+    async with stream_harness() as project:
         connection, wire, _ = await project.connect_live()
         heartbeat = Outgoing([b"event: heartbeat\ndata: {}\n\n"])
         begun = connection.written_at

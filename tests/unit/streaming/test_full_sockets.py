@@ -11,14 +11,14 @@ from service.streaming.connection import Connection
 from service.streaming.stream_frames import CloseReason
 from streams.tail.tail import offer_all
 from tests.support.entries import message_entry
-from tests.support.opened import Room, room
+from tests.support.stream_harness import StreamHarness, stream_harness
 from tests.support.waiting import wait_until
 from tests.support.wire_server import client, serving
 
 _PADDING = b"x" * 60_000
 
 
-def _arrive(project: Room, text: bytes) -> None:
+def _arrive(project: StreamHarness, text: bytes) -> None:
     """Let one large message arrive, in memory alone."""
     seq = project.tail.last_seq + 1
     data = b'{"seq":%d,"text":"%b","padding":"%b"}' % (seq, text, _PADDING)
@@ -34,7 +34,7 @@ async def test_a_full_socket_gets_nothing_of_what_came_after_its_end(
     """G9: not one byte of what was committed after access ended, however full the socket is."""
     opened: list[Connection] = []
     ended: list[str] = []
-    async with room() as project:
+    async with stream_harness() as project:
 
         async def handle(wire: Wire) -> None:
             connection = project.connection(wire)
@@ -78,7 +78,7 @@ async def test_a_client_that_makes_room_in_time_is_told_why(
     # However slow this machine is.
     monkeypatch.setattr("service.streaming.connection._CLOSING_GRACE_S", 30.0)
     opened: list[Connection] = []
-    async with room() as project:
+    async with stream_harness() as project:
 
         async def handle(wire: Wire) -> None:
             connection = project.connection(wire)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from tests.support.build_checker import Told, check_builds
+from tests.support.build_checker import StatusGuarantee, check_builds
 from tests.support.checker import Kind, check
 from tests.support.history import (
-    AskedBuild,
+    BuildAcknowledgement,
     BuildRow,
     ClientHistory,
     Connection,
@@ -65,7 +65,7 @@ def _new(data: bytes, name: str = "message.new") -> Event:
     return Event(name, str(log_row(data).seq), data)
 
 
-def _told(
+def _status(
     status: str, attempt: int, entry_id: str | None, *, build_id: str = "b", event_id: str = ""
 ) -> Event:
     data: dict[str, object] = {
@@ -93,9 +93,9 @@ def _opened(head: int, cursor: int) -> Event:
 
 
 _OPENING = _opened(0, 0)
-_QUEUED = _told("queued", 0, "2-1")
-_BEGUN = _told("in_progress", 1, "2-2")
-_COMPLETED = _told("completed", 1, "3-1")
+_QUEUED = _status("queued", 0, "2-1")
+_BEGUN = _status("in_progress", 1, "2-2")
+_COMPLETED = _status("completed", 1, "3-1")
 _FIRST = [_OPENING, _new(_message(1)), _new(_message(2))]
 _LAST = [_new(_end()), _new(_message(5))]
 _OPEN = [*_FIRST, _QUEUED, _BEGUN, _new(_message(3)), _COMPLETED, *_LAST]
@@ -105,8 +105,8 @@ def _kinds(
     *connections: Sequence[Event],
     builds: Sequence[BuildRow] = (_DONE,),
     log: Sequence[LogRow] | None = None,
-    asked: Sequence[AskedBuild] = (AskedBuild(_ASK, "b"),),
-    told: Told = Told.OPEN,
+    acknowledgements: Sequence[BuildAcknowledgement] = (BuildAcknowledgement(_ASK, "b"),),
+    guarantee: StatusGuarantee = StatusGuarantee.OPEN,
     keeps_up: bool = True,
 ) -> list[Kind]:
     client = ClientHistory(
@@ -116,12 +116,12 @@ def _kinds(
         keeps_up=keeps_up,
     )
     found = check_builds(
-        asks=[_ASK],
-        asked=asked,
+        requests=[_ASK],
+        acknowledgements=acknowledgements,
         builds=builds,
         clients=[client],
         log=_log() if log is None else log,
-        told=told,
+        guarantee=guarantee,
     )
     return [violation.kind for violation in found]
 
@@ -133,108 +133,122 @@ def _without(*left_out: Event) -> list[Event]:
     return [event for event in _OPEN if event not in left_out]
 
 
-GOOD: dict[str, tuple[Told, list[list[Event]]]] = {
-    "all of it, live": (Told.ALL, [_OPEN]),
-    "repeats": (Told.ALL, [[*_OPEN, _QUEUED, _COMPLETED, _told("in_progress", 1, "5-1")]]),
+GOOD: dict[str, tuple[StatusGuarantee, list[list[Event]]]] = {
+    "all of it, live": (StatusGuarantee.ALL, [_OPEN]),
+    "repeats": (
+        StatusGuarantee.ALL,
+        [[*_OPEN, _QUEUED, _COMPLETED, _status("in_progress", 1, "5-1")]],
+    ),
     "from the database, without entryId": (
-        Told.OPEN,
+        StatusGuarantee.OPEN,
         [
             [
-                *_FIRST, _told("queued", 0, None), _told("in_progress", 1, None),
-                _new(_message(3)), *_LAST, _told("completed", 1, None),
+                *_FIRST, _status("queued", 0, None), _status("in_progress", 1, None),
+                _new(_message(3)), *_LAST, _status("completed", 1, None),
             ]
         ],
     ),
     "the end on the next connection": (
-        Told.ALL,
+        StatusGuarantee.ALL,
         [[*_FIRST, _QUEUED], [_OPENING, _BEGUN, _COMPLETED, *_RESUMED[1:]]],
     ),
-    "away at the end, and Redis lost the statuses": (Told.OPEN, [[*_FIRST, _QUEUED], _RESUMED]),
+    "away at the end, and Redis lost the statuses": (
+        StatusGuarantee.OPEN,
+        [[*_FIRST, _QUEUED], _RESUMED],
+    ),
     "away at the end, which was announced as not sent": (
-        Told.ALL,
+        StatusGuarantee.ALL,
         [[*_FIRST, _QUEUED], [_OPENING, _new(_message(5))]],
     ),
     "away at the end, and for longer than the window is": (
-        Told.ALL,
+        StatusGuarantee.ALL,
         [[*_FIRST, _QUEUED], [_opened(300, 2), *_RESUMED[1:]]],
     ),
     "a change while it was away": (
-        Told.ALL,
+        StatusGuarantee.ALL,
         [[*_FIRST, _QUEUED], [_OPENING, _new(_message(3)), _COMPLETED, *_LAST]],
     ),
     "an outdated change lost by a window that went back in time": (
-        Told.LAST,
+        StatusGuarantee.LAST,
         [_without(_QUEUED)],
     ),
-    "never opened": (Told.ALL, []),
+    "never opened": (StatusGuarantee.ALL, []),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("told", "connections"), GOOD.values(), ids=GOOD.keys())
-def test_a_right_history_passes(told: Told, connections: list[list[Event]]) -> None:
+@pytest.mark.parametrize(("guarantee", "connections"), GOOD.values(), ids=GOOD.keys())
+def test_a_right_history_passes(guarantee: StatusGuarantee, connections: list[list[Event]]) -> None:
     """G6, G7: what a client may see of a build."""
-    assert _kinds(*connections, told=told) == []
+    assert _kinds(*connections, guarantee=guarantee) == []
 
 
-BAD_STREAMS: dict[str, tuple[Kind, Told, list[list[Event]]]] = {
-    "the end was not told": (Kind.STATUS_LOST, Told.OPEN, [_without(_COMPLETED)]),
-    "the last change was not told": (Kind.STATUS_LOST, Told.OPEN, [_without(_QUEUED, _COMPLETED)]),
-    "the first change was not told": (Kind.STATUS_LOST, Told.OPEN, [_without(_QUEUED)]),
-    "a change was not told": (Kind.STATUS_LOST, Told.OPEN, [_without(_BEGUN)]),
+BAD_STREAMS: dict[str, tuple[Kind, StatusGuarantee, list[list[Event]]]] = {
+    "the end was not told": (Kind.STATUS_LOST, StatusGuarantee.OPEN, [_without(_COMPLETED)]),
+    "the last change was not told": (
+        Kind.STATUS_LOST,
+        StatusGuarantee.OPEN,
+        [_without(_QUEUED, _COMPLETED)],
+    ),
+    "the first change was not told": (Kind.STATUS_LOST, StatusGuarantee.OPEN, [_without(_QUEUED)]),
+    "a change was not told": (Kind.STATUS_LOST, StatusGuarantee.OPEN, [_without(_BEGUN)]),
     "the end was not told by a window that went back in time": (
         Kind.STATUS_LOST,
-        Told.LAST,
+        StatusGuarantee.LAST,
         [_without(_COMPLETED)],
     ),
-    "nothing was told": (Kind.STATUS_LOST, Told.OPEN, [_without(_QUEUED, _BEGUN, _COMPLETED)]),
+    "nothing was told": (
+        Kind.STATUS_LOST,
+        StatusGuarantee.OPEN,
+        [_without(_QUEUED, _BEGUN, _COMPLETED)],
+    ),
     "another end was told": (
         Kind.BUILD_WRONG,
-        Told.NONE,
-        [[*_without(_COMPLETED), _told("failed", 1, "5-1")]],
+        StatusGuarantee.NONE,
+        [[*_without(_COMPLETED), _status("failed", 1, "5-1")]],
     ),
     "the end was told with another attempt": (
         Kind.BUILD_WRONG,
-        Told.NONE,
-        [[*_OPEN, _told("completed", 2, "5-1")]],
+        StatusGuarantee.NONE,
+        [[*_OPEN, _status("completed", 2, "5-1")]],
     ),
     "told of an attempt that there was not": (
         Kind.STATUS_LOST,
-        Told.OPEN,
-        [[*_OPEN, _told("in_progress", 2, "5-1")]],
+        StatusGuarantee.OPEN,
+        [[*_OPEN, _status("in_progress", 2, "5-1")]],
     ),
     "two statuses under one entryId": (
         Kind.STATUS_LOST,
-        Told.OPEN,
-        [[*_without(_COMPLETED), _told("completed", 1, "2-2")]],
+        StatusGuarantee.OPEN,
+        [[*_without(_COMPLETED), _status("completed", 1, "2-2")]],
     ),
     "the replay lacks the status, and the window was there": (
         Kind.STATUS_LOST,
-        Told.ALL,
+        StatusGuarantee.ALL,
         [[*_FIRST, _QUEUED, _BEGUN], _RESUMED],
     ),
     "a build that there is not": (
         Kind.INVENTED,
-        Told.NONE,
-        [[*_OPEN, _told("queued", 0, "5-1", build_id="x")]],
+        StatusGuarantee.NONE,
+        [[*_OPEN, _status("queued", 0, "5-1", build_id="x")]],
     ),
 }
 
 
 @pytest.mark.parametrize(
-    ("kind", "told", "connections"), BAD_STREAMS.values(), ids=BAD_STREAMS.keys()
+    ("kind", "guarantee", "connections"), BAD_STREAMS.values(), ids=BAD_STREAMS.keys()
 )
 def test_a_broken_stream_fails_for_one_reason(
-    kind: Kind, told: Told, connections: list[list[Event]]
+    kind: Kind, guarantee: StatusGuarantee, connections: list[list[Event]]
 ) -> None:
     """G6, G7: whatever a stream does wrong with builds is found, and called by its name alone."""
-    assert set(_kinds(*connections, told=told)) == {kind}
+    assert set(_kinds(*connections, guarantee=guarantee)) == {kind}
 
 
 def test_a_client_that_does_not_keep_up_may_miss_statuses_and_no_end() -> None:
     """G6: they are in the window alone; what it is told must be right all the same."""
-    assert _kinds(_without(_COMPLETED), keeps_up=False, told=Told.ALL) == []
-    wrong = [*_without(_COMPLETED), _told("failed", 1, "5-1")]
-    assert _kinds(wrong, keeps_up=False, told=Told.ALL) == [Kind.BUILD_WRONG]
+    assert _kinds(_without(_COMPLETED), keeps_up=False, guarantee=StatusGuarantee.ALL) == []
+    wrong = [*_without(_COMPLETED), _status("failed", 1, "5-1")]
+    assert _kinds(wrong, keeps_up=False, guarantee=StatusGuarantee.ALL) == [Kind.BUILD_WRONG]
 
 
 _UNENDED = (_message(1), _message(2), _message(3))
@@ -287,18 +301,28 @@ def test_a_broken_log_fails_for_one_reason(
     kind: Kind, builds: Sequence[BuildRow], log: list[LogRow]
 ) -> None:
     """§8: exactly one end message a build, and the one that the build has."""
-    assert _kinds(_QUIET, builds=builds, log=log, told=Told.NONE) == [kind]
+    assert _kinds(_QUIET, builds=builds, log=log, guarantee=StatusGuarantee.NONE) == [kind]
 
 
 def test_one_post_is_one_build() -> None:
     """G5: a repeat answers with the first result."""
-    assert _kinds(_OPEN, asked=[AskedBuild(_ASK, "b"), AskedBuild(_ASK, "b")]) == []
+    assert (
+        _kinds(
+            _OPEN,
+            acknowledgements=[BuildAcknowledgement(_ASK, "b"), BuildAcknowledgement(_ASK, "b")],
+        )
+        == []
+    )
     other = BuildRow("x", "completed", 1, 2, 5)
     log = _log(*_UNENDED, _end(), _end(5, build_id="x"))
-    twice = [AskedBuild(_ASK, "b"), AskedBuild(_ASK, "x")]
-    assert _kinds(_QUIET, builds=[_DONE, other], log=log, asked=twice, told=Told.NONE) == [
-        Kind.ACK_TWICE
-    ]
+    twice = [BuildAcknowledgement(_ASK, "b"), BuildAcknowledgement(_ASK, "x")]
+    assert _kinds(
+        _QUIET,
+        builds=[_DONE, other],
+        log=log,
+        acknowledgements=twice,
+        guarantee=StatusGuarantee.NONE,
+    ) == [Kind.ACK_TWICE]
 
 
 @pytest.mark.parametrize("event_id", ["3-1", "4", "0"])

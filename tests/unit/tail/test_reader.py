@@ -12,18 +12,18 @@ from streams.tail.lower_tiers import MAX_PIECE_BYTES, PAGE_MESSAGES
 from streams.tail.reader import Reader
 from streams.tail.tail import Tail, offer_all
 from tests.support.entries import entry, ids_of, message_entry
-from tests.support.tiers import Project
+from tests.support.fake_tiers import FakeProject
 
 
-def _tail(project: Project, *, below: int = 0) -> Tail:
+def _tail(project: FakeProject, *, below: int = 0) -> Tail:
     """Return a tail made when the head was `below`, with all entries since."""
     tail = Tail("p", last_seq=below, position=EntryId(below, 0))
     offer_all(tail, [entry(each) for each in project.stream if each > (below, 0)])
     return tail
 
 
-def _project(head: int, *, window_messages: int = 200) -> Project:
-    project = Project(window_messages=window_messages)
+def _project(head: int, *, window_messages: int = 200) -> FakeProject:
+    project = FakeProject(window_messages=window_messages)
     project.append(head)
     return project
 

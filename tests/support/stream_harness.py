@@ -20,17 +20,17 @@ from streams.model.ids import EntryId
 from streams.tail.reader import Reader
 from streams.tail.tail import Tail, offer_all
 from tests.support.entries import entry
+from tests.support.fake_tiers import FakeProject
 from tests.support.recording_wire import RecordingWire
-from tests.support.tiers import Project
 from tests.support.waiting import wait_until
 
 
-class Room:
+class StreamHarness:
     """One project in one process: its tail, its broadcast, and the connections to it."""
 
     def __init__(
         self,
-        project: Project,
+        project: FakeProject,
         tail: Tail,
         *,
         coalesce_s: float = 0.0,
@@ -115,7 +115,7 @@ class Room:
 
 
 @contextlib.asynccontextmanager
-async def room(
+async def stream_harness(
     head: int = 0,
     *,
     below: int | None = None,
@@ -124,13 +124,13 @@ async def room(
     write_takes_s: float = 0.0,
     max_entries: int = 1024,
     clock: Callable[[], float] | None = None,
-) -> AsyncIterator[Room]:
+) -> AsyncIterator[StreamHarness]:
     """A project with so many messages, of which memory has those above `below` (none: none)."""
-    project = Project()
+    project = FakeProject()
     project.append(head)
     start = head if below is None else below
     tail = Tail("p", last_seq=start, position=EntryId(start, 0), max_entries=max_entries)
-    opened = Room(
+    opened = StreamHarness(
         project,
         tail,
         coalesce_s=coalesce_s,

@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 from tests.support.workers import WorkerProcess
 
 
-class Asked(msgspec.Struct, rename="camel"):
+class BuildAnswer(msgspec.Struct, rename="camel"):
     """The answer to a message in build mode."""
 
     success: bool
@@ -34,14 +34,14 @@ class Asked(msgspec.Struct, rename="camel"):
 
 async def ask(
     api: Api, project_id: str, client_msg_id: str | None = None, *, status: int = 201
-) -> Asked:
+) -> BuildAnswer:
     """Ask for a build."""
     body: dict[str, object] = {"projectId": project_id, "message": "make it", "mode": "build"}
     if client_msg_id is not None:
         body["client_msg_id"] = client_msg_id
     response = await api.request("POST", "/v1/chat/unified", body)
     assert response.status_code == status, response.text
-    return msgspec.json.decode(response.content, type=Asked)
+    return msgspec.json.decode(response.content, type=BuildAnswer)
 
 
 def ends(log: list[LogRow]) -> list[LogRow]:
@@ -49,7 +49,7 @@ def ends(log: list[LogRow]) -> list[LogRow]:
     return [row for row in log if b'"type":"build_' in row.data]
 
 
-class House:
+class BuildEnvironment:
     """A service, a project, and what starts workers."""
 
     def __init__(
@@ -109,13 +109,13 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def house(
+async def build_environment(
     service: ServiceProcess, project: str, folder: Path, environment: dict[str, str]
-) -> AsyncIterator[House]:
+) -> AsyncIterator[BuildEnvironment]:
     """A service with a project of alice's."""
     async with Api(service.url, "alice") as api:
         await api.create_project(project)
-        made = House(service, api, project, folder, environment)
+        made = BuildEnvironment(service, api, project, folder, environment)
         try:
             yield made
         finally:

@@ -22,7 +22,7 @@ def chunk(text: str) -> bytes:
 DONE = b"data: [DONE]\n\n"
 
 
-class Completions:
+class CompletionsServer:
     """Answers every request as it was last told to, and keeps what it was asked."""
 
     def __init__(

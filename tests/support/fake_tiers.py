@@ -21,7 +21,7 @@ from streams.window.window import Entry, Window
 from tests.support.entries import entry, message
 
 
-class Project:
+class FakeProject:
     """One project's log and stream as lists, the newest `window_messages` in the stream."""
 
     def __init__(self, *, window_messages: int = 200) -> None:
@@ -64,7 +64,7 @@ def _nothing() -> None:
 
 
 class _ListWindow(Window):
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: FakeProject) -> None:
         super().__init__(cast("RedisClient", None))
         self._project = project
 
@@ -80,7 +80,7 @@ class _ListWindow(Window):
 
 
 class _ListLog(Log):
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: FakeProject) -> None:
         super().__init__(cast("Database", None))
         self._project = project
 

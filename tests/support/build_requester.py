@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tests.support.history import AskedBuild, Post
+from tests.support.history import BuildAcknowledgement, Post
 from tests.support.writer import Writer
 
 
@@ -14,7 +14,7 @@ class _Receipt(msgspec.Struct, rename="camel"):
     build_id: str
 
 
-class Asker(Writer):
+class BuildRequester(Writer):
     """Asks for one build after the other, each until it is told that it is queued."""
 
     def __init__(
@@ -39,7 +39,9 @@ class Asker(Writer):
             timeout_s=timeout_s,
             impatience=impatience,
         )
-        self.asked: list[AskedBuild] = []  # every answer that a build is queued
+        self.build_acknowledgements: list[
+            BuildAcknowledgement
+        ] = []  # every answer that a build is queued
 
     def _request(self, post: Post) -> tuple[str, dict[str, str]]:
         body = {
@@ -53,4 +55,4 @@ class Asker(Writer):
     def _acknowledged(self, post: Post, content: bytes) -> None:
         super()._acknowledged(post, content)
         build_id = msgspec.json.decode(content, type=_Receipt).build_id
-        self.asked.append(AskedBuild(post, build_id))
+        self.build_acknowledgements.append(BuildAcknowledgement(post, build_id))
