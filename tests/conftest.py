@@ -1,6 +1,6 @@
-"""Servers that tests share: one Postgres and one Redis a session, a fresh database a test.
+"""Servers that tests share: one Postgres and one Redis per session, a fresh database per test.
 
-Faults that hurt a server start their own; see `tests/faults/`.
+A test that stops or breaks a server starts its own; see `tests/faults/`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.processes import (
     service_environment,
 )
 
-# The same examples every time: a failure is a change of the code, and can be repeated.
+# Hypothesis generates the same examples in every run, so a failure can be reproduced.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
 
@@ -32,7 +32,7 @@ _database_numbers = count(1)
 
 
 class StartService(Protocol):
-    """Starts one more service process, with settings of its own, and waits until it is ready."""
+    """Starts another service process, with optional settings, and waits until it is ready."""
 
     async def __call__(self, settings: Mapping[str, str] | None = None) -> ServiceProcess:
         """Return the running process."""
@@ -40,7 +40,7 @@ class StartService(Protocol):
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """Postgres for the session, without fsync: nothing here outlives it."""
+    """Postgres for the session. fsync is off because no data is kept after the session."""
     with postgres_folder() as folder:
         server = PostgresServer(
             folder / "data",
@@ -53,7 +53,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
-    """A Postgres of the test's own, which it may stop."""
+    """A Postgres for one test, which the test may stop."""
     with (
         postgres_folder() as folder,
         PostgresServer(folder / "data", fsync=False) as server,
@@ -63,14 +63,14 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Redis for the session; tests that stop or hurt it start their own."""
+    """Redis for the session; a test that stops or breaks Redis starts its own."""
     with RedisServer(tmp_path_factory.mktemp("redis") / "data") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def template_database(postgres: PostgresServer) -> str:
-    """Name of a database with the newest schema, to make others from."""
+    """Name of a database with the newest schema, used as the template for test databases."""
     migrate(postgres.create_database(_TEMPLATE))
     return _TEMPLATE
 
@@ -85,7 +85,7 @@ def database_url(postgres: PostgresServer, template_database: str) -> Iterator[s
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """URL of the session's Redis, emptied."""
+    """URL of the session's Redis, after a FLUSHALL."""
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url
@@ -95,7 +95,7 @@ def redis_url(redis_server: RedisServer) -> str:
 async def start_service(
     database_url: str, redis_url: str, tmp_path: Path
 ) -> AsyncIterator[StartService]:
-    """Start service processes on the test's database; they are ended with the test."""
+    """Start service processes on the test's database; they are stopped at the end of the test."""
     started: list[ServiceProcess] = []
 
     async def start(settings: Mapping[str, str] | None = None) -> ServiceProcess:
@@ -116,7 +116,7 @@ async def start_service(
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what a failed test's processes wrote: every log in the test's own folder."""
+    """Add the end of each log in the failed test's temporary folder to the report."""
     report = yield
     folder = item.funcargs.get("tmp_path") if isinstance(item, pytest.Function) else None
     if report.failed and isinstance(folder, Path):

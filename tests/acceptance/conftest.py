@@ -1,6 +1,6 @@
-"""What the acceptance tests share: two service processes on one database and one Redis.
+"""Fixtures of the acceptance tests: two service processes on one database and one Redis.
 
-Tests that need other settings, or hurt a server, start their own.
+A test that needs other settings, or stops or breaks a server, starts its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Services(NamedTuple):
 
 @pytest.fixture(scope="session")
 def shared_url(postgres: PostgresServer, template_database: str) -> str:
-    """URL of the database that the tests share."""
+    """URL of the database that the acceptance tests share."""
     return postgres.create_database("accepted", template=template_database)
 
 
@@ -41,7 +41,7 @@ def shared_url(postgres: PostgresServer, template_database: str) -> str:
 async def services(
     shared_url: str, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Services]:
-    """Two running processes, their limits at the defaults."""
+    """Two running processes with default limits."""
     folder = tmp_path_factory.mktemp("services")
     environment = service_environment(shared_url, redis_server.url)
     async with (
@@ -55,7 +55,7 @@ async def services(
 async def unlimited(
     services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ServiceProcess]:
-    """A process without the limit on posts: there alone a post goes without a task."""
+    """A process without the post limit: only there is a post handled without an asyncio task."""
     environment = service_environment(
         services.database_url, services.redis.url, {"SEQSTREAM_POSTS_PER_SECOND": "0"}
     )
@@ -65,15 +65,15 @@ async def unlimited(
 
 
 @pytest.fixture(params=["limited", "unlimited"])
-def both_ways(request: pytest.FixtureRequest, services: Services) -> Services:
-    """The processes, `a` with the limit on posts and then without: each way of a post."""
+def each_post_path(request: pytest.FixtureRequest, services: Services) -> Services:
+    """The processes, with `a` once limiting posts and once not: both code paths of a post."""
     if request.param == "limited":
         return services
     return services._replace(a=request.getfixturevalue("unlimited"))
 
 
 class Project(NamedTuple):
-    """A project of one test: its owner's signed requests, and a token for streams."""
+    """A project for one test: an API client that signs as the owner, and a stream token."""
 
     id: str
     api: Api
@@ -85,13 +85,13 @@ class Project(NamedTuple):
         return f"/v1/projects/{self.id}/chat/messages"
 
     def stream(self, query: str = "") -> str:
-        """Path of its stream, with the token and more query."""
+        """Path of its stream, with the token and further query parameters."""
         return f"/v1/projects/{self.id}/chat/stream?token={self.token}" + (
             f"&{query}" if query else ""
         )
 
     async def fill(self, total: int, *, text: str = "x") -> None:
-        """Post batches until there are so many messages."""
+        """Post batches until the project has `total` messages."""
         head = (await self.api.history_page(self.id, limit=1)).head_seq
         while head < total:
             size = min(500, total - head)
@@ -102,15 +102,15 @@ class Project(NamedTuple):
 
 
 class NewProject(Protocol):
-    """Makes one more project, on another process if wanted."""
+    """Creates another project, by default through process `a`."""
 
     async def __call__(self, process: ServiceProcess | None = None) -> Project:
-        """Return it; `owner` owns it."""
+        """Return the project, owned by the user `owner`."""
 
 
 @pytest.fixture
 async def new_project(request: pytest.FixtureRequest) -> AsyncIterator[NewProject]:
-    """Make projects of the test's own."""
+    """Create projects for one test."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def make(process: ServiceProcess | None = None) -> Project:
@@ -125,22 +125,22 @@ async def new_project(request: pytest.FixtureRequest) -> AsyncIterator[NewProjec
 
 @pytest.fixture
 async def project(services: Services, new_project: NewProject) -> Project:
-    """A project of the test's own, on the shared services."""
+    """A project for one test, on the shared services."""
     return await new_project(services.a)
 
 
 @pytest.fixture(autouse=True)
 async def no_leaked_keys(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """Every test: only documented keys are left in Redis, each with an expiry."""
+    """Check after every test that Redis holds only documented keys, each with an expiry."""
     yield
     if "redis_server" in request.fixturenames or "services" in request.fixturenames:
         url = request.getfixturevalue("redis_server").url
-        # A key and its expiry may be two commands.
+        # A key and its expiry may be set by two commands, so the expiry may come later.
         await wait_until(lambda: leaked_keys(url) == [], timeout_s=2, what=f"{leaked_keys(url)}")
 
 
 @pytest.fixture
 def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis of the test's own, which it may hurt."""
+    """A Redis for one test, which the test may stop or break."""
     with RedisServer(tmp_path_factory.mktemp("redis") / "data") as server:
         yield server

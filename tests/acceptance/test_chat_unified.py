@@ -43,25 +43,25 @@ class _DeltaData(msgspec.Struct, rename="camel"):
     content: Delta
 
 
-class Stage(NamedTuple):
-    """An endpoint that answers as it is told, and a service that asks it."""
+class Assistant(NamedTuple):
+    """A scripted completions endpoint, and a service that uses it for its assistant."""
 
     endpoint: CompletionsServer
     service: ServiceProcess
 
 
 class Room(NamedTuple):
-    """A project of a test's own."""
+    """A project for one test, and its API client."""
 
     id: str
     api: Api
 
 
 @pytest.fixture(scope="module")
-async def stage(
+async def assistant(
     shared_url: str, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stage]:
-    """For this file. Answers of a process that died are ended within a second or two."""
+) -> AsyncIterator[Assistant]:
+    """One for this file. Its lease of 1 s ends the answers of a dead process within seconds."""
     async with CompletionsServer() as endpoint:
         settings = {
             "SEQSTREAM_ASSISTANT_URL": endpoint.url,
@@ -70,14 +70,14 @@ async def stage(
             "SEQSTREAM_ANSWER_LEASE_SECONDS": "1",
         }
         environment = service_environment(shared_url, redis_server.url, settings)
-        folder = tmp_path_factory.mktemp("stage")
-        async with ServiceProcess("stage", folder, environment) as service:
-            yield Stage(endpoint, service)
+        folder = tmp_path_factory.mktemp("assistant")
+        async with ServiceProcess("assistant", folder, environment) as service:
+            yield Assistant(endpoint, service)
 
 
 @contextlib.asynccontextmanager
 async def _room(service: ServiceProcess) -> AsyncIterator[Room]:
-    """A project of alice's, before anyone opens its stream."""
+    """A project owned by alice, with no open stream yet."""
     async with Api(service.url, "alice") as api:
         room = Room(f"plan-{next(_numbers)}", api)
         await api.create_project(room.id)
@@ -93,7 +93,7 @@ async def _plan(room: Room, **body: object) -> Any:
 
 
 def _deltas(events: list[Event]) -> list[Delta]:
-    """The pieces of answers, repeats dropped by entryId."""
+    """The deltas of all answers, without repeated entry ids."""
     found: dict[str, Delta] = {}
     for event in events:
         if event.name == "message.delta":
@@ -113,9 +113,9 @@ def _client(
     return SseClient(name, [service.url], room.id, token("alice"), from_seq=from_seq)
 
 
-async def test_an_answer_that_is_waited_for(stage: Stage) -> None:
-    """plan: 201 with both messages; both are committed and broadcast."""
-    server, service = stage
+async def test_an_unstreamed_answer_is_in_the_response(assistant: Assistant) -> None:
+    """§5: the response is 201 with both messages; both are committed and broadcast."""
+    server, service = assistant
     server.answer_with(WHOLE)
     async with _room(service) as room, _client(room, service) as client:
         await room.api.post(room.id, "earlier")
@@ -128,16 +128,18 @@ async def test_an_answer_that_is_waited_for(stage: Stage) -> None:
     assert made["assistant"] == _message(client, 3) == msgspec.json.decode(log[2].data)
     assert made["assistant"]["content"]["type"] == "assistant"
     assert made["assistant"]["parentId"] == made["messageId"]
-    # A repeat brings no second answer, and the first one.
+    # A repeated request returns the first answer and causes no second one.
     assert (again["status_code"], again["assistant"]) == (200, made["assistant"])
     assert len(log) == 3
     (asked,) = server.requests
     assert [turn["content"] for turn in asked["messages"]] == ["earlier", "plan it"]
 
 
-async def test_a_streamed_answer(stage: Stage, redis_server: RedisServer) -> None:
-    """stream: answered at once; the pieces, concatenated, are the whole that follows."""
-    server, service = stage
+async def test_the_deltas_of_a_streamed_answer_equal_its_message(
+    assistant: Assistant, redis_server: RedisServer
+) -> None:
+    """§5: the response comes at once; the joined deltas equal the message that follows."""
+    server, service = assistant
     server.answer_with(WHOLE)
     async with _room(service) as room, _client(room, service) as client:
         made = await _plan(room, stream=True, client_msg_id="c1")
@@ -151,18 +153,20 @@ async def test_a_streamed_answer(stage: Stage, redis_server: RedisServer) -> Non
     assert [delta.index for delta in deltas] == list(range(len(deltas)))
     assert {delta.message_id for delta in deltas} == {made["assistantMessageId"]}
     assert "".join(delta.delta for delta in deltas) == TEXT
-    # Coalesced: many pieces that come at once are few entries.
+    # Pieces that arrive together are merged into one entry.
     assert len(deltas) < len(PIECES)
-    # In the stream: a process whose Redis is late may deliver the message first.
+    # Check the order in Redis: a process that reads Redis late may deliver the message first.
     with redis.Redis.from_url(redis_server.url) as other:
         names = [fields[b"event"] for _, fields in other.xrange(keys.stream(room.id))]
     assert names == [b"message.new", *[b"message.delta"] * len(deltas), b"message.new"]
     assert len(server.requests) == 1
 
 
-async def test_a_client_that_reconnects_in_the_middle_of_an_answer(stage: Stage) -> None:
-    """Resumable: it gets the pieces it has not seen and the rest, and ends with the same text."""
-    server, service = stage
+async def test_a_client_that_reconnects_during_an_answer_gets_all_its_text(
+    assistant: Assistant,
+) -> None:
+    """Resume: it gets the deltas it missed and the later ones, which join to the same text."""
+    server, service = assistant
     server.answer_with(WHOLE, pause_before=15)
     half = "".join(PIECES[:15])
 
@@ -174,7 +178,7 @@ async def test_a_client_that_reconnects_in_the_middle_of_an_answer(stage: Stage)
         async with first:
             await _plan(room, stream=True)
             await first.wait_until(has_half, timeout_s=10)
-        # Gone, and back with its last event id.
+        # Disconnected; now reconnect with the last event id.
         async with _client(room, service, "again", from_seq=int(first.cursor or 0)) as again:
             await again.wait_live()
             async with _client(room, service, "late") as late:
@@ -186,9 +190,9 @@ async def test_a_client_that_reconnects_in_the_middle_of_an_answer(stage: Stage)
         assert "".join(delta.delta for delta in _deltas(events)) == TEXT
 
 
-async def test_an_endpoint_that_fails_is_a_clear_assistant_message(stage: Stage) -> None:
-    """§5: a clear error as an assistant message, and nothing secret in it."""
-    server, service = stage
+async def test_an_endpoint_failure_becomes_an_assistant_message(assistant: Assistant) -> None:
+    """§5: the assistant message names the error and contains no secret."""
+    server, service = assistant
     server.answer_with([b"key " + b"k" * 40], status=500)
     async with _room(service) as room:
         made = await _plan(room)
@@ -199,9 +203,11 @@ async def test_an_endpoint_that_fails_is_a_clear_assistant_message(stage: Stage)
     assert answer["metadata"]["response_data"]["type"] == "answer_failed"
 
 
-async def test_the_death_of_the_answering_process_is_told(stage: Stage, tmp_path: Path) -> None:
-    """An answer ends within a bounded time as a failed assistant message, never as silence."""
-    server, service = stage
+async def test_an_answer_of_a_killed_process_ends_as_failed(
+    assistant: Assistant, tmp_path: Path
+) -> None:
+    """Another process ends the answer, within a bounded time, with a failed assistant message."""
+    server, service = assistant
     server.answer_with(WHOLE, pause_before=15)
     async with ServiceProcess("dies", tmp_path, service.environment) as first:
         async with _room(first) as room, _client(room, service) as client:
@@ -214,9 +220,11 @@ async def test_the_death_of_the_answering_process_is_told(stage: Stage, tmp_path
     assert whole["metadata"]["response_data"]["type"] == "answer_failed"
 
 
-async def test_a_service_that_is_stopped_ends_its_answers(stage: Stage, tmp_path: Path) -> None:
-    """SIGTERM: an answer under way ends as a failed message, and the process within its 10 s."""
-    server, service = stage
+async def test_a_service_that_is_stopped_ends_its_answers(
+    assistant: Assistant, tmp_path: Path
+) -> None:
+    """SIGTERM: an answer in progress ends as a failed message; the process exits within 10 s."""
+    server, service = assistant
     server.answer_with(WHOLE, pause_before=15)
     async with ServiceProcess("ends", tmp_path, service.environment) as first:
         async with _room(first) as room, _client(room, service) as client:
@@ -226,16 +234,16 @@ async def test_a_service_that_is_stopped_ends_its_answers(stage: Stage, tmp_path
     assert b"answer_failed" in client.events("message.new", "message.replay")[-1].data
 
 
-async def test_the_built_in_assistant_answers(services: Services) -> None:
-    """Without an endpoint: no network, the same form; as many at once as a user may have."""
+async def test_without_an_endpoint_the_built_in_assistant_answers(services: Services) -> None:
+    """Same response form, without network; a user may have 8 answers at once."""
     async with _room(services.a) as room:
         made = await asyncio.gather(*(_plan(room, client_msg_id=f"c{n}") for n in range(8)))
     assert all(each["assistant"]["content"]["text"].startswith("You asked") for each in made)
 
 
-async def test_one_user_does_not_take_all_answers(stage: Stage) -> None:
-    """Limits: 429 with `Retry-After` above a user's own; a repeat and other users are served."""
-    server, service = stage
+async def test_concurrent_answers_are_limited_per_user(assistant: Assistant) -> None:
+    """§6: above the limit 429 with `Retry-After`; repeated requests and other users are served."""
+    server, service = assistant
     server.answer_with(WHOLE, pause_before=0)
     async with _room(service) as room, Api(service.url, "bob") as bob:
         await room.api.add_member(room.id, "bob")
@@ -253,8 +261,8 @@ async def test_one_user_does_not_take_all_answers(stage: Stage) -> None:
         server.go_on.set()
 
 
-async def test_another_users_id_is_refused(services: Services) -> None:
-    """§5: a `userId` in the body that is not the caller: 403; nothing is written."""
+async def test_a_user_id_in_the_body_must_be_the_callers(services: Services) -> None:
+    """§5: another `userId` in the body is 403, and nothing is written."""
     async with _room(services.a) as room:
         body = {"projectId": room.id, "message": "x", "userId": "bob", "mode": "build"}
         response = await room.api.request("POST", "/v1/chat/unified", body)
@@ -262,8 +270,8 @@ async def test_another_users_id_is_refused(services: Services) -> None:
         assert await room.api.log(room.id) == []
 
 
-async def test_build_immediately_means_build(services: Services) -> None:
-    """§5: `buildImmediately: true` means `build`; another content under the same id is 409."""
+async def test_build_immediately_means_mode_build(services: Services) -> None:
+    """§5: `buildImmediately: true` is mode `build`; the same id with another mode is 409."""
     async with _room(services.a) as room:
         made = await _plan(room, buildImmediately=True, client_msg_id="c1")
         assert (made["queued"], made["status"]) == (True, "queued")

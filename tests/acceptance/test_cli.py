@@ -38,8 +38,8 @@ async def test_send_appends_and_prints_the_seq(services: Services, project: Proj
     assert [row.text for row in await project.api.log(project.id)] == ["from the terminal"]
 
 
-async def test_what_is_sent_reaches_open_streams(services: Services, project: Project) -> None:
-    """§7: a command is one more process with the same guarantees."""
+async def test_a_sent_message_reaches_open_streams(services: Services, project: Project) -> None:
+    """§7: `send` is a separate process with the same guarantees."""
     async with raw_request(services.a.port, project.stream()) as response:
         await response.wait_for("stream.live")
         command = ["send", project.id, "hello", "--user", "owner"]
@@ -47,8 +47,8 @@ async def test_what_is_sent_reaches_open_streams(services: Services, project: Pr
         await response.wait_for("message.new")
 
 
-async def test_sending_to_no_project_fails_in_one_line(services: Services) -> None:
-    """An expected failure is one line, without a stack trace."""
+async def test_sending_to_an_unknown_project_fails_with_one_line(services: Services) -> None:
+    """An expected failure prints one line, without a stack trace."""
     command = ["send", "no-such-project", "x", "--user", "owner"]
     done = await asyncio.to_thread(_run, command, _environment(services))
     assert done.returncode == 1
@@ -57,7 +57,7 @@ async def test_sending_to_no_project_fails_in_one_line(services: Services) -> No
 
 
 async def test_tail_follows_a_project(services: Services, project: Project) -> None:
-    """§7: `tail PROJECT` prints what comes, until it is interrupted."""
+    """§7: `tail PROJECT` prints new messages until it is interrupted."""
     await project.fill(2)
     process = await asyncio.create_subprocess_exec(
         *_CLI, "tail", project.id, "--after", "1", env=_environment(services), cwd=ROOT,
@@ -90,10 +90,10 @@ async def test_a_printed_token_opens_the_projects_stream(
         await response.wait_for("stream.live")
 
 
-async def test_a_minted_token_opens_this_projects_stream_alone(
+async def test_a_minted_token_opens_only_its_projects_stream(
     services: Services, project: Project
 ) -> None:
-    """§3: `POST …/stream-tokens` mints one: 201 `{token, expiresAt}`."""
+    """§3: `POST …/stream-tokens` returns 201 `{token, expiresAt}`."""
     path = f"/v1/projects/{project.id}/stream-tokens"
     response = await project.api.request("POST", path, {"ttlSeconds": 60})
     assert (response.status_code, set(response.json())) == (201, {"token", "expiresAt"})
@@ -108,7 +108,7 @@ async def test_a_minted_token_opens_this_projects_stream_alone(
 
 @pytest.mark.parametrize("ttl", [0, 86_401, "x"])
 async def test_a_token_lives_at_most_a_day(project: Project, ttl: object) -> None:
-    """§3: at most 86400 seconds."""
+    """§3: `ttlSeconds` is an integer from 1 to 86400, else 400."""
     path = f"/v1/projects/{project.id}/stream-tokens"
     response = await project.api.request("POST", path, {"ttlSeconds": ttl})
     details = msgspec.json.decode(response.content)["details"]
@@ -147,8 +147,8 @@ _GOOD = {
         ("SEQSTREAM_ENVIRON_FD", "9" * 30),
     ],
 )
-async def test_a_bad_setting_stops_the_start_in_one_line(variable: str, value: str) -> None:
-    """§7: a missing or bad setting stops the start with one line that names it."""
+async def test_a_bad_setting_prevents_the_start_with_one_line(variable: str, value: str) -> None:
+    """§7: the process exits with status 2 and one line that names the setting."""
     done = await asyncio.to_thread(_run, ["serve", "--port", "0"], {**_GOOD, variable: value})
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

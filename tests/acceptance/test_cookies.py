@@ -1,4 +1,4 @@
-"""docs/protocol.md §3: tokens in cookies, and which pages may write with them."""
+"""docs/protocol.md §3: tokens in cookies, and which origins may write with them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALLOWED = "https://app.example"
 async def process(
     services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ServiceProcess]:
-    """A process that pages of one other origin may use."""
+    """A process with one other allowed origin."""
     environment = service_environment(
         services.database_url, services.redis.url, {"SEQSTREAM_CORS_ORIGINS": ALLOWED}
     )
@@ -36,7 +36,7 @@ async def project(process: ServiceProcess, new_project: NewProject) -> Project:
 def _writes(project: Project) -> list[tuple[str, str, object]]:
     base = f"/v1/projects/{project.id}"
     return [
-        ("POST", f"{base}/chat/messages", {"message": "x"}),  # without the router
+        ("POST", f"{base}/chat/messages", {"message": "x"}),  # bypasses the router
         ("POST", f"{base}/chat/messages/batch", {"messages": [{"message": "x"}]}),
         ("POST", f"{base}/chat/typing", {"typing": False}),
         ("POST", f"{base}/stream-tokens", {}),
@@ -58,10 +58,10 @@ async def _send(
 
 
 @pytest.mark.parametrize("name", ["seqstream_token", "__Host-seqstream"])
-async def test_a_write_by_cookie_needs_the_origin(
+async def test_a_write_by_cookie_needs_an_allowed_origin(
     process: ServiceProcess, project: Project, name: str
 ) -> None:
-    """§3: every route that writes; without an `Origin` of ours or of the list it is 403."""
+    """§3: on every writing route an `Origin` that is neither own nor listed is 403."""
     cookie = ("Cookie", f"{name}={token('owner', scope='read write')}")
     for method, path, body in _writes(project):
         for origins in (
@@ -78,14 +78,14 @@ async def test_a_write_by_cookie_needs_the_origin(
         for origin in (process.url, ALLOWED, f"https://127.0.0.1:{process.port}"):
             headers = [cookie, ("Origin", origin)]
             taken = await _send(process, method, path, body, headers)
-            # The build is not there; the caller may ask for it.
+            # 404 is that of the cancel route: the caller has access, but no build has this id.
             assert taken.status_code in (200, 201, 202, 204, 404), (method, path, taken.text)
 
 
-async def test_a_write_by_a_header_needs_no_origin(
+async def test_a_write_by_authorization_header_needs_no_origin(
     process: ServiceProcess, project: Project
 ) -> None:
-    """§3: what no browser adds by itself cannot be borrowed; another site is no matter."""
+    """§3: no browser adds this header by itself, so another site cannot misuse it."""
     bearer = ("Authorization", f"Bearer {token('owner', scope='write')}")
     for origins in ([], [("Origin", "https://evil.example")]):
         answer = await _send(
@@ -95,7 +95,7 @@ async def test_a_write_by_a_header_needs_no_origin(
 
 
 async def test_a_read_by_cookie_needs_no_origin(process: ServiceProcess, project: Project) -> None:
-    """§3: history and stream; a page's own EventSource sends no `Origin`."""
+    """§3: history and stream are readable; a same-origin EventSource sends no `Origin`."""
     cookie = ("Cookie", f"__Host-seqstream={token('owner')}")
     assert (await _send(process, "GET", project.messages, None, [cookie])).status_code == 200
     target = f"/v1/projects/{project.id}/chat/stream"
@@ -103,10 +103,8 @@ async def test_a_read_by_cookie_needs_no_origin(process: ServiceProcess, project
         await stream.wait_for("stream.live")
 
 
-async def test_the_host_cookie_goes_before_the_other(
-    process: ServiceProcess, project: Project
-) -> None:
-    """§3: a neighbouring host can set `seqstream_token` for us, but no `__Host-` cookie."""
+async def test_the_host_cookie_takes_precedence(process: ServiceProcess, project: Project) -> None:
+    """§3: a sibling host can set `seqstream_token` for this host, but no `__Host-` cookie."""
     good, tossed = f"__Host-seqstream={token('owner')}", f"seqstream_token={token('mallory')}"
     for both in (f"{good}; {tossed}", f"{tossed}; {tossed}; {good}"):
         answer = await _send(process, "GET", project.messages, None, [("Cookie", both)])
@@ -139,7 +137,7 @@ async def test_a_token_may_be_set_as_a_cookie(
     prefix: str,
     attributes: set[str],
 ) -> None:
-    """§3: 204 and `__Host-seqstream`; on plain http to loopback `seqstream_token`."""
+    """§3: 204 and cookie `__Host-seqstream`; over plain http to loopback `seqstream_token`."""
     headers = {**more, **({} if host is None else {"Host": host})}
     answer = await project.api.request(
         "POST",
@@ -158,10 +156,10 @@ async def test_a_token_may_be_set_as_a_cookie(
         await stream.wait_for("stream.live")
 
 
-async def test_a_token_in_the_body_is_kept_by_no_cache(
+async def test_a_minted_token_in_a_response_body_is_not_cached(
     process: ServiceProcess, project: Project
 ) -> None:
-    """§3: 201 `{token, expiresAt}` as before, and `no-store`."""
+    """§3: without a cookie the response is 201 `{token, expiresAt}` with `no-store`."""
     path = f"/v1/projects/{project.id}/stream-tokens"
     for body in (None, {}, {"cookie": False}):
         answer = await project.api.request("POST", path, body)

@@ -1,4 +1,4 @@
-"""The four cases that the service is for, over real HTTP, with real processes."""
+"""The four main cases of the service, over real HTTP, with real processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.sse_client import SseClient
 
 
 async def test_the_sender_sees_its_own_message(services: Services, project: Project) -> None:
-    """G4: the sender gets its own message like everyone else, with seq and `client_msg_id`."""
+    """G4: the sender gets its own message, as all readers do, with seq and `client_msg_id`."""
     async with SseClient("s", [services.a.url], project.id, project.token, from_seq=None) as client:
         await client.wait_live()
         answer = await project.api.post(project.id, "hello", "mine-1")
@@ -26,7 +26,9 @@ async def test_the_sender_sees_its_own_message(services: Services, project: Proj
     assert (data["messageId"], data["content"]["text"]) == (answer.message_id, "hello")
 
 
-async def test_two_streams_of_one_project_both_get_it(services: Services, project: Project) -> None:
+async def test_two_streams_of_one_project_both_get_a_message(
+    services: Services, project: Project
+) -> None:
     """G3: every open stream of the project, in both processes, gets the message."""
     async with (
         SseClient("a", [services.a.url], project.id, project.token, from_seq=None) as one,
@@ -42,7 +44,7 @@ async def test_two_streams_of_one_project_both_get_it(services: Services, projec
     ]
 
 
-async def test_a_reconnect_with_the_last_event_id_gets_what_was_missed(
+async def test_a_reconnect_with_the_last_event_id_gets_the_missed_messages(
     services: Services, project: Project
 ) -> None:
     """G3: disconnect at N, reconnect with `Last-Event-ID: N`, receive N+1 …"""
@@ -57,11 +59,11 @@ async def test_a_reconnect_with_the_last_event_id_gets_what_was_missed(
     assert [event.event_id for event in client.events("message.replay")] == ["4", "5", "6", "7"]
 
 
-async def test_without_redis_posts_succeed_and_streams_go_on(
+async def test_without_redis_posts_succeed_and_streams_continue(
     shared_url: str, own_redis: RedisServer, tmp_path: object, new_project: NewProject,
     tmp_path_factory: object,
 ) -> None:  # fmt: skip
-    """G7: Redis being down fails no post and ends no stream; nothing is missing afterwards."""
+    """G7: while Redis is down no post fails and no stream ends; no message is lost."""
     folder = own_redis.data_dir.parent
     environment = service_environment(shared_url, own_redis.url)
     async with ServiceProcess("without-redis", folder, environment) as process:

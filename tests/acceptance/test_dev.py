@@ -1,4 +1,4 @@
-"""docs/protocol.md §7, `seqstream dev`: everything on one machine, and closed to others on it."""
+"""docs/protocol.md §7, `seqstream dev`: all servers on one machine, closed to its other users."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _END_TIMEOUT_S = 30.0
 
 
 class _Dev:
-    """One `seqstream dev`."""
+    """A `seqstream dev` process."""
 
     def __init__(self, folder: Path, data: Path, settings: Mapping[str, str] | None = None) -> None:
         self.data = data
@@ -39,7 +39,7 @@ class _Dev:
 
     async def start(self) -> None:
         self.spawn()
-        await wait_until(self._has_started, timeout_s=_START_TIMEOUT_S, what="what to type")
+        await wait_until(self._has_started, timeout_s=_START_TIMEOUT_S, what="the printed commands")
 
     def spawn(self) -> None:
         command = [sys.executable, "-m", "service", "dev"]
@@ -63,22 +63,22 @@ class _Dev:
         return self._log.read_text(errors="replace")
 
     def line(self, pattern: str) -> str:
-        """The one printed line that has this in it."""
+        """Return the only printed line that matches the pattern."""
         (line,) = (line for line in self.printed().splitlines() if re.search(pattern, line))
         return line
 
     def children(self) -> list[psutil.Process]:
-        """What it started: the servers, the service and the worker, with all of theirs."""
+        """All descendants: the servers, the service and the worker, with their child processes."""
         return list(psutil.Process(self.process.pid).children(recursive=True))
 
     async def end(self) -> int:
-        """SIGINT, as Ctrl-C sends it, and the exit status."""
+        """Send SIGINT, as Ctrl-C does, and return the exit status."""
         self.process.send_signal(signal.SIGINT)
         await self.wait()
         return self.process.returncode
 
     async def kill(self) -> None:
-        """SIGKILL, to it alone."""
+        """Send SIGKILL to this process only."""
         self.process.kill()
         await self.wait()
 
@@ -95,7 +95,7 @@ def _modes(path: Path) -> dict[Path, int]:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A folder that everybody may look into, so that only the data folder's own mode counts."""
+    """A folder readable by every user, so that only the data folder's own mode protects it."""
     with TemporaryDirectory(prefix="seqstream-dev-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -103,7 +103,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 async def dev(folder: Path) -> AsyncIterator[_Dev]:
-    """A running one, on a data folder that an earlier version left open to all."""
+    """A running process whose data folder an earlier version left readable by all users."""
     data = folder / "data"
     data.mkdir(mode=0o755)
     running = _Dev(folder, data)
@@ -115,7 +115,7 @@ async def dev(folder: Path) -> AsyncIterator[_Dev]:
 
 
 async def test_only_the_service_listens_on_a_port(dev: _Dev) -> None:
-    """Through a port any user of the machine had Postgres and Redis write files as the starter."""
+    """On a TCP port, any local user could make Postgres and Redis write files as the dev user."""
     ports = {
         (connection.laddr.ip, connection.laddr.port)
         for process in dev.children()
@@ -125,15 +125,15 @@ async def test_only_the_service_listens_on_a_port(dev: _Dev) -> None:
     assert ports == {("127.0.0.1", dev.port)}
 
 
-async def test_the_data_folder_is_closed_to_others(dev: _Dev) -> None:
-    """It holds the secrets that sign, and the sockets."""
+async def test_the_data_folder_is_closed_to_other_users(dev: _Dev) -> None:
+    """It holds the signing secrets and the sockets."""
     assert stat.S_IMODE(dev.data.stat().st_mode) == 0o700
     secrets = sorted(dev.data.glob("seqstream_*_secrets.txt"))
     assert [stat.S_IMODE(path.stat().st_mode) for path in secrets] == [0o600, 0o600]
 
 
-# Run as another user: what it can read of a folder, and which of the sockets it can connect to.
-_STRANGER = """
+# Runs as another user: prints the files it can open and the sockets it can connect to.
+_PROBE_AS_OTHER_USER = """
 import json, os, socket, sys
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 reached = []
@@ -158,7 +158,7 @@ print(json.dumps(reached))
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 async def test_another_user_reaches_no_socket_and_no_file(dev: _Dev) -> None:
-    """`COPY FROM PROGRAM` and `CONFIG SET dir` are for who started the servers alone."""
+    """Only the user who started the servers may use `COPY FROM PROGRAM` and `CONFIG SET dir`."""
     files = [str(path) for path in dev.data.rglob("*")]
     sockets = {
         connection.laddr
@@ -167,11 +167,11 @@ async def test_another_user_reaches_no_socket_and_no_file(dev: _Dev) -> None:
         if isinstance(connection.laddr, str) and connection.laddr
     }
     assert {Path(path).name for path in sockets} >= {".s.PGSQL.5432", "redis.sock"}
-    command = [sys.executable, "-c", _STRANGER, json.dumps([*files, *sockets])]
-    asked = await asyncio.to_thread(
+    command = [sys.executable, "-c", _PROBE_AS_OTHER_USER, json.dumps([*files, *sockets])]
+    probe = await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, timeout=60, check=True
     )
-    assert json.loads(asked.stdout) == []
+    assert json.loads(probe.stdout) == []
 
 
 def _run(line: str, *more: str) -> str:
@@ -183,19 +183,19 @@ def _run(line: str, *more: str) -> str:
 
 
 async def test_the_printed_psql_works(dev: _Dev) -> None:
-    """What is printed can be typed."""
+    """The printed psql command line runs."""
     line = dev.line("bin/psql ")
     printed = await asyncio.to_thread(_run, line, "-Atc", "SELECT id FROM projects")
     assert printed == "demo\n"
 
 
 async def test_the_printed_redis_cli_works(dev: _Dev) -> None:
-    """What is printed can be typed."""
+    """The printed redis-cli command line runs."""
     assert await asyncio.to_thread(_run, dev.line("bin/redis-cli "), "PING") == "PONG\n"
 
 
-async def test_the_printed_addresses_serve_other_commands(dev: _Dev) -> None:
-    """`DATABASE_URL` and `REDIS_URL` are over sockets, whatever the caller's PGPORT says."""
+async def test_the_printed_addresses_work_with_other_commands(dev: _Dev) -> None:
+    """`DATABASE_URL` and `REDIS_URL` use sockets, whatever the caller's PGPORT is."""
     addresses = {name: dev.line(f"^{name} ").split()[1] for name in ("DATABASE_URL", "REDIS_URL")}
     done = await asyncio.to_thread(
         subprocess.run, [sys.executable, "-m", "service", "doctor"], capture_output=True,
@@ -206,7 +206,7 @@ async def test_the_printed_addresses_serve_other_commands(dev: _Dev) -> None:
 
 
 async def test_the_printed_token_posts(dev: _Dev) -> None:
-    """The service stands on both servers."""
+    """The service uses both servers and accepts the printed token."""
     token = dev.line("^export TOKEN=").partition("=")[2]
     url = f"http://127.0.0.1:{dev.port}/v1/projects/demo/chat/messages"
     async with httpx.AsyncClient(trust_env=False, verify=False) as http:
@@ -215,14 +215,14 @@ async def test_the_printed_token_posts(dev: _Dev) -> None:
     assert (posted.status_code, posted.json()["seq"]) == (201, 1)
 
 
-async def test_the_worker_has_no_secret_that_signs(dev: _Dev) -> None:
-    """A build runs below it, and the worker verifies nobody."""
+async def test_the_worker_has_no_signing_secret(dev: _Dev) -> None:
+    """The worker authenticates nobody, and builds are its child processes."""
     (worker,) = (child for child in dev.children() if child.cmdline()[-1:] == ["worker"])
     assert not {name for name in worker.environ() if name.endswith("_SECRETS")}
 
 
-async def test_a_killed_one_leaves_nothing_behind(folder: Path) -> None:
-    """SIGKILL: its processes end, folders above keep their modes, and the next start works."""
+async def test_a_killed_dev_process_leaves_nothing_behind(folder: Path) -> None:
+    """SIGKILL: its processes end, parent folders keep their modes, and the next start works."""
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
     data = closed / "deeper" / "data"
@@ -256,8 +256,8 @@ def _runs(process: psutil.Process) -> bool:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-async def test_a_data_folder_of_somebody_else_is_refused(folder: Path) -> None:
-    """Its owner could replace the servers' files under the starter's hands."""
+async def test_a_data_folder_of_another_user_is_refused(folder: Path) -> None:
+    """Its owner could replace the files of the running servers."""
     data = folder / "theirs"
     data.mkdir(mode=0o755)
     os.chown(data, 65534, 65534)

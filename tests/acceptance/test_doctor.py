@@ -22,18 +22,18 @@ async def _doctor(services: Services, project_id: str) -> subprocess.CompletedPr
     )  # fmt: skip
 
 
-async def test_a_good_window_is_found_good(services: Services, project: Project) -> None:
-    """§7: servers, schema and the window are looked at, and the status is 0."""
+async def test_doctor_accepts_a_correct_window(services: Services, project: Project) -> None:
+    """§7: it checks servers, schema and window, and exits with 0."""
     await project.fill(3)
     done = await _doctor(services, project.id)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "up to date" in done.stdout
 
 
-async def test_a_window_that_differs_from_its_log_is_found(
+async def test_doctor_reports_a_window_that_differs_from_the_log(
     services: Services, project: Project
 ) -> None:
-    """§7: another text under a seq is told by its seq, and the status is 1."""
+    """§7: it names the seq whose content differs, and exits with 1."""
     with redis.Redis.from_url(services.redis.url) as client:
         client.xadd(
             keys.stream(project.id),

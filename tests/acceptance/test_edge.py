@@ -1,4 +1,4 @@
-"""`docs/protocol.md` §4 against clients that mean harm, or are slow: real sockets, real proxies."""
+"""docs/protocol.md §4 against hostile and slow clients: real sockets, real proxies."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     return response
 
 
-async def test_a_body_behind_an_upgrade_is_not_a_request(services: Services) -> None:
-    """§4: one answer, 400, and the connection ends."""
+async def test_a_body_after_an_upgrade_request_is_not_parsed_as_a_request(
+    services: Services,
+) -> None:
+    """§4: the only response is 400, and the connection closes."""
     async with raw_connection(services.a.port) as (reader, writer):
         writer.write(_UPGRADE)
         got = await reader.read()
@@ -43,10 +45,10 @@ async def test_a_body_behind_an_upgrade_is_not_a_request(services: Services) -> 
 
 
 @pytest.mark.skipif(nginx.PATH is None, reason="nginx is not installed")
-async def test_behind_a_proxy_nobody_gets_the_answer_to_anothers_body(
+async def test_behind_a_proxy_no_client_gets_the_response_to_anothers_body(
     services: Services, tmp_path: Path
 ) -> None:
-    """§4: a proxy that passes `Upgrade` on keeps its connections to the service in step."""
+    """§4: with a proxy that forwards `Upgrade`, each response still goes to its own request."""
     async with nginx.nginx_in_front_of(services.a.port, tmp_path) as port:
         url = f"http://127.0.0.1:{port}/health/live"
         async with httpx.AsyncClient(trust_env=False) as other:
@@ -70,10 +72,10 @@ async def test_behind_a_proxy_nobody_gets_the_answer_to_anothers_body(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-async def test_another_spelling_of_a_path_is_404(
+async def test_a_path_that_is_not_canonical_is_404(
     services: Services, project: Project, method: str, path: str
 ) -> None:
-    """§4: only canonical paths, so that a proxy's rule for a path holds."""
+    """§4: so another spelling of a path cannot bypass a proxy's rule for it."""
     path = path.replace("{id}", project.id)
     body = b"" if method != "POST" else b'{"message":"x"}'
     headers = signed_headers(method, path, "owner", body)
@@ -87,15 +89,15 @@ async def test_another_spelling_of_a_path_is_404(
     assert msgspec.json.decode(answer.body)["code"] == "NOT_FOUND"
 
 
-async def test_a_member_whose_id_needs_escapes_has_a_path(project: Project) -> None:
-    """§3: any user id; UTF-8 and reserved characters are escaped."""
+async def test_a_member_id_may_be_percent_encoded_in_the_path(project: Project) -> None:
+    """§3: every user id has a path; UTF-8 and reserved characters are percent-encoded."""
     for user in ("a%3Ab", "%C3%A9t%C3%A9", "50%25", "a@b"):
         path = f"/v1/projects/{project.id}/members/{user}"
         assert (await project.api.request("PUT", path)).status_code == 204
 
 
-_NOBODY = {
-    "nobody": "",
+_UNAUTHENTICATED = {
+    "no credentials": "",
     "bad token": "Authorization: Bearer nonsense\r\n",
     "expired token": f"Authorization: Bearer {token('owner', ttl_s=-10, scope='write')}\r\n",
     "old signature": "".join(
@@ -106,12 +108,12 @@ _NOBODY = {
 }
 
 
-@pytest.mark.parametrize("credentials", _NOBODY.values(), ids=_NOBODY)
+@pytest.mark.parametrize("credentials", _UNAUTHENTICATED.values(), ids=_UNAUTHENTICATED)
 @pytest.mark.parametrize("path", ["chat/messages", "chat/messages/batch", "chat/typing"])
-async def test_a_body_is_not_read_for_who_is_not_known(
+async def test_the_body_of_an_unauthenticated_request_is_not_read(
     services: Services, project: Project, path: str, credentials: str
 ) -> None:
-    """§3: 401 before the body, which is not even asked for; then the connection ends."""
+    """§3: 401 without `100 Continue`, so before the body; then the connection closes."""
     async with raw_connection(services.a.port) as (reader, writer):
         writer.write(
             f"POST /v1/projects/{project.id}/{path} HTTP/1.1\r\nHost: x\r\n{credentials}"
@@ -123,10 +125,10 @@ async def test_a_body_is_not_read_for_who_is_not_known(
         assert await reader.read() == b""
 
 
-async def test_malformed_requests_are_counted_and_write_few_lines(
+async def test_malformed_requests_are_counted_and_rarely_logged(
     start_service: StartService,
 ) -> None:
-    """§9: `http_malformed_total`; the log gets a line in ten seconds, whoever sends them."""
+    """§9: `http_malformed_total` counts all; the log gets at most one line per ten seconds."""
     service = await start_service()
     sent = 200
     for _ in range(sent):
@@ -144,10 +146,10 @@ async def test_malformed_requests_are_counted_and_write_few_lines(
 _READS = 3
 
 
-async def test_reads_of_a_user_are_bounded_until_they_are_taken(
+async def test_unread_responses_to_a_user_are_limited(
     start_service: StartService,
 ) -> None:
-    """§6, limits: who reads no answer gets no more of them; others do, and so does who reads."""
+    """§6, limits: a user who does not read responses gets 429 until one is read; others none."""
     service = await start_service({"SEQSTREAM_MAX_READS_PER_USER": str(_READS)})
     target = "/v1/projects/p/chat/messages?limit=500"
     async with Api(service.url, "u") as api, Api(service.url, "v") as other:
@@ -182,11 +184,11 @@ async def test_reads_of_a_user_are_bounded_until_they_are_taken(
 
             reading = asyncio.create_task(drain())
             await wait_until(
-                lambda: _served(api), what="a read once an answer was taken", timeout_s=20
+                lambda: _served(api), what="a read after a response was received", timeout_s=20
             )
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-        await wait_until(lambda: _served(api), what="a read after the others' end")
+        await wait_until(lambda: _served(api), what="a read after the other connections closed")
 
 
 async def _served(api: Api) -> bool:

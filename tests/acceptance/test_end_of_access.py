@@ -1,4 +1,4 @@
-"""docs/protocol.md §2, G9: who lost access gets nothing of what is posted afterwards."""
+"""docs/protocol.md §2, G9: a user who lost access gets no message posted afterwards."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ async def _closed(process: ServiceProcess, reason: str) -> float:
 
 
 @pytest.mark.parametrize("reason", ["access_revoked", "token_expired"])
-async def test_a_full_socket_gets_nothing_that_is_posted_after_the_end(
+async def test_a_client_with_a_full_socket_gets_no_message_posted_after_its_access_ended(
     services: Services, project: Project, reason: str
 ) -> None:
-    """G9: a client that reads nothing while its access ends, and everything afterwards."""
+    """G9: the client reads nothing until its access has ended, then all that was sent."""
     process = services.b
     await project.api.add_member(project.id, "leaver")
     ttl_s = 3600 if reason == "access_revoked" else 5
@@ -36,7 +36,7 @@ async def test_a_full_socket_gets_nothing_that_is_posted_after_the_end(
     async with raw_connection(process.port, receive_buffer_bytes=4096) as (reader, writer):
         writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         await reader.readuntil(b"stream.live")
-        # Far more than the buffers of both sides hold.
+        # Far more than the socket buffers of both sides hold.
         body = {"messages": [{"message": "before " + "x" * 60_000}] * 15}
         for _ in range(2):
             response = await project.api.request("POST", f"{project.messages}/batch", body)
@@ -48,7 +48,7 @@ async def test_a_full_socket_gets_nothing_that_is_posted_after_the_end(
         async def is_closed() -> bool:
             return await _closed(process, reason) > before
 
-        # Though its socket is full: long before a slow client is given up.
+        # The socket is full; the stream ends long before the time limit for slow clients.
         await wait_until(is_closed, timeout_s=15, what="the end of the stream")
         await project.api.post(project.id, "after the end")
         got = b""
@@ -56,7 +56,7 @@ async def test_a_full_socket_gets_nothing_that_is_posted_after_the_end(
             while data := await asyncio.wait_for(reader.read(65_536), 10):
                 got += data
         except ConnectionError:
-            pass  # cut off
+            pass  # the service reset the connection
     assert b"before " in got
     assert b"after the end" not in got
     assert b"\nid: 31\n" not in got

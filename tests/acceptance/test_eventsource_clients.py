@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote read the stream: httpx-sse, sseclient-py, npm `eventsource`."""
+"""Third-party clients read the stream: httpx-sse, sseclient-py, npm `eventsource`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _text_of(data: str) -> str:
 
 
 async def test_httpx_sse_reads_a_replay(services: Services, project: Project) -> None:
-    """§6: id seq, event name, one line of data, whatever the text."""
+    """§6: the id is the seq, and the data is one line, whatever characters the text has."""
     await _post_all(project)
     got = []
     async with httpx.AsyncClient(trust_env=False, verify=False) as http:
@@ -56,7 +56,7 @@ async def test_httpx_sse_reads_a_replay(services: Services, project: Project) ->
 
 
 async def test_httpx_sse_reads_live_messages(services: Services, project: Project) -> None:
-    """§6: the same, live."""
+    """§6: live messages have the same form as replayed ones."""
     got: list[tuple[str, str]] = []
     async with httpx.AsyncClient(trust_env=False, verify=False) as http:
         url = services.b.url + project.stream()
@@ -72,7 +72,7 @@ async def test_httpx_sse_reads_live_messages(services: Services, project: Projec
 
 
 async def test_sseclient_reads_a_replay(services: Services, project: Project) -> None:
-    """§6: read by another parser, and with another HTTP reader."""
+    """§6: another SSE parser, and a synchronous HTTP client."""
     await _post_all(project)
     url = services.a.url + project.stream("from_seq=0")
 
@@ -109,15 +109,15 @@ def node_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def impatient(
+async def fast_retry(
     services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ServiceProcess]:
-    """A process whose clients reconnect soon."""
+    """A process that sends `retry: 100`, so clients reconnect after 100 ms."""
     environment = service_environment(
         services.database_url, services.redis.url, {"SEQSTREAM_RETRY_MS": "100"}
     )
-    folder = tmp_path_factory.mktemp("impatient")
-    async with ServiceProcess("impatient", folder, environment) as process:
+    folder = tmp_path_factory.mktemp("fast_retry")
+    async with ServiceProcess("fast_retry", folder, environment) as process:
         yield process
 
 
@@ -127,14 +127,14 @@ class _Line(msgspec.Struct):
     data: str = ""
 
 
-async def test_npm_eventsource_resumes_by_itself(
-    impatient: ServiceProcess, new_project: NewProject, node_package: Path
+async def test_npm_eventsource_reconnects_and_resumes(
+    fast_retry: ServiceProcess, new_project: NewProject, node_package: Path
 ) -> None:
-    """§6: a standard EventSource reconnects with `Last-Event-ID`; the header beats the old URL."""
-    project = await new_project(impatient)
+    """§6: it reconnects with `Last-Event-ID`, which takes precedence over the old URL's cursor."""
+    project = await new_project(fast_retry)
     await project.fill(2)
     lines: list[_Line] = []
-    async with TcpProxy(impatient.port) as proxy:
+    async with TcpProxy(fast_retry.port) as proxy:
         url = f"http://127.0.0.1:{proxy.port}{project.stream('from_seq=0')}"
         process = await asyncio.create_subprocess_exec(
             "node", "follow.mjs", url, cwd=node_package, stdin=asyncio.subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Foreign entries in Redis reach no client and end no stream (docs/protocol.md §2, G2, G3)."""
+"""docs/protocol.md §2, G2, G3: foreign entries in Redis reach no client and end no stream."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FOREIGN = [
 ]
 
 
-async def test_streams_of_two_processes_go_on_after_foreign_entries(
+async def test_streams_of_two_processes_continue_after_foreign_entries(
     services: Services, new_project: NewProject
 ) -> None:
-    """G3: each client sees the messages of the log, each once, and nothing else."""
+    """G3: each client gets each message of the log once, and nothing else."""
     project = await new_project(services.a)
     async with (
         SseClient("a", [services.a.url], project.id, project.token) as one,

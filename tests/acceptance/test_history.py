@@ -1,4 +1,4 @@
-"""docs/protocol.md §4: reading the history: bounds, pages, and what may be cached for ever."""
+"""docs/protocol.md §4: reading the history: bounds, pages, and which pages are cacheable."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_an_empty_project_has_an_empty_page(project: Project) -> None:
 async def test_bounds_and_pages(
     project: Project, query: dict[str, object], seqs: list[int], has_more: bool
 ) -> None:
-    """§4: exclusive bounds; `hasMore` speaks of the range that was asked for."""
+    """§4: bounds are exclusive; `hasMore` refers to the requested range."""
     await project.fill(10)
     found, page = await _page(project, **query)
     assert found == seqs
@@ -54,7 +54,7 @@ async def test_bounds_and_pages(
 
 
 async def test_a_reader_pages_through_to_the_end(project: Project) -> None:
-    """§4: `nextAfterSeq` is where an ascending reader goes on."""
+    """§4: an ascending reader continues at `nextAfterSeq`."""
     await project.fill(23)
     got, page = await _page(project, limit=5)
     for _ in range(4):
@@ -71,17 +71,17 @@ async def test_a_reader_pages_through_to_the_end(project: Project) -> None:
      {"order": "up"}, {"after_seq": 2**60}],
 )  # fmt: skip
 async def test_a_bad_parameter_is_400_and_named(project: Project, query: dict[str, object]) -> None:
-    """§4: details name the field."""
+    """§4: `details` name the field."""
     response = await project.api.request("GET", project.messages, query=query)
     error = response.json()
     assert (response.status_code, error["code"]) == (400, "VALIDATION_FAILED")
     assert [each["field"] for each in error["details"]] == list(query)
 
 
-async def test_a_message_has_exactly_the_form_of_the_events_data(
+async def test_a_history_message_equals_the_events_data(
     services: Services, project: Project
 ) -> None:
-    """§4: byte for byte."""
+    """§4: they are equal byte for byte."""
     body = {"message": "a\nb", "client_msg_id": "c", "metadata": {"k": [1, None]}, "parentId": "m"}
     await project.api.request("POST", project.messages, body)
     (row,) = await project.api.log(project.id)
@@ -90,8 +90,8 @@ async def test_a_message_has_exactly_the_form_of_the_events_data(
         assert b"\ndata: " + row.data in response.blocks[2]
 
 
-async def test_a_full_page_below_head_may_be_cached_for_ever(project: Project) -> None:
-    """§4: `ETag`, `Cache-Control: private, immutable`; asked again, 304 without a body."""
+async def test_a_full_page_below_head_is_immutable(project: Project) -> None:
+    """§4: it has an `ETag` and `Cache-Control: private, immutable`; a match is 304, no body."""
     await project.fill(10)
     query: dict[str, object] = {"after_seq": 2, "limit": 4}
     response = await project.api.request("GET", project.messages, query=query)
@@ -108,7 +108,7 @@ async def test_a_full_page_below_head_may_be_cached_for_ever(project: Project) -
 async def test_a_page_that_may_grow_is_not_cached(
     project: Project, query: dict[str, object]
 ) -> None:
-    """§4: only a full page that ends before head."""
+    """§4: only a full page that ends before head is cacheable."""
     await project.fill(10)
     response = await project.api.request("GET", project.messages, query=query)
     assert "etag" not in response.headers
@@ -116,7 +116,7 @@ async def test_a_page_that_may_grow_is_not_cached(
 
 
 async def test_tags_of_different_pages_differ(project: Project) -> None:
-    """A cache must not answer with another page's messages."""
+    """A cache must not return another page's messages."""
     await project.fill(10)
     tags = set()
     queries: list[dict[str, object]] = [
@@ -131,8 +131,8 @@ async def test_tags_of_different_pages_differ(project: Project) -> None:
     assert len(tags) == len(queries)
 
 
-async def test_a_stranger_cannot_use_a_tag(services: Services, project: Project) -> None:
-    """§3: access is checked before anything is said of a page."""
+async def test_an_etag_gives_no_access_to_a_stranger(services: Services, project: Project) -> None:
+    """§3: access is checked before the `ETag`."""
     await project.fill(10)
     tag = (await project.api.request("GET", project.messages, query={"limit": 4})).headers["etag"]
     async with Api(services.a.url, "stranger") as stranger:
@@ -143,10 +143,10 @@ async def test_a_stranger_cannot_use_a_tag(services: Services, project: Project)
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-async def test_a_page_of_large_messages_is_shorter_and_says_so(
+async def test_a_page_of_large_messages_is_shorter_and_has_more(
     project: Project, order: str
 ) -> None:
-    """§4: about 1 MiB a page; `hasMore` and the bounds bring the rest, and it is never cached."""
+    """§4: a page ends at about 1 MiB with `hasMore`; such a page is not cacheable."""
     for _ in range(3):
         body = {"messages": [{"message": "x" * 60_000} for _ in range(10)]}
         (await project.api.request("POST", f"{project.messages}/batch", body)).raise_for_status()

@@ -18,9 +18,9 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def services(both_ways: Services) -> Services:
+def services(each_post_path: Services) -> Services:
     """Every test here runs on both ways of a post."""
-    return both_ways
+    return each_post_path
 
 
 async def _error(response: httpx.Response, status: int, code: str) -> dict[str, object]:

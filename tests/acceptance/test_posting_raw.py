@@ -26,9 +26,9 @@ _CUTS = {
 
 
 @pytest.fixture
-def services(both_ways: Services) -> Services:
+def services(each_post_path: Services) -> Services:
     """Every test here runs on both ways of a post."""
-    return both_ways
+    return each_post_path
 
 
 def _post(
