@@ -1,4 +1,4 @@
-"""docs/builds.md, "What a build may not do": attacks by real builds on real workers. Linux only."""
+"""docs/builds.md, "What a build may not do": hostile builds on real workers. Linux only."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tests.support.processes import ROOT, ServiceProcess, service_environment
 from tests.support.signing import HMAC_SECRET, TOKEN_SECRET
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="keepers are of Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="build keepers exist on Linux only")
 
 _ATTACKER = ROOT / "tests" / "support" / "hostile_build.py"
-_CANARY = "canary-of-the-operators-own-secrets"
+_CANARY = "canary-in-place-of-an-operator-secret"
 _numbers = count(1)
 
 
 def attack(folder: Path, name: str) -> str:
-    """Return the build command of an attack."""
+    """Return the build command that runs an attack."""
     return f"{sys.executable} {_ATTACKER} {folder} '{name}'"
 
 
@@ -61,8 +61,8 @@ async def home(
     postgres.psql("DELETE FROM builds", database="hostile")
 
 
-def left_behind(folder: Path) -> list[int]:
-    """The processes of attacks in this folder: their keepers have it in their words too."""
+def remaining_processes(folder: Path) -> list[int]:
+    """Pids of attacks in this folder and of their keepers: both have it in the command line."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         words = process.info["cmdline"] or []
@@ -71,8 +71,10 @@ def left_behind(folder: Path) -> list[int]:
     return found
 
 
-async def _none_left(folder: Path) -> None:
-    await wait_until(lambda: not left_behind(folder), what="the end of what the build left behind")
+async def _wait_no_process(folder: Path) -> None:
+    await wait_until(
+        lambda: not remaining_processes(folder), what="the end of the build's processes"
+    )
 
 
 async def _result(home: BuildEnvironment) -> Any:
@@ -80,10 +82,10 @@ async def _result(home: BuildEnvironment) -> Any:
     return msgspec.json.decode(end.data)["metadata"]["response_data"]["result"]
 
 
-async def test_a_build_reads_no_secret_of_the_processes_above_it(
+async def test_a_build_reads_no_secret_of_its_parent_processes(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """Neither in blocks of variables nor in memory, by descriptors or by tracing."""
+    """Neither from their environment or memory, nor through descriptors or ptrace."""
     await home.worker(attack(tmp_path, "look"), AWS_SECRET_ACCESS_KEY=_CANARY)
     asked = await ask(home.api, home.project)
     await home.wait_status(asked.build_id, "completed")
@@ -92,13 +94,13 @@ async def test_a_build_reads_no_secret_of_the_processes_above_it(
     keeper, worker, *_ = found["above"]
     assert keeper == refused
     assert worker == refused
-    told = str(found)
+    output = str(found)
     for secret in (home.environment["DATABASE_URL"], HMAC_SECRET, TOKEN_SECRET, _CANARY):
-        assert secret not in told
+        assert secret not in output
 
 
-async def test_the_worker_shows_no_secret_in_its_block(home: BuildEnvironment) -> None:
-    """Whoever may read it all the same, such as root: there is none to be read."""
+async def test_the_worker_has_no_secret_in_its_environment(home: BuildEnvironment) -> None:
+    """Even a process that may read `/proc/<pid>/environ`, such as one of root, finds no secret."""
     worker = await home.worker(AWS_SECRET_ACCESS_KEY=_CANARY)
     asked = await ask(home.api, home.project)
     await home.wait_status(asked.build_id, "completed")
@@ -116,10 +118,10 @@ def _descriptors(pid: int) -> list[str]:
     return found
 
 
-async def test_a_build_gets_named_variables_and_descriptors_alone(
+async def test_a_build_gets_only_allowed_variables_and_descriptors(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """An allowlist, and what SEQSTREAM_BUILD_ENV names; standard input, output and error."""
+    """An allowlist plus the names in SEQSTREAM_BUILD_ENV; standard input, output and error."""
     await home.worker(
         attack(tmp_path, "look"),
         AWS_SECRET_ACCESS_KEY=_CANARY, WANTED="yes", SEQSTREAM_BUILD_ENV="WANTED,NOT_SET",
@@ -127,17 +129,17 @@ async def test_a_build_gets_named_variables_and_descriptors_alone(
     asked = await ask(home.api, home.project)
     await home.wait_status(asked.build_id, "completed")
     found = await _result(home)
-    known = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR"}
-    own = {name for name in found["environ"] if not name.startswith("LC_")} - known
+    allowed = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR"}
+    own = {name for name in found["environ"] if not name.startswith("LC_")} - allowed
     assert own == {"BUILD_ID", "PROJECT_ID", "WANTED"}
-    # The fourth is that of the folder while it is listed.
+    # Descriptor 3 is the folder of descriptors, open while it is listed.
     assert found["descriptors"] == [0, 1, 2, 3]
 
 
-async def test_a_build_has_limits_and_no_way_to_more_rights(
+async def test_a_build_has_limits_and_cannot_gain_privileges(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """Core dumps are off; the rest as set; as root it may not look into or change the machine."""
+    """Core dumps are off, other limits as set; a root build lacks the dangerous capabilities."""
     await home.worker(
         attack(tmp_path, "look"),
         SEQSTREAM_BUILD_MEMORY_BYTES=str(1 << 30), SEQSTREAM_BUILD_FILE_BYTES="1000000",
@@ -159,8 +161,8 @@ async def test_a_build_has_limits_and_no_way_to_more_rights(
     ]
 
 
-async def test_a_worker_takes_no_signing_secret(home: BuildEnvironment) -> None:
-    """It starts without them, and with ones that the service would refuse."""
+async def test_a_worker_needs_no_signing_secret(home: BuildEnvironment) -> None:
+    """It starts and runs builds without them."""
     secrets = ("SEQSTREAM_HMAC_SECRETS", "SEQSTREAM_TOKEN_SECRETS")
     without = {name: value for name, value in home.environment.items() if name not in secrets}
     home.environment = without
@@ -169,14 +171,14 @@ async def test_a_worker_takes_no_signing_secret(home: BuildEnvironment) -> None:
     await home.wait_status(first.build_id, "completed")
 
 
-async def test_nothing_that_a_build_left_behind_outlives_it(
+async def test_background_processes_of_a_build_end_with_it(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """`setsid`, double forks, and a process that forks away from its killer."""
+    """Also after `setsid`, a double fork, and forks faster than the keeper kills."""
     worker = await home.worker(attack(tmp_path, "end"))
     asked = await ask(home.api, home.project)
     await home.wait_status(asked.build_id, "completed")
-    assert left_behind(tmp_path) == []
+    assert remaining_processes(tmp_path) == []
     assert worker.is_running()
 
 
@@ -184,7 +186,7 @@ async def test_nothing_that_a_build_left_behind_outlives_it(
 async def test_cancelling_ends_all_processes_of_a_build(
     home: BuildEnvironment, tmp_path: Path, how: str
 ) -> None:
-    """Also when the build has stopped its keeper, which then cannot kill them."""
+    """Also when the build has stopped its keeper, so that the keeper cannot kill them."""
     worker = await home.worker(attack(tmp_path, how))
     asked = await ask(home.api, home.project)
     name = "stopped" if how == "stop the keeper" else "ready"
@@ -192,50 +194,50 @@ async def test_cancelling_ends_all_processes_of_a_build(
     path = f"/v1/projects/{home.project}/builds/{asked.build_id}/cancel"
     assert (await home.api.request("POST", path)).status_code == 202
     await home.wait_status(asked.build_id, "failed", timeout_s=20)
-    assert left_behind(tmp_path) == []
+    assert remaining_processes(tmp_path) == []
     assert worker.is_running()
 
 
 async def test_a_timeout_ends_all_processes_of_a_build(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """SEQSTREAM_BUILD_TIMEOUT_SECONDS."""
+    """SEQSTREAM_BUILD_TIMEOUT_SECONDS: the build fails and no process remains."""
     await home.worker(attack(tmp_path, "stay"), SEQSTREAM_BUILD_TIMEOUT_SECONDS="2")
     asked = await ask(home.api, home.project)
     await home.wait_status(asked.build_id, "failed")
-    assert left_behind(tmp_path) == []
+    assert remaining_processes(tmp_path) == []
 
 
-async def test_nothing_of_a_build_outlives_a_killed_worker(
+async def test_processes_of_a_build_end_with_a_killed_worker(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """The keeper sees the end of its worker, however that came."""
+    """The keeper notices the end of its worker, also after SIGKILL."""
     worker = await home.worker(attack(tmp_path, "stay"))
     await ask(home.api, home.project)
     await wait_until((tmp_path / "ready").exists, what="the daemons")
     await worker.kill()
-    await _none_left(tmp_path)
+    await _wait_no_process(tmp_path)
 
 
-async def test_nothing_of_a_build_outlives_a_worker_that_ends(
+async def test_processes_of_a_build_end_with_a_stopped_worker(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """SIGTERM: after the grace the build is killed and its lease given back."""
+    """SIGTERM: after the grace period the worker kills the build and releases its lease."""
     worker = await home.worker(attack(tmp_path, "stay"), SEQSTREAM_WORKER_GRACE_SECONDS="0")
     await ask(home.api, home.project)
     await wait_until((tmp_path / "ready").exists, what="the daemons")
     assert await worker.terminate() == 0
-    assert left_behind(tmp_path) == []
+    assert remaining_processes(tmp_path) == []
 
 
 async def test_a_build_that_kills_its_keeper_is_killed_by_the_worker(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """The worker adopts what is left and knows that it is none of its own; it goes on."""
+    """The worker adopts the orphans, recognises and kills them, and continues."""
     worker = await home.worker(attack(tmp_path, "kill the keeper"))
     asked = await ask(home.api, home.project)
     await home.wait_status(asked.build_id, "failed")
-    assert left_behind(tmp_path) == []
+    assert remaining_processes(tmp_path) == []
     assert worker.is_running()
     (end,) = ends(await home.api.log(home.project))
     assert b"keeper of the build command was killed" in end.data
@@ -244,11 +246,11 @@ async def test_a_build_that_kills_its_keeper_is_killed_by_the_worker(
 async def test_a_build_that_kills_its_keeper_harms_no_other_build(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """The keepers of other builds are no orphans."""
+    """The worker does not take the keepers of other builds for orphans."""
     harmless, hostile = tmp_path / "harmless", tmp_path / "hostile"
     for folder in (harmless, hostile):
         folder.mkdir()
-    # The first build to run makes the folder of the harmless one its own.
+    # The first build to run creates `taken` and is the harmless one; the second attacks.
     script = (
         f"if mkdir {tmp_path}/taken; then touch {harmless}/runs;"
         f" until test -e {harmless}/end; do sleep 0.05; done;"
@@ -261,15 +263,17 @@ async def test_a_build_that_kills_its_keeper_harms_no_other_build(
     await home.wait_status(second.build_id, "failed")
     (harmless / "end").touch()
     await home.wait_status(first.build_id, "completed")
-    assert left_behind(hostile) == []
+    assert remaining_processes(hostile) == []
 
 
 def _records(log_path: Path) -> list[dict[str, Any]]:
     return [msgspec.json.decode(line) for line in log_path.read_bytes().splitlines()]
 
 
-async def test_standard_error_forges_no_record(home: BuildEnvironment, tmp_path: Path) -> None:
-    """What a build writes there is one field of a record of the worker, whatever it is."""
+async def test_a_build_cannot_forge_log_records_on_standard_error(
+    home: BuildEnvironment, tmp_path: Path
+) -> None:
+    """Whatever a build writes there is a single field of a record by the worker."""
     worker = await home.worker(attack(tmp_path, "forge"))
     asked = await ask(home.api, home.project)
     await home.wait_status(asked.build_id, "completed")
@@ -286,7 +290,7 @@ async def test_standard_error_forges_no_record(home: BuildEnvironment, tmp_path:
 async def test_a_flood_on_standard_error_is_bounded_and_counted(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """The build does not stand still for it, and the log says how much was dropped."""
+    """It does not block the build, and the log has the number of dropped lines."""
     worker = await home.worker(attack(tmp_path, "flood"))
     asked = await ask(home.api, home.project)
     await home.wait_status(asked.build_id, "completed", timeout_s=30)
@@ -301,7 +305,7 @@ async def test_a_flood_on_standard_error_is_bounded_and_counted(
 async def test_three_deploys_do_not_fail_a_healthy_build(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """§8: a lease given back at SIGTERM is no attempt; clients see one attempt that went on."""
+    """§8: a lease released at SIGTERM does not count as an attempt; clients see one attempt."""
     client = await home.client()
     asked = await ask(home.api, home.project)
     for deploy in range(4):

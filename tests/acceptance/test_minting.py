@@ -1,4 +1,4 @@
-"""docs/protocol.md §3: what a token made by `POST …/stream-tokens` may, and for how long."""
+"""docs/protocol.md §3: scope and lifetime of tokens minted by `POST …/stream-tokens`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ async def _mint(
         )
 
 
-async def test_a_token_outlives_none_that_minted_it(services: Services, project: Project) -> None:
+async def test_a_minted_token_expires_no_later_than_the_callers_token(
+    services: Services, project: Project
+) -> None:
     """§3: `expiresAt` is not after the caller's own expiry."""
     own = token("owner", ttl_s=300, scope="read write")
     own_exp = jwt.decode(own, options={"verify_signature": False})["exp"]
@@ -44,8 +46,8 @@ async def test_a_token_outlives_none_that_minted_it(services: Services, project:
     assert int(str(_claims(shorter)["exp"])) < own_exp
 
 
-async def test_a_cookies_age_is_its_tokens(services: Services, project: Project) -> None:
-    """§3: its age the token's, also where the caller's expiry cuts it."""
+async def test_a_minted_cookie_expires_with_its_token(services: Services, project: Project) -> None:
+    """§3: `Max-Age` is the token's lifetime, also where the caller's expiry shortens it."""
     own = token("owner", ttl_s=300, scope="read write")
     minted = await _mint(services, project, own, {"cookie": True, "ttlSeconds": 86_400})
     cookie = minted.headers["set-cookie"]
@@ -57,7 +59,7 @@ async def test_a_cookies_age_is_its_tokens(services: Services, project: Project)
 async def test_minting_needs_read_and_write(
     services: Services, project: Project, scope: str
 ) -> None:
-    """§3: who only reads cannot prolong itself, who only writes cannot come to read."""
+    """§3: a read-only token cannot prolong itself; a write-only token cannot gain `read`."""
     path = f"/v1/projects/{project.id}/stream-tokens"
     by_token = await _mint(services, project, token("owner", scope=scope))
     signed = await project.api.request("POST", path, {}, scope=scope)
@@ -65,8 +67,8 @@ async def test_minting_needs_read_and_write(
         assert (refused.status_code, refused.json()["code"]) == (403, "FORBIDDEN")
 
 
-async def test_what_is_minted_reads_this_project(services: Services, project: Project) -> None:
-    """§3: scope `read`, one project, whatever its maker may."""
+async def test_a_minted_token_only_reads_its_project(services: Services, project: Project) -> None:
+    """§3: scope `read` for one project, whatever the scopes of the caller are."""
     own = token("owner", scope="read write worker")
     claims = _claims(await _mint(services, project, own))
     assert (claims["sub"], claims.get("scope", "read"), claims["projects"]) == (

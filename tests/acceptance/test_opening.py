@@ -35,8 +35,10 @@ async def _opening(
         return response
 
 
-async def test_the_headers(services: Services, project: Project) -> None:
-    """§6: type, no caching, no transformation, no buffering; no compression."""
+async def test_stream_headers_forbid_caching_buffering_and_compression(
+    services: Services, project: Project
+) -> None:
+    """§6: `text/event-stream`, `no-store, no-transform`, no buffering, no compression."""
     headers = {"Accept": "text/event-stream", "Accept-Encoding": "gzip, br"}
     async with raw_request(services.a.port, project.stream(), headers=headers) as response:
         assert response.status == 200
@@ -50,7 +52,7 @@ async def test_the_headers(services: Services, project: Project) -> None:
 async def test_without_a_cursor_the_stream_is_live_from_head(
     services: Services, project: Project
 ) -> None:
-    """§6: `retry:`, `id: <head>` with no data, `stream.open`, `stream.live`, and no message."""
+    """§6: the blocks are `retry:` with `id: <head>`, `stream.open`, `stream.live`; no message."""
     await project.fill(3)
     response = await _opening(services, project.stream())
     assert [_normal(block) for block in response.blocks] == [
@@ -60,8 +62,8 @@ async def test_without_a_cursor_the_stream_is_live_from_head(
     ]
 
 
-async def test_a_replay_stands_between_open_and_live(services: Services, project: Project) -> None:
-    """§6: the missed messages as `message.replay`, oldest first, in the history's very bytes."""
+async def test_a_replay_comes_between_open_and_live(services: Services, project: Project) -> None:
+    """§6: missed messages come as `message.replay`, oldest first, with the bytes of the history."""
     await project.fill(4)
     log = await project.api.log(project.id)
     response = await _opening(services, project.stream("from_seq=2"))
@@ -74,8 +76,8 @@ async def test_a_replay_stands_between_open_and_live(services: Services, project
     assert blocks[4:] == [_live(project, 4)]
 
 
-async def test_from_seq_0_is_from_the_beginning(services: Services, project: Project) -> None:
-    """§6: `from_seq=0` means from the beginning."""
+async def test_from_seq_0_replays_from_the_beginning(services: Services, project: Project) -> None:
+    """§6: `from_seq=0` is a cursor before the first message."""
     await project.fill(2)
     response = await _opening(services, project.stream("from_seq=0"))
     assert response.blocks[0] == b"retry: 2000\nid: 0"
@@ -86,22 +88,26 @@ async def test_from_seq_0_is_from_the_beginning(services: Services, project: Pro
 async def test_the_cursor_may_be_in_the_query(
     services: Services, project: Project, query: str
 ) -> None:
-    """§6: else the query `last_event_id` or `from_seq`."""
+    """§6: without a header the query parameter `last_event_id` or `from_seq` is used."""
     await project.fill(3)
     response = await _opening(services, project.stream(query))
     assert response.blocks[0] == b"retry: 2000\nid: 2"
 
 
-async def test_the_header_wins_over_the_query(services: Services, project: Project) -> None:
-    """§6: a reconnecting EventSource repeats its old URL."""
+async def test_the_cursor_header_takes_precedence_over_the_query(
+    services: Services, project: Project
+) -> None:
+    """§6: a reconnecting EventSource repeats its old URL with the old cursor."""
     await project.fill(3)
     response = await _opening(services, project.stream("from_seq=0"), {"Last-Event-ID": "2"})
     assert response.blocks[0] == b"retry: 2000\nid: 2"
     assert response.names.count("message.replay") == 1
 
 
-async def test_more_than_200_missed_are_announced(services: Services, project: Project) -> None:
-    """§6: `replay.end` with the range, as literal bytes, then live after head."""
+async def test_a_replay_above_200_messages_ends_with_the_missing_range(
+    services: Services, project: Project
+) -> None:
+    """§6: `replay.end` has the range as literal bytes; the stream is then live after head."""
     await project.fill(450)
     async with raw_request(services.a.port, project.stream("from_seq=100")) as response:
         await response.wait_for("stream.live")
@@ -126,10 +132,10 @@ async def test_more_than_200_missed_are_announced(services: Services, project: P
         ("4", "cursor_ahead"), ("9007199254740991", "cursor_ahead"),
     ],
 )  # fmt: skip
-async def test_an_unusable_cursor_is_told(
+async def test_an_unusable_cursor_gets_a_stream_reset(
     services: Services, project: Project, cursor: str, reason: str
 ) -> None:
-    """§6: `stream.reset`, then live from head; the new cursor stands in the first block."""
+    """§6: `stream.reset`, then live from head; the first block has the new cursor."""
     await project.fill(3)
     async with raw_request(
         services.a.port, project.stream(), headers={"Last-Event-ID": cursor}
@@ -146,15 +152,17 @@ async def test_an_unusable_cursor_is_told(
         await response.wait_for("message.new")
 
 
-async def test_an_empty_cursor_counts_as_none(services: Services, project: Project) -> None:
-    """§6: a browser that has none may send an empty header."""
+async def test_an_empty_cursor_is_treated_as_no_cursor(
+    services: Services, project: Project
+) -> None:
+    """§6: a browser without a cursor may send an empty header."""
     await project.fill(2)
     response = await _opening(services, project.stream("from_seq="), {"Last-Event-ID": ""})
     assert response.names == ["stream.open", "stream.live"]
 
 
 async def test_a_live_message_is_framed_with_its_seq(services: Services, project: Project) -> None:
-    """§6: `message.new`, id seq, and as data the very bytes of the history."""
+    """§6: `message.new` with the seq as id and the bytes of the history as data."""
     async with raw_request(services.b.port, project.stream()) as response:
         await response.wait_for("stream.live")
         await project.api.post(project.id, "line one\nline two\r\u2028 ")
@@ -164,7 +172,7 @@ async def test_a_live_message_is_framed_with_its_seq(services: Services, project
 
 
 async def test_a_signed_request_opens_a_stream(services: Services, project: Project) -> None:
-    """§3: a trusted proxy speaks for its user."""
+    """§3: a trusted proxy signs requests on behalf of its user."""
     target = f"/v1/projects/{project.id}/chat/stream?from_seq=0"
     response = await _opening(services, target, signed_headers("GET", target, "owner"))
     assert response.status == 200
@@ -184,10 +192,8 @@ async def test_a_token_in_a_header_opens_a_stream(
     assert response.status == 200
 
 
-async def test_what_must_not_be_retried_is_an_http_error(
-    services: Services, project: Project
-) -> None:
-    """§6: only 401, 403 and 400: EventSource gives up for ever on any status but 200."""
+async def test_a_permanent_refusal_is_an_http_error(services: Services, project: Project) -> None:
+    """§6: only 400, 401 and 403, since EventSource never reconnects after a status but 200."""
     base = f"/v1/projects/{project.id}/chat/stream"
     for target, status in [
         (base, 401),

@@ -1,4 +1,4 @@
-"""docs/protocol.md §4 and §9: health, metrics, the OpenAPI document, other origins."""
+"""docs/protocol.md §4 and §9: health, metrics, the OpenAPI document, CORS."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ async def _samples(http: httpx.AsyncClient, process: ServiceProcess) -> dict[str
     return {name: float(value) for name, _, value in lines}
 
 
-async def test_every_metric_has_its_name(services: Services, http: httpx.AsyncClient) -> None:
+async def test_every_documented_metric_is_exported(
+    services: Services, http: httpx.AsyncClient
+) -> None:
     """§9: the names are a contract."""
     response = await http.get(f"{services.a.url}/metrics")
     assert response.headers["content-type"].startswith("text/plain")
@@ -74,10 +76,10 @@ async def test_no_label_names_a_project_or_a_user(
     assert "owner" not in text
 
 
-async def test_what_happens_is_counted(
+async def test_appends_deliveries_replays_and_connections_are_counted(
     services: Services, project: Project, http: httpx.AsyncClient
 ) -> None:
-    """§9: appends, deliveries, replays and connections."""
+    """§9: three posts and one stream with a replay change the metrics accordingly."""
     before = await _samples(http, services.a)
     await project.fill(3)
     async with raw_request(services.a.port, project.stream("from_seq=1")) as response:
@@ -92,26 +94,28 @@ async def test_what_happens_is_counted(
     assert (during["redis_up"], during["postgres_up"]) == (1, 1)
 
 
-async def test_strangers_are_counted(services: Services, http: httpx.AsyncClient) -> None:
-    """§9: `auth_failures_total{reason}`."""
+async def test_authentication_failures_are_counted(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    """§9: a request without credentials increments `auth_failures_total{reason="missing"}`."""
     name = 'auth_failures_total{reason="missing"}'
     before = (await _samples(http, services.a))[name]
     await http.get(f"{services.a.url}/v1/projects/x")
     assert (await _samples(http, services.a))[name] == before + 1
 
 
-async def test_health_is_healthy(services: Services, http: httpx.AsyncClient) -> None:
-    """§4: `{status, checks}`."""
+async def test_health_routes_report_healthy(services: Services, http: httpx.AsyncClient) -> None:
+    """§4: the body is `{status, checks}`."""
     for path in ("/health", "/health/live", "/health/ready"):
         response = await http.get(services.a.url + path)
         assert (response.status_code, response.json()["status"]) == (200, "healthy"), response.text
         assert isinstance(response.json()["checks"], dict)
 
 
-async def test_without_postgres_posts_are_503_and_health_says_so(
+async def test_without_postgres_posts_are_503_and_readiness_is_unhealthy(
     own_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory, http: httpx.AsyncClient
 ) -> None:
-    """§4: 503 `STORE_UNAVAILABLE` with `Retry-After`; an event source is refused in-band."""
+    """§4: 503 `STORE_UNAVAILABLE` with `Retry-After`; an EventSource is refused in-band."""
     environment = service_environment("postgresql://x@127.0.0.1:1/x", own_redis.url)
     process = ServiceProcess("no-postgres", tmp_path_factory.mktemp("away"), environment)
     process.spawn()
@@ -150,7 +154,7 @@ async def _wait_live(http: httpx.AsyncClient, process: ServiceProcess) -> None:
 async def test_the_openapi_document_lists_every_route(
     services: Services, http: httpx.AsyncClient
 ) -> None:
-    """§4: `GET /schema/openapi.json`."""
+    """§4: `GET /schema/openapi.json` has every documented path and method."""
     document = (await http.get(f"{services.a.url}/schema/openapi.json")).json()
     assert document["openapi"].startswith("3.")
     for path, methods in ROUTES.items():
@@ -158,8 +162,8 @@ async def test_the_openapi_document_lists_every_route(
         assert methods <= set(document["paths"][path]), path
 
 
-async def test_the_openapi_page_is_there(services: Services, http: httpx.AsyncClient) -> None:
-    """§4: `/schema`."""
+async def test_the_api_page_is_served(services: Services, http: httpx.AsyncClient) -> None:
+    """§4: `/schema` is an HTML page."""
     response = await http.get(f"{services.a.url}/schema", follow_redirects=True)
     assert (response.status_code, response.headers["content-type"].split(";")[0]) == (
         200, "text/html",
@@ -173,7 +177,7 @@ ORIGIN = "https://app.example"
 async def cors(
     services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ServiceProcess]:
-    """A process that browsers of one other origin may use."""
+    """A process with one other allowed origin."""
     environment = service_environment(
         services.database_url, services.redis.url, {"SEQSTREAM_CORS_ORIGINS": ORIGIN}
     )
@@ -182,10 +186,10 @@ async def cors(
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [(ORIGIN, ORIGIN), ("https://evil.example", None)])
-async def test_a_browser_of_an_allowed_origin_may_read(
+async def test_only_an_allowed_origin_gets_cors_headers(
     cors: ServiceProcess, new_project: NewProject, origin: str, allowed: str | None
 ) -> None:
-    """`SEQSTREAM_CORS_ORIGINS`: with credentials, by name, for answers, errors and streams."""
+    """`SEQSTREAM_CORS_ORIGINS`: the origin is named on responses, errors and streams."""
     project = await new_project(cors)
     headers = {"Origin": origin}
     page = await project.api.request("GET", project.messages, headers=headers)
@@ -198,8 +202,8 @@ async def test_a_browser_of_an_allowed_origin_may_read(
         assert stream.header("access-control-allow-origin") == allowed
 
 
-async def test_a_preflight_is_answered(cors: ServiceProcess, http: httpx.AsyncClient) -> None:
-    """A browser asks before it posts JSON."""
+async def test_a_cors_preflight_is_answered(cors: ServiceProcess, http: httpx.AsyncClient) -> None:
+    """A browser sends a preflight request before it posts JSON to another origin."""
     response = await http.options(
         f"{cors.url}/v1/projects/p/chat/messages",
         headers={
@@ -217,6 +221,6 @@ async def test_a_preflight_is_answered(cors: ServiceProcess, http: httpx.AsyncCl
 async def test_without_the_setting_no_origin_is_allowed(
     services: Services, project: Project
 ) -> None:
-    """The default lets no other site read."""
+    """By default no other site may read."""
     response = await project.api.request("GET", project.messages, headers={"Origin": ORIGIN})
     assert "access-control-allow-origin" not in response.headers

@@ -1,6 +1,6 @@
-"""docs/protocol.md §4: what health and posts say while Postgres or its schema is not what it was.
+"""docs/protocol.md §4: health and posts while Postgres hangs or its schema is wrong.
 
-Each test has a database of its own; one that stops the server has a server of its own.
+Each test has its own database; a test that stops Postgres has its own server.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def name(postgres: PostgresServer) -> Iterator[str]:
 async def _serving(
     folder: Path, database_url: str, redis_url: str, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[tuple[ServiceProcess, httpx.AsyncClient]]:
-    """A service process, ready or not, and a client without credentials."""
+    """A service process, possibly not ready yet, and a client without credentials."""
     process = ServiceProcess(
         "service", folder, service_environment(database_url, redis_url, settings)
     )
@@ -61,10 +61,10 @@ async def _serving(
 async def _wait_health(
     process: ServiceProcess, http: httpx.AsyncClient, status: int, check: str, text: str
 ) -> None:
-    """Wait until `/health/ready` has this status, and its check begins with this text."""
+    """Wait until `/health/ready` has this status and its check starts with this text."""
     last = ""
 
-    async def told() -> bool:
+    async def reported() -> bool:
         nonlocal last
         assert process.is_running(), process.log_tail()
         try:
@@ -76,15 +76,15 @@ async def _wait_health(
         return response.status_code == status and found.startswith(text)
 
     try:
-        await wait_until(told, timeout_s=30, what=f"{status} with {check}: {text}")
+        await wait_until(reported, timeout_s=30, what=f"{status} with {check}: {text}")
     except TimeoutError as error:
         raise AssertionError(f"{error}; last {last}") from None
 
 
-async def test_an_unmigrated_database_is_told_and_may_be_migrated_later(
+async def test_an_unmigrated_database_is_reported_and_may_be_migrated_later(
     postgres: PostgresServer, name: str, redis_url: str, tmp_path: Path
 ) -> None:
-    """§4: unhealthy, with what to do; the process goes on, and is ready after `migrate`."""
+    """§4: the check names the command; the process keeps running and is ready after `migrate`."""
     url = postgres.database_url(name)
     async with _serving(tmp_path, url, redis_url) as (process, http):
         await _wait_health(process, http, 503, "schema", "run seqstream migrate (0001_log.sql,")
@@ -100,11 +100,11 @@ async def test_an_unmigrated_database_is_told_and_may_be_migrated_later(
     ("breaking", "status", "text"),
     [("false", 200, "newer than this code: 9999_x"), ("true", 503, "newer than this code, which")],
 )
-async def test_a_newer_schema_is_served_unless_it_says_that_it_cannot_be(
+async def test_a_newer_schema_is_served_unless_it_is_marked_breaking(
     postgres: PostgresServer, name: str, redis_url: str, tmp_path: Path,
     breaking: str, status: int, text: str,
 ) -> None:  # fmt: skip
-    """§4: in a rolling upgrade the old processes serve the new schema, unless it breaks them."""
+    """§4: in a rolling upgrade old processes serve a newer schema that does not break them."""
     url = postgres.database_url(name)
     migrate(url)
     postgres.psql(
@@ -117,16 +117,21 @@ async def test_a_newer_schema_is_served_unless_it_says_that_it_cannot_be(
 
 
 @pytest.mark.parametrize(
-    ("hurt", "mend"),
+    ("break_sql", "restore_sql"),
     [
         ("ALTER TABLE messages RENAME TO away", "ALTER TABLE away RENAME TO messages"),
         ("ALTER TABLE projects RENAME TO away", "ALTER TABLE away RENAME TO projects"),
     ],
 )
-async def test_a_table_that_is_missing_for_a_while_ends_nothing(
-    postgres: PostgresServer, name: str, redis_url: str, tmp_path: Path, hurt: str, mend: str
+async def test_a_temporarily_missing_table_stops_no_loop(
+    postgres: PostgresServer,
+    name: str,
+    redis_url: str,
+    tmp_path: Path,
+    break_sql: str,
+    restore_sql: str,
 ) -> None:
-    """§4: as in a restore. Posts are 503, every loop goes on, and nothing must be restarted."""
+    """§4: as during a restore: posts are 503, all loops continue, no restart is needed."""
     url = postgres.database_url(name)
     migrate(url)
     async with (
@@ -138,15 +143,15 @@ async def test_a_table_that_is_missing_for_a_while_ends_nothing(
         target = f"/v1/projects/p/chat/stream?token={token('owner')}"
         async with raw_request(process.port, target) as stream:
             await stream.wait_for("stream.live")
-            postgres.psql(hurt, database=name)
+            postgres.psql(break_sql, database=name)
             await _wait_health(process, http, 503, "schema", "tables missing")
             body = {"message": "x", "client_msg_id": "c"}
             path = "/v1/projects/p/chat/messages"
             posted = await api.request("POST", path, body)
             assert (posted.status_code, posted.json()["code"]) == (503, "STORE_UNAVAILABLE")
-            postgres.psql(mend, database=name)
+            postgres.psql(restore_sql, database=name)
             await _wait_health(process, http, 200, "schema", "ok")
-            # Past the service: the heads poll alone can deliver it.
+            # Append directly in SQL, so that only the heads poll can deliver it.
             postgres.psql(
                 "SELECT outcome FROM seqstream_append(ARRAY['p'], ARRAY[0],"
                 " ARRAY[gen_random_uuid()], ARRAY[NULL]::text[], ARRAY['owner'], ARRAY['polled'],"
@@ -168,14 +173,14 @@ _POSTS = {
 }
 
 
-@pytest.mark.parametrize("redis", ["there", "away"])
-async def test_a_post_refused_with_503_costs_its_sender_nothing(
+@pytest.mark.parametrize("redis", ["up", "down"])
+async def test_a_post_refused_with_503_does_not_count_against_the_rate(
     postgres: PostgresServer, name: str, redis_url: str, tmp_path: Path, redis: str
 ) -> None:
-    """§6, limits: after an outage the full burst is there, and no more; all ways of posting."""
+    """§6, limits: after an outage the sender has the full burst, and no more; on all routes."""
     url = postgres.database_url(name)
     migrate(url)
-    redis_url = redis_url if redis == "there" else "redis://127.0.0.1:1/0"
+    redis_url = redis_url if redis == "up" else "redis://127.0.0.1:1/0"
     slow = {"SEQSTREAM_POSTS_PER_SECOND": "1"}
     async with (
         _serving(tmp_path, url, redis_url, slow) as (process, http),
@@ -198,10 +203,10 @@ async def _status(api: Api, path: str) -> int:
     return (await api.request("POST", path, {"message": "x"})).status_code
 
 
-async def test_a_postgres_that_hangs_is_told_and_posts_get_their_503(
+async def test_a_hanging_postgres_is_reported_and_posts_get_503(
     own_postgres: PostgresServer, redis_url: str, tmp_path: Path
 ) -> None:
-    """§4: known state answers at once; a post has a deadline; all recovers by itself."""
+    """§4: health responds from the last checked state; posts have a deadline; all recovers."""
     url = own_postgres.create_database("hung")
     migrate(url)
     async with (
@@ -214,7 +219,7 @@ async def test_a_postgres_that_hangs_is_told_and_posts_get_their_503(
         path = "/v1/projects/p/chat/messages"
         with hanging(own_postgres):
             await _wait_health(process, http, 503, "postgres", "Postgres")
-            # The client gives up after 10 s: no post may take as long.
+            # The client times out after 10 s, so every post must be answered before that.
             posted = await asyncio.gather(
                 *(api.request("POST", path.rstrip("?"), body) for path, body in _POSTS.items()),
                 *(api.request("POST", path, _during(name)) for name in ("c2", "c3")),
@@ -231,10 +236,10 @@ async def test_a_postgres_that_hangs_is_told_and_posts_get_their_503(
         assert {"before", "after"} <= set(texts)
 
 
-async def test_a_committer_that_ends_ends_the_process(
+async def test_the_process_exits_when_its_committer_fails(
     start_service: StartService,
 ) -> None:
-    """§4: what waits for it is 503 at once; the status asks a supervisor for another process."""
+    """§4: waiting posts get 503 at once; exit status 3 makes a supervisor start a new process."""
     process = await start_service({"SEQSTREAM_FAULT": "fail-before-publish:1"})
     async with Api(process.url, "owner") as api:
         await api.create_project("p")

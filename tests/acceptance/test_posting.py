@@ -1,4 +1,4 @@
-"""docs/protocol.md §4: posting over real HTTP: answers, refusals, and clients that go away."""
+"""docs/protocol.md §4: posting over real HTTP: responses, refusals, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture
 def services(each_post_path: Services) -> Services:
-    """Every test here runs on both ways of a post."""
+    """Run every test here on both code paths of a post."""
     return each_post_path
 
 
 async def _error(response: httpx.Response, status: int, code: str) -> dict[str, object]:
-    """The body of an error, once its form is checked."""
+    """Check the form of an error response and return its body."""
     body: dict[str, object] = response.json()
     assert response.status_code == status, body
     assert response.headers["content-type"].startswith("application/json")
@@ -37,7 +37,7 @@ async def _error(response: httpx.Response, status: int, code: str) -> dict[str, 
 
 
 async def test_the_first_post_is_201_and_a_repeat_200(project: Project) -> None:
-    """§4: 201 (first) or 200 (repeat), with seq, id, time and the sender's own id."""
+    """§4: both responses have the same seq, message id, timestamp and `client_msg_id`."""
     body = {"message": "hello", "client_msg_id": "c1"}
     first = await project.api.request("POST", project.messages, body)
     again = await project.api.request("POST", project.messages, body)
@@ -51,8 +51,8 @@ async def test_the_first_post_is_201_and_a_repeat_200(project: Project) -> None:
     assert again.json() == {**expected, "duplicate": True}
 
 
-async def test_another_content_under_an_id_is_409(project: Project) -> None:
-    """G5: `IDEMPOTENCY_MISMATCH`; nothing is added."""
+async def test_different_content_under_the_same_client_id_is_409(project: Project) -> None:
+    """G5: `IDEMPOTENCY_MISMATCH`, and nothing is appended."""
     await project.api.post(project.id, "hello", "c1")
     body = {"message": "other", "client_msg_id": "c1"}
     response = await project.api.request("POST", project.messages, body)
@@ -61,7 +61,7 @@ async def test_another_content_under_an_id_is_409(project: Project) -> None:
 
 
 async def test_a_batch_is_appended_in_order(project: Project) -> None:
-    """§4: append many in order, one transaction; 201 with a result each."""
+    """§4: one transaction appends all in order; 201 with one result per message."""
     body = {"messages": [{"message": text, "client_msg_id": text} for text in ("a", "b", "a")]}
     response = await project.api.request("POST", f"{project.messages}/batch", body)
     results = response.json()["results"]
@@ -71,8 +71,8 @@ async def test_a_batch_is_appended_in_order(project: Project) -> None:
     ]  # fmt: skip
 
 
-async def test_one_mismatch_in_a_batch_and_nothing_is_written(project: Project) -> None:
-    """§4: `details.index` says which."""
+async def test_one_mismatch_in_a_batch_refuses_the_whole_batch(project: Project) -> None:
+    """§4: `details.index` names the message, and nothing is written."""
     await project.api.post(project.id, "a", "a")
     body = {"messages": [{"message": "new"}, {"message": "other", "client_msg_id": "a"}]}
     response = await project.api.request("POST", f"{project.messages}/batch", body)
@@ -83,7 +83,7 @@ async def test_one_mismatch_in_a_batch_and_nothing_is_written(project: Project) 
 
 @pytest.mark.parametrize("mode", ["plan", "build"])
 async def test_the_unified_endpoint_stores_the_users_message(project: Project, mode: str) -> None:
-    """§5: in both modes the user's message is committed, and answered with its seq."""
+    """§5: in both modes the user's message is committed and the response has its seq."""
     body = {"projectId": project.id, "message": "hello", "client_msg_id": "c", "mode": mode}
     response = await project.api.request("POST", "/v1/chat/unified", body)
     assert (response.status_code, response.json()["seq"]) == (201, 1)
@@ -110,7 +110,7 @@ async def test_the_unified_endpoint_stores_the_users_message(project: Project, m
 async def test_a_bad_field_is_400_and_named(
     project: Project, field: str, body: dict[str, object]
 ) -> None:
-    """§4: 400 `VALIDATION_FAILED`, details name the field."""
+    """§4: 400 `VALIDATION_FAILED`, and `details` name the field."""
     response = await project.api.request("POST", project.messages, body)
     error = await _error(response, 400, "VALIDATION_FAILED")
     details = msgspec.convert(error["details"], list[dict[str, str]])
@@ -118,8 +118,8 @@ async def test_a_bad_field_is_400_and_named(
 
 
 @pytest.mark.parametrize("name", ["response_data", "build_id", "regenerates"])
-async def test_what_is_the_services_own_cannot_be_set(project: Project, name: str) -> None:
-    """§4: readers take these for the service's word of a build's or an answer's end."""
+async def test_metadata_reserved_for_the_service_cannot_be_set(project: Project, name: str) -> None:
+    """§4: readers trust these fields as the service's report on the end of a build or answer."""
     forged = {"message": "x", "metadata": {"mine": 1, name: {"type": "build_completed"}}}
     for path, body, field in [
         (project.messages, forged, f"metadata.{name}"),
@@ -143,8 +143,8 @@ async def test_what_is_the_services_own_cannot_be_set(project: Project, name: st
     assert (await project.api.history_page(project.id)).head_seq == 0
 
 
-async def test_metadata_may_be_sent_as_it_is_shown(project: Project) -> None:
-    """§6: a message without them has `build_id` and `response_data` null."""
+async def test_metadata_of_a_read_message_may_be_posted_back(project: Project) -> None:
+    """§6: null `build_id` and `response_data`, as read messages have them, are accepted."""
     metadata = {"build_id": None, "response_data": None, "mine": 1}
     body = {"message": "x", "metadata": metadata}
     assert (await project.api.request("POST", project.messages, body)).status_code == 201
@@ -153,8 +153,8 @@ async def test_metadata_may_be_sent_as_it_is_shown(project: Project) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"message":"\xff"}', b"[" * 100_000])
-async def test_what_is_no_json_is_400(project: Project, body: bytes) -> None:
-    """§4: 400 `VALIDATION_FAILED`, never a stack trace."""
+async def test_invalid_json_is_400(project: Project, body: bytes) -> None:
+    """§4: 400 `VALIDATION_FAILED`, without a stack trace."""
     headers = signed_headers("POST", project.messages, "owner", body)
     async with httpx.AsyncClient(base_url=_base(project), trust_env=False) as http:
         response = await http.post(
@@ -168,8 +168,8 @@ def _base(project: Project) -> httpx.URL:
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
-async def test_a_body_that_is_not_json_is_415(project: Project, kind: str) -> None:
-    """§4: bodies must be `application/json`, else 415."""
+async def test_a_content_type_other_than_json_is_415(project: Project, kind: str) -> None:
+    """§4: bodies must be `application/json`."""
     body = b'{"message":"x"}'
     headers = signed_headers("POST", project.messages, "owner", body)
     async with httpx.AsyncClient(base_url=_base(project), trust_env=False) as http:
@@ -179,22 +179,22 @@ async def test_a_body_that_is_not_json_is_415(project: Project, kind: str) -> No
     await _error(response, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
-async def test_nobody_is_401(project: Project) -> None:
-    """§3: no anonymous caller."""
+async def test_an_anonymous_post_is_401(project: Project) -> None:
+    """§3: there is no anonymous access."""
     async with httpx.AsyncClient(base_url=_base(project), trust_env=False) as http:
         response = await http.post(project.messages, json={"message": "x"})
     await _error(response, 401, "UNAUTHENTICATED")
 
 
-async def test_a_token_in_the_query_is_for_streams_alone(project: Project) -> None:
-    """§3: on the stream endpoint alone as `?token=`."""
+async def test_a_token_in_the_query_is_accepted_for_streams_only(project: Project) -> None:
+    """§3: `?token=` on another endpoint is 401."""
     async with httpx.AsyncClient(base_url=_base(project), trust_env=False) as http:
         query = {"token": token("owner", scope="read write")}
         response = await http.get(project.messages, params=query)
     await _error(response, 401, "UNAUTHENTICATED")
 
 
-async def test_a_changed_body_is_401(project: Project) -> None:
+async def test_a_body_changed_after_signing_is_401(project: Project) -> None:
     """§3: the signature covers the body."""
     headers = signed_headers("POST", project.messages, "owner", b'{"message":"signed"}')
     async with httpx.AsyncClient(base_url=_base(project), trust_env=False) as http:
@@ -206,10 +206,10 @@ async def test_a_changed_body_is_401(project: Project) -> None:
     await _error(response, 401, "UNAUTHENTICATED")
 
 
-async def test_a_stranger_and_no_project_get_the_same_403(
+async def test_a_foreign_project_and_an_unknown_project_get_the_same_403(
     services: Services, project: Project
 ) -> None:
-    """§3: not a member, and no such project: the same body."""
+    """§3: a stranger cannot find out whether a project exists."""
     async with Api(services.a.url, "stranger") as stranger:
         bodies = []
         for project_id in (project.id, "no-such-project"):
@@ -228,7 +228,7 @@ async def test_a_stranger_and_no_project_get_the_same_403(
     ("scope", "method", "status"),
     [("read", "GET", 200), ("read", "POST", 403), ("write", "POST", 201), ("write", "GET", 403)],
 )
-async def test_a_token_may_do_what_its_scopes_say(
+async def test_a_token_is_limited_to_its_scopes(
     project: Project, scope: str, method: str, status: int
 ) -> None:
     """§3: a missing scope is 403 `FORBIDDEN`."""
@@ -251,7 +251,7 @@ async def test_a_token_may_do_what_its_scopes_say(
         ("GET", "/v1/projects/b%20d/chat/messages", 400, "VALIDATION_FAILED"),
     ],
 )
-async def test_an_address_that_is_not_there(
+async def test_a_bad_address_gets_an_error_of_the_common_form(
     project: Project, method: str, path: str, status: int, code: str
 ) -> None:
     """§4: every error has the same form."""
@@ -260,7 +260,7 @@ async def test_an_address_that_is_not_there(
 
 
 async def test_a_text_above_64_kib_is_413(project: Project) -> None:
-    """§4: `PAYLOAD_TOO_LARGE`."""
+    """§4: the code is `PAYLOAD_TOO_LARGE`."""
     response = await project.api.request("POST", project.messages, {"message": "x" * 65_537})
     await _error(response, 413, "PAYLOAD_TOO_LARGE")
 
@@ -271,7 +271,7 @@ async def test_a_text_of_64_kib_is_accepted(project: Project) -> None:
 
 
 async def test_a_body_of_1_mib_is_accepted(project: Project) -> None:
-    """§4: a body is at most 1 MiB, exactly; unknown fields are ignored."""
+    """§4: exactly 1 MiB is within the limit; unknown fields are ignored."""
     frame = len(msgspec.json.encode({"message": "x", "filler": ""}))
     body = {"message": "x", "filler": "y" * (1024 * 1024 - frame)}
     response = await project.api.request("POST", project.messages, body)
@@ -296,7 +296,7 @@ async def test_a_body_above_1_mib_is_413(services: Services, project: Project) -
 async def test_a_huge_body_is_refused_before_it_is_read(
     services: Services, project: Project, target: str
 ) -> None:
-    """§4: 413 while almost nothing of an announced 100 MB was sent."""
+    """§4: 413 after a few bytes of a body with a Content-Length of 100 MB."""
     path = {
         "messages": project.messages,
         "stream": f"/v1/projects/{project.id}/chat/stream",
@@ -319,10 +319,8 @@ async def test_a_huge_body_is_refused_before_it_is_read(
     assert msgspec.json.decode(response.body)["code"] == "PAYLOAD_TOO_LARGE"
 
 
-async def test_a_chunked_body_is_refused_when_it_grows_too_large(
-    services: Services, project: Project
-) -> None:
-    """§4: also when no length was announced; what comes after 1 MiB is not waited for."""
+async def test_a_chunked_body_above_1_mib_is_413(services: Services, project: Project) -> None:
+    """§4: also without a Content-Length; the service does not wait for the rest of the body."""
     async with raw_connection(services.a.port) as (reader, writer):
         writer.write(
             f"POST {project.messages} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -337,10 +335,10 @@ async def test_a_chunked_body_is_refused_when_it_grows_too_large(
     assert response.status == 413
 
 
-async def test_a_client_that_leaves_in_the_middle_leaves_a_whole_message_or_none(
+async def test_a_client_that_disconnects_during_a_post_leaves_a_whole_message_or_none(
     services: Services, project: Project
 ) -> None:
-    """A client that disconnects in the middle of a post loses nothing, and half a post is none."""
+    """G5: a partial request appends nothing; a whole one appends once, also when repeated."""
     body = msgspec.json.encode({"message": "x" * 5000, "client_msg_id": "left"})
     headers = signed_headers("POST", project.messages, "owner", body)
     head = f"POST {project.messages} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -351,17 +349,19 @@ async def test_a_client_that_leaves_in_the_middle_leaves_a_whole_message_or_none
         async with raw_connection(services.a.port) as (_, writer):
             writer.write(request[:sent])
             await writer.drain()
-            # All of it is on its way; nobody waits for the answer.
+            # All is sent; disconnect without reading the response.
             writer.write_eof()
-    # The whole request was sent once: it is in the log, or its repeat puts it there, once.
+    # Either the whole request was appended, or this repeat appends it: once in both cases.
     answer = await project.api.post(project.id, "x" * 5000, "left")
     assert answer.seq == 1
     (row,) = await project.api.log(project.id)
     assert (row.text, row.client_msg_id) == ("x" * 5000, "left")
 
 
-async def test_a_post_whose_client_left_is_broadcast(services: Services, project: Project) -> None:
-    """G1: what was committed is broadcast, whoever waits for the answer."""
+async def test_a_post_is_appended_though_its_client_disconnected(
+    services: Services, project: Project
+) -> None:
+    """G1: a post takes effect also when its client does not wait for the response."""
     body = b'{"message":"nobody waits"}'
     headers = signed_headers("POST", project.messages, "owner", body)
     head = f"POST {project.messages} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -376,8 +376,8 @@ async def test_a_post_whose_client_left_is_broadcast(services: Services, project
         await wait_until(there, what="the message")
 
 
-async def test_the_request_id_of_the_client_comes_back(project: Project) -> None:
-    """§4: every answer carries `X-Request-Id`."""
+async def test_the_clients_request_id_is_returned(project: Project) -> None:
+    """§4: the response has the `X-Request-Id` of the request."""
     response = await project.api.request(
         "GET", project.messages, headers={"X-Request-Id": "mine-1"}
     )
@@ -385,13 +385,13 @@ async def test_the_request_id_of_the_client_comes_back(project: Project) -> None
 
 
 async def test_posts_beyond_the_rate_are_429_with_retry_after(
-    start_limited: Api,
+    rate_limited: Api,
 ) -> None:
-    """§6, limits: posts per user in a project, with a burst; the same across processes."""
-    await start_limited.create_project("limited")
+    """§6, limits: posts per user and project, with a burst."""
+    await rate_limited.create_project("limited")
     statuses = []
     for number in range(6):
-        response = await start_limited.request(
+        response = await rate_limited.request(
             "POST", "/v1/projects/limited/chat/messages", {"message": str(number)}
         )
         statuses.append(response.status_code)
@@ -403,17 +403,17 @@ async def test_posts_beyond_the_rate_are_429_with_retry_after(
 
 
 @pytest.fixture
-async def start_limited(start_service: StartService) -> AsyncIterator[Api]:
-    """A process that allows one post a second, with bursts of four."""
+async def rate_limited(start_service: StartService) -> AsyncIterator[Api]:
+    """Client of a process that allows one post per second, with bursts of four."""
     process = await start_service({"SEQSTREAM_POSTS_PER_SECOND": "1"})
     async with Api(process.url, "owner") as api:
         yield api
 
 
-async def test_two_equal_posts_to_two_processes_at_once_give_one_message(
+async def test_equal_posts_to_two_processes_at_once_give_one_message(
     services: Services, project: Project
 ) -> None:
-    """G5: it holds across processes."""
+    """G5: idempotency holds across processes."""
     async with Api(services.b.url, "owner") as other:
         for number in range(10):
             same = f"same-{number}"

@@ -1,8 +1,8 @@
-"""docs/protocol.md §4 byte by byte: a post is answered alike however it is cut, framed and sent.
+"""docs/protocol.md §4: a post gets the same response however its bytes are split and framed.
 
-A body that is here with its headers goes a shorter way through the service than one that is not,
-and the shortest where posts have no limit (`service/routes/direct_append.py`); nobody may see a
-difference.
+A body that arrives with its headers takes a shorter path through the service than a later one,
+and the shortest path where posts have no limit (`service/routes/direct_append.py`). Clients must
+see no difference.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.acceptance.conftest import Project, Services
 from tests.support.raw_stream import RawResponse, raw_connection
 from tests.support.signing import signed_headers
 
-_CUTS = {
+_SPLITS = {
     "whole": (),
     "after the headers": (-1,),
     "in the headers": (40,),
@@ -27,14 +27,14 @@ _CUTS = {
 
 @pytest.fixture
 def services(each_post_path: Services) -> Services:
-    """Every test here runs on both ways of a post."""
+    """Run every test here on both code paths of a post."""
     return each_post_path
 
 
 def _post(
     project: Project, text: str, more: Mapping[str, str] | None = None, *, chunked: bool = False
 ) -> bytes:
-    """A signed post as it goes over the wire."""
+    """Return the bytes of a signed post."""
     body = msgspec.json.encode({"message": text, "client_msg_id": f"id-{text}"})
     headers = {
         "Host": "127.0.0.1",
@@ -60,16 +60,16 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
-@pytest.mark.parametrize("cut", _CUTS)
-async def test_a_post_in_any_pieces_is_answered_alike(
-    services: Services, project: Project, cut: str, chunked: bool
+@pytest.mark.parametrize("split", _SPLITS)
+async def test_a_post_split_anywhere_gets_the_same_response(
+    services: Services, project: Project, split: str, chunked: bool
 ) -> None:
-    """Status, headers and body are those of a post in one piece."""
+    """Status, headers and body equal those for a post sent in one piece."""
     data = _post(project, "hello", {"X-Request-Id": "mine-1"}, chunked=chunked)
     head_end = data.index(b"\r\n\r\n") + 4
-    places = [head_end if place == -1 else place for place in _CUTS[cut]]
+    offsets = [head_end if offset == -1 else offset for offset in _SPLITS[split]]
     async with raw_connection(services.a.port) as (reader, writer):
-        for start, end in zip([0, *places], [*places, len(data)], strict=True):
+        for start, end in zip([0, *offsets], [*offsets, len(data)], strict=True):
             writer.write(data[start:end])
             await writer.drain()
         response = await _answer(reader, writer)
@@ -84,10 +84,8 @@ async def test_a_post_in_any_pieces_is_answered_alike(
     assert (body["seq"], body["client_msg_id"], body["projectId"]) == (1, "id-hello", project.id)
 
 
-async def test_posts_that_come_together_are_answered_in_their_order(
-    services: Services, project: Project
-) -> None:
-    """HTTP/1.1 pipelining: each is begun when the one before is answered."""
+async def test_pipelined_posts_are_answered_in_order(services: Services, project: Project) -> None:
+    """HTTP/1.1 pipelining: a post starts after the response to the one before."""
     texts = [f"m{number}" for number in range(12)]
     async with raw_connection(services.a.port) as (reader, writer):
         writer.write(b"".join(_post(project, text) for text in texts))
@@ -97,10 +95,10 @@ async def test_posts_that_come_together_are_answered_in_their_order(
     ]
 
 
-async def test_an_error_between_two_posts_takes_its_turn(
+async def test_an_error_between_pipelined_posts_keeps_the_order(
     services: Services, project: Project
 ) -> None:
-    """And leaves the connection as it was."""
+    """The connection stays usable."""
     good, bad = _post(project, "good"), _post(project, "bad").replace(b"v2=", b"v1=")
     async with raw_connection(services.a.port) as (reader, writer):
         writer.write(good + bad + good)
@@ -109,10 +107,10 @@ async def test_an_error_between_two_posts_takes_its_turn(
     assert len({answer.header("x-request-id") for answer in answers}) == 3
 
 
-async def test_who_wants_the_connection_closed_gets_it_closed(
+async def test_connection_close_closes_after_the_response(
     services: Services, project: Project
 ) -> None:
-    """After the answer, and the answer says so."""
+    """The response has `Connection: close` too."""
     async with raw_connection(services.a.port) as (reader, writer):
         writer.write(_post(project, "last", {"Connection": "close"}))
         response = await _answer(reader, writer)
@@ -120,8 +118,10 @@ async def test_who_wants_the_connection_closed_gets_it_closed(
         assert await reader.read() == b""
 
 
-async def test_a_client_that_waits_for_100_gets_it(services: Services, project: Project) -> None:
-    """`Expect: 100-continue`: the body comes after the service asked for it."""
+async def test_a_client_that_expects_100_continue_gets_it(
+    services: Services, project: Project
+) -> None:
+    """`Expect: 100-continue`: the client sends the body after the interim response."""
     data = _post(project, "asked for", {"Expect": "100-continue"})
     head_end = data.index(b"\r\n\r\n") + 4
     async with raw_connection(services.a.port) as (reader, writer):

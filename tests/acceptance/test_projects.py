@@ -9,10 +9,10 @@ from tests.conftest import StartService
 from tests.support.api import Api
 
 
-async def test_an_id_of_another_looks_like_a_project_of_another(
+async def test_creating_with_a_taken_id_is_refused_like_any_foreign_project(
     services: Services, project: Project
 ) -> None:
-    """§3, §4: who creates with a taken id is told what a stranger is told, word for word."""
+    """§3, §4: the response equals byte for byte the 403 of a foreign or an unknown project."""
     async with Api(services.b.url, "stranger") as stranger:
         same = {"X-Request-Id": "same"}
         created = await stranger.request(
@@ -25,22 +25,22 @@ async def test_an_id_of_another_looks_like_a_project_of_another(
     assert (await project.api.request("POST", "/v1/projects", again)).status_code == 200
 
 
-async def test_new_projects_have_a_limit(start_service: StartService) -> None:
-    """§6: new projects of a user are limited as posts are, in a bucket of their own."""
+async def test_new_projects_are_rate_limited_per_user(start_service: StartService) -> None:
+    """§6: new projects have the same limit as posts, but a separate bucket."""
     process = await start_service({"SEQSTREAM_POSTS_PER_SECOND": "1"})
     async with Api(process.url, "owner") as owner, Api(process.url, "other") as other:
         answers = [await owner.request("POST", "/v1/projects", {"name": "x"}) for _ in range(8)]
         statuses = [answer.status_code for answer in answers]
         assert statuses[:4] == [201] * 4
         assert 429 in statuses
-        # Neither another user's projects nor the user's posts pay for them.
+        # Neither another user's projects nor this user's posts are limited by them.
         assert (await other.request("POST", "/v1/projects", {"name": "x"})).status_code == 201
         path = f"/v1/projects/{answers[0].json()['id']}/chat/messages"
         assert (await owner.request("POST", path, {"message": "x"})).status_code == 201
 
 
-async def test_members_come_a_thousand_at_a_time(services: Services, project: Project) -> None:
-    """§4: at most 1,000 in order of user id; `membersNext` goes on, and is there only then."""
+async def test_members_are_listed_in_pages_of_1000(services: Services, project: Project) -> None:
+    """§4: in order of user id; `membersNext` is present only if there is another page."""
     users = sorted(f"user:{number}" for number in range(2000))
     await _add(services, project, users)
     first = await _page(project)
@@ -56,8 +56,8 @@ async def test_members_come_a_thousand_at_a_time(services: Services, project: Pr
     assert "membersNext" not in last
 
 
-async def test_members_after_names_a_user(project: Project) -> None:
-    """§4: 400 names the parameter."""
+async def test_members_after_must_be_a_user_id(project: Project) -> None:
+    """§4: else 400, and `details` name the parameter."""
     answer = await project.api.request(
         "GET", f"/v1/projects/{project.id}", query={"members_after": "a b"}
     )
@@ -73,7 +73,7 @@ async def _page(project: Project, **query: object) -> dict[str, object]:
 
 
 async def _add(services: Services, project: Project, users: list[str]) -> None:
-    """Straight into the table: one by one over HTTP they would take long."""
+    """Insert members directly into the table: one by one over HTTP would take long."""
     connection = await asyncpg.connect(services.database_url)
     try:
         await connection.executemany(

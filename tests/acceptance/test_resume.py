@@ -1,4 +1,4 @@
-"""Resume at every depth, whatever became of Redis in between (docs/protocol.md §2, G2, G3, §6)."""
+"""docs/protocol.md §2, G2, G3, §6: resume at every depth, also after data loss in Redis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEEP = 5300
 
 @pytest.fixture(scope="module")
 async def deep(services: Services) -> AsyncIterator[Project]:
-    """A project with thousands of messages, which no test changes."""
+    """A project with thousands of messages, to which no test posts."""
     async with Api(services.a.url, "owner") as api:
         await api.create_project("deep")
         project = Project("deep", api, token("owner"))
@@ -49,10 +49,10 @@ async def _resumed(
     process: str = "a",
     upto: int = 0,
 ) -> SseClient:
-    """A client that connected with this cursor, was live, and has messages up to `upto`.
+    """Connect with this cursor, wait for live and for seq `upto`, and return the closed client.
 
-    A process that has had readers of the project hears of new messages by itself, perhaps later
-    than it is asked: those come live.
+    A process that already tails the project may read new messages after the stream is live:
+    those arrive as live messages, not as replay.
     """
     url = services.a.url if process == "a" else services.b.url
     async with SseClient("c", [url], project.id, project.token, from_seq=None) as client:
@@ -62,10 +62,10 @@ async def _resumed(
     return client
 
 
-async def _judge(project: Project, client: SseClient) -> None:
+async def _check_stream(project: Project, client: SseClient) -> None:
     log: list[LogRow] = await project.api.log(project.id)
     posts = [Post(project.id, row.user_id, row.client_msg_id or "", row.text) for row in log]
-    # Only streams are judged here: batches were posted without ids.
+    # Only violations of streams count: the batches were posted without client ids.
     report = check(posts=posts, acknowledgements=[], clients=[client.history()], log=log)
     wrong = [each for each in report.violations if each.client is not None]
     assert wrong == [], "\n".join(map(str, wrong))
@@ -73,24 +73,24 @@ async def _judge(project: Project, client: SseClient) -> None:
 
 @pytest.mark.parametrize("process", ["a", "b"])
 @pytest.mark.parametrize("behind", [0, 1, 199, 200, 201, 5000])
-async def test_resume_from_so_far_behind(
+async def test_resume_replays_all_missed_messages_or_announces_the_missing_range(
     services: Services, deep: Project, behind: int, process: str
 ) -> None:
-    """G3: every message after the cursor, or the range that was not sent."""
+    """G3: up to 200 messages are replayed; `replay.end` reports the range beyond them."""
     client = await _resumed(services, deep, DEEP - behind, process=process)
     first = DEEP - behind + 1
     assert [int(event.event_id) for event in client.events("message.replay")] == list(
         range(first, min(DEEP, first + 199) + 1)
     )
     assert len(client.events("replay.end")) == (1 if behind > 200 else 0)
-    await _judge(deep, client)
+    await _check_stream(deep, client)
 
 
 @pytest.mark.parametrize("below", [0, 1])
 async def test_resume_at_the_trim_edge_of_the_window(
     services: Services, new_project: NewProject, below: int
 ) -> None:
-    """G2: `lo - 1` is complete; one below it is served by Postgres, without a hole."""
+    """G2: Redis serves cursor `lo - 1`; Postgres serves the cursor below it, without a gap."""
     project = await new_project(services.a)
     await project.fill(300)
     async with _redis(services) as client:
@@ -103,7 +103,7 @@ async def test_resume_at_the_trim_edge_of_the_window(
         ((oldest, _),) = await client.xrange(key, count=1)
         lo = int(oldest.split(b"-")[0])
     assert lo == 101
-    # The other process has no tail of this project yet: it reads the window.
+    # Process b does not tail this project yet, so it reads the window.
     resumed = await _resumed(services, project, lo - 1 - below, process="b")
     seqs = [int(event.event_id) for event in resumed.events("message.replay")]
     assert seqs == list(range(lo - below, min(300, lo - below + 199) + 1))
@@ -111,14 +111,14 @@ async def test_resume_at_the_trim_edge_of_the_window(
     assert source == ("redis" if below == 0 else "postgres")
 
 
-async def test_resume_after_flushall(services: Services, project: Project) -> None:
-    """G2: `FLUSHALL` between disconnect and reconnect loses nothing."""
+async def test_resume_after_flushall_misses_nothing(services: Services, project: Project) -> None:
+    """G2: `FLUSHALL` between disconnect and reconnect loses no message."""
     await project.fill(50)
     async with _redis(services) as client:
         await client.flushall()
     resumed = await _resumed(services, project, 10, process="b")
     assert [int(e.event_id) for e in resumed.events("message.replay")] == list(range(11, 51))
-    await _judge(project, resumed)
+    await _check_stream(project, resumed)
 
 
 async def test_messages_after_flushall_reach_open_streams(
@@ -134,13 +134,13 @@ async def test_messages_after_flushall_reach_open_streams(
         await project.fill(10)
         await client.wait_seq(10)
         assert client.reconnects == 0
-    await _judge(project, client)
+    await _check_stream(project, client)
 
 
-async def test_resume_from_a_stream_restored_from_an_old_state(
+async def test_resume_from_a_restored_stale_stream_misses_nothing(
     services: Services, project: Project
 ) -> None:
-    """G2: a stale stream is not believed; what it lacks comes from Postgres."""
+    """G2: a stale window is detected; the messages it lacks come from Postgres."""
     await project.fill(20)
     key = keys.stream(project.id)
     async with _redis(services) as store:
@@ -159,17 +159,17 @@ async def test_resume_from_a_stream_restored_from_an_old_state(
         await store.restore(key, 600_000, old)
     resumed = await _resumed(services, project, 10, process="b")
     assert [int(e.event_id) for e in resumed.events("message.replay")] == list(range(11, 41))
-    await _judge(project, resumed)
+    await _check_stream(project, resumed)
     await project.fill(41)
     again = await _resumed(services, project, 39, process="b", upto=41)
-    came = again.events("message.replay", "message.new")
-    assert [int(event.event_id) for event in came] == [40, 41]
+    received = again.events("message.replay", "message.new")
+    assert [int(event.event_id) for event in received] == [40, 41]
 
 
 async def test_a_client_that_reconnects_between_processes_misses_nothing(
     services: Services, project: Project
 ) -> None:
-    """Any number of processes behind any load balancer, no sticky sessions."""
+    """G3: a client may alternate between processes; no sticky sessions are needed."""
     cursor = 0
     got: list[int] = []
     for turn in range(6):
@@ -186,7 +186,7 @@ async def test_a_client_that_reconnects_between_processes_misses_nothing(
 async def test_without_a_cursor_a_stale_stream_is_not_replayed_as_new(
     services: Services, project: Project
 ) -> None:
-    """§6: no cursor at all means live from head, and head is the log's."""
+    """§6: without a cursor a stream is live from the head of the log, not of the window."""
     await project.fill(5)
     key = keys.stream(project.id)
     async with _redis(services) as store:

@@ -1,4 +1,4 @@
-"""docs/operations.md, "Changing secrets": two processes, one change at a time, and no 401."""
+"""docs/operations.md, "Changing secrets": two processes, changed one at a time, without a 401."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STEPS = [NEW_LAST, NEW_FIRST, NEW]
 
 
 class Pair:
-    """Two processes of one service, whose secrets are changed one process at a time."""
+    """Two processes of one service, whose secrets change one process at a time."""
 
     def __init__(self, database_url: str, redis_url: str, folder: Path) -> None:
         self._stores = database_url, redis_url
@@ -45,7 +45,7 @@ class Pair:
         self.processes: list[ServiceProcess] = []
 
     async def set(self, index: int, secrets: dict[str, str]) -> None:
-        """Start a process, or start it again, with these secrets."""
+        """Start or restart a process with these secrets."""
         if index < len(self.processes):
             await self.processes[index].stop()
         environment = service_environment(*self._stores, secrets)
@@ -56,7 +56,7 @@ class Pair:
         await process.start()
 
     async def mint(self, index: int, *, secret: str) -> str:
-        """Return a stream token of one process, asked for by a request signed with `secret`."""
+        """Return a stream token minted by one process for a request signed with `secret`."""
         path = f"/v1/projects/{_PROJECT}/stream-tokens"
         async with httpx.AsyncClient(base_url=self.processes[index].url, trust_env=False) as http:
             answer = await http.post(
@@ -67,7 +67,7 @@ class Pair:
         return minted
 
     async def opens(self, index: int, token: str) -> int:
-        """Return the status of a stream that is opened with a token; read it until it is live."""
+        """Open a stream with a token, wait until it is live if accepted, and return the status."""
         target = f"/v1/projects/{_PROJECT}/chat/stream?token={token}"
         async with raw_request(self.processes[index].port, target) as stream:
             if stream.status == 200:
@@ -77,7 +77,7 @@ class Pair:
 
 @pytest.fixture
 async def pair(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Pair]:
-    """Both processes with the old secrets, and a project of `owner`."""
+    """Both processes with the old secrets, and a project owned by `owner`."""
     pair = Pair(database_url, redis_url, tmp_path)
     async with contextlib.AsyncExitStack() as stack:
         for index in (0, 1):
@@ -93,37 +93,37 @@ async def _stop(pair: Pair, index: int) -> None:
 
 
 async def _check(pair: Pair, *, secret: str, tokens: list[str]) -> list[str]:
-    """Mint on each process, and open streams on both with what was minted now and before."""
+    """Mint a token on each process, and open streams on both with the new and earlier tokens."""
     minted = [await pair.mint(index, secret=secret) for index in (0, 1)]
     for token in [*tokens, *minted]:
         assert [await pair.opens(index, token) for index in (0, 1)] == [200, 200]
     return minted
 
 
-async def test_the_documented_order_refuses_nobody(pair: Pair) -> None:
-    """§3: add the new secret last everywhere, move it to the front, then take the old one away.
+async def test_the_documented_order_of_changes_refuses_no_token(pair: Pair) -> None:
+    """§3: append the new secret on all processes, move it to the front, then remove the old one.
 
-    After every change of one process, tokens of both processes, of this step and of the one
-    before, open streams on both.
+    After each change of one process, tokens that either process minted in this step or in the
+    step before open streams on both.
     """
     tokens = await _check(pair, secret=HMAC_SECRET, tokens=[])
     for step in STEPS:
         if step is NEW:
-            # Time for the last tokens of the old secret to expire, and for signers to move.
+            # By now tokens of the old secret have expired and signers use the new secret.
             tokens = [await pair.mint(index, secret=_NEW_HMAC) for index in (0, 1)]
         for index in (0, 1):
             await pair.set(index, step)
             signs = HMAC_SECRET if step is NEW_LAST else _NEW_HMAC
             minted = await _check(pair, secret=signs, tokens=tokens)
         tokens = minted
-    # The old ones are good for nothing now.
+    # Tokens signed with the old secret are no longer accepted.
     assert await pair.opens(0, token_of("owner", secret=TOKEN_SECRET)) == 401
 
 
-async def test_a_new_secret_that_comes_first_at_once_breaks_clients(pair: Pair) -> None:
-    """docs/operations.md: why the order: the other process does not know what signed the token.
+async def test_a_new_secret_put_first_at_once_breaks_clients(pair: Pair) -> None:
+    """docs/operations.md: the other process does not have the secret that signed the token.
 
-    A 401 ends an EventSource for ever.
+    It returns 401, after which an EventSource never reconnects.
     """
     await pair.set(0, NEW_FIRST)
     token = await pair.mint(0, secret=HMAC_SECRET)

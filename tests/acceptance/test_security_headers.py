@@ -1,4 +1,4 @@
-"""docs/protocol.md §4: what every answer tells a browser, whatever answers."""
+"""docs/protocol.md §4: security headers of pages, API responses and errors."""
 
 from __future__ import annotations
 
@@ -36,24 +36,28 @@ def _check(answer: RawResponse) -> None:
         ("POST", "/v1/projects/x/chat/stream", 405),
     ],
 )
-async def test_every_answer_has_them(
+async def test_every_response_has_the_security_headers(
     services: Services, method: str, path: str, status: int
 ) -> None:
-    """§4: `nosniff` and `no-referrer`, once, on pages, data and errors."""
+    """§4: `nosniff` and `no-referrer` on pages, data and errors."""
     async with raw_request(services.a.port, path, method=method) as answer:
         assert answer.status == status
         _check(answer)
 
 
-async def test_an_open_stream_has_them(services: Services, project: Project) -> None:
-    """§4: a stream's answer is an answer."""
+async def test_an_open_stream_has_the_security_headers(
+    services: Services, project: Project
+) -> None:
+    """§4: also on the response that is an event stream."""
     async with raw_request(services.a.port, project.stream()) as stream:
         assert stream.status == 200
         _check(stream)
 
 
-async def test_a_refused_stream_has_them(services: Services, project: Project) -> None:
-    """§4: so is a refusal."""
+async def test_a_refused_stream_has_the_security_headers(
+    services: Services, project: Project
+) -> None:
+    """§4: also on the 403 of a stream request."""
     target = f"/v1/projects/{project.id}/chat/stream?token={token('stranger')}"
     async with raw_request(services.a.port, target) as stream:
         assert stream.status == 403
@@ -61,8 +65,8 @@ async def test_a_refused_stream_has_them(services: Services, project: Project) -
 
 
 @pytest.mark.parametrize("path", ["/demo", "/schema"])
-async def test_a_page_loads_nothing_from_elsewhere(services: Services, path: str) -> None:
-    """§4: pages have a policy that names no other origin, no eval and no inline scripts at will."""
+async def test_a_page_loads_nothing_from_other_origins(services: Services, path: str) -> None:
+    """§4: the pages' policy allows no other origin, no eval, and no arbitrary inline script."""
     async with httpx.AsyncClient(base_url=services.a.url, trust_env=False) as http:
         answer = await http.get(path)
     assert answer.headers["content-type"].startswith("text/html")
@@ -77,8 +81,8 @@ async def test_a_page_loads_nothing_from_elsewhere(services: Services, path: str
     assert "//" not in answer.text.replace("http://www.w3.org/", "").replace("// ", "")
 
 
-async def test_the_api_pages_files_are_kept_for_ever(services: Services) -> None:
-    """§4: `/schema` is served from here; its files have their version in the address."""
+async def test_the_api_pages_files_are_immutable(services: Services) -> None:
+    """§4: the service itself serves the files of `/schema`, with their version in the address."""
     async with httpx.AsyncClient(base_url=services.a.url, trust_env=False) as http:
         page = (await http.get("/schema")).text
         addresses = re.findall(r'(?:src|href)="(/[^"]+)"', page)
@@ -95,8 +99,10 @@ async def test_the_api_pages_files_are_kept_for_ever(services: Services) -> None
             assert (await http.get(f"{folder}/{name}")).status_code == 404
 
 
-async def test_without_pages_there_is_the_document_alone(start_service: StartService) -> None:
-    """`SEQSTREAM_DOCS_PAGE`: off, nothing is HTML that loads scripts, also not from a CDN."""
+async def test_without_pages_only_the_openapi_document_is_served(
+    start_service: StartService,
+) -> None:
+    """`SEQSTREAM_DOCS_PAGE=false`: no page loads scripts, not even from a CDN."""
     process = await start_service({"SEQSTREAM_DOCS_PAGE": "false"})
     async with httpx.AsyncClient(base_url=process.url, trust_env=False) as http:
         for path in ("", "/", "/swagger", "/redoc", "/elements", "/rapidoc", "/openapi.yaml"):

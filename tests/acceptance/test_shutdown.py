@@ -1,4 +1,4 @@
-"""docs/protocol.md §6, shutdown."""
+"""docs/protocol.md §6, shutdown: on SIGTERM a process exits with 0 within 10 s."""
 
 from __future__ import annotations
 
@@ -23,30 +23,32 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-async def ending(
+async def stopping(
     services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ServiceProcess]:
-    """A process on the shared servers, to be ended."""
+    """A process on the shared servers, which the test stops."""
     environment = service_environment(services.database_url, services.redis.url)
-    async with ServiceProcess("ending", tmp_path_factory.mktemp("ending"), environment) as process:
+    async with ServiceProcess(
+        "stopping", tmp_path_factory.mktemp("stopping"), environment
+    ) as process:
         yield process
 
 
-async def test_on_sigterm_streams_say_goodbye_and_the_status_is_0(
-    ending: ServiceProcess, new_project: NewProject
+async def test_on_sigterm_streams_get_a_closing_event_and_the_exit_status_is_0(
+    stopping: ServiceProcess, new_project: NewProject
 ) -> None:
-    """§6: `stream.closing` with a `retry:` spread over a few seconds; exit 0 within 10 s."""
-    project = await new_project(ending)
+    """§6: `stream.closing` with `retry:` values spread over a few seconds."""
+    project = await new_project(stopping)
     async with (
-        raw_request(ending.port, project.stream()) as one,
-        raw_request(ending.port, project.stream()) as two,
-        raw_request(ending.port, project.stream()) as three,
+        raw_request(stopping.port, project.stream()) as one,
+        raw_request(stopping.port, project.stream()) as two,
+        raw_request(stopping.port, project.stream()) as three,
     ):
         streams = (one, two, three)
         for stream in streams:
             await stream.wait_for("stream.live")
-        ending.signal(signal.SIGTERM)
-        assert await ending.wait_end(timeout_s=10) == 0
+        stopping.signal(signal.SIGTERM)
+        assert await stopping.wait_end(timeout_s=10) == 0
         delays = set()
         for stream in streams:
             await stream.wait_end()
@@ -58,11 +60,11 @@ async def test_on_sigterm_streams_say_goodbye_and_the_status_is_0(
         assert max(delays) <= 5000
 
 
-async def test_posts_under_way_are_answered(
-    ending: ServiceProcess, services: Services, new_project: NewProject
+async def test_posts_in_progress_are_answered(
+    stopping: ServiceProcess, services: Services, new_project: NewProject
 ) -> None:
-    """§6: finishes what is being committed and published."""
-    project = await new_project(ending)
+    """§6: the process finishes all commits and publishes that it has begun."""
+    project = await new_project(stopping)
     async with SseClient("p", [services.b.url], project.id, project.token) as client:
         await client.wait_live()
         posts = [
@@ -70,9 +72,9 @@ async def test_posts_under_way_are_answered(
             for number in range(40)
         ]
         await wait_until(lambda: any(post.done() for post in posts), what="the first answer")
-        ending.signal(signal.SIGTERM)
+        stopping.signal(signal.SIGTERM)
         results = await asyncio.gather(*posts, return_exceptions=True)
-        assert await ending.wait_end(timeout_s=10) == 0
+        assert await stopping.wait_end(timeout_s=10) == 0
         answered = {each.seq for each in results if not isinstance(each, BaseException)}
         refused = [each for each in results if isinstance(each, BaseException)]
         # A connection that was not yet accepted may be refused; an accepted post is answered.
@@ -83,51 +85,51 @@ async def test_posts_under_way_are_answered(
         await client.wait_seq(head)
 
 
-async def test_with_a_stream_that_reads_nothing_it_still_ends_in_time(
-    ending: ServiceProcess, new_project: NewProject
+async def test_a_client_that_does_not_read_does_not_delay_the_exit(
+    stopping: ServiceProcess, new_project: NewProject
 ) -> None:
-    """§6: exits 0 within 10 s, whatever the clients do."""
-    project = await new_project(ending)
+    """§6: the process exits in time with an open stream whose client stopped reading."""
+    project = await new_project(stopping)
     async with SseClient(
-        "s", [ending.url], project.id, project.token, from_seq=0, stall_after=1
+        "s", [stopping.url], project.id, project.token, from_seq=0, stall_after=1
     ) as client:
         await client.wait_live()
         for _ in range(6):
             body = {"messages": [{"message": "x" * 60_000}] * 15}
             await project.api.request("POST", f"{project.messages}/batch", body)
-        ending.signal(signal.SIGTERM)
-        assert await ending.wait_end(timeout_s=10) == 0
+        stopping.signal(signal.SIGTERM)
+        assert await stopping.wait_end(timeout_s=10) == 0
 
 
 @pytest.mark.parametrize("path", ["chat/messages", "chat/typing"])
-async def test_a_body_that_never_ends_does_not_hold_up_the_end(
-    ending: ServiceProcess, new_project: NewProject, path: str
+async def test_an_unfinished_request_body_does_not_delay_the_exit(
+    stopping: ServiceProcess, new_project: NewProject, path: str
 ) -> None:
-    """§6: exits 0 within 10 s; a client that was cut off in the middle of a post is let go of."""
-    project = await new_project(ending)
+    """§6: the process closes the connection of a client that stopped in the middle of a post."""
+    project = await new_project(stopping)
     head = (
         f"POST /v1/projects/{project.id}/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         f"Authorization: Bearer {token('owner', scope='write')}\r\n"
         "Content-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
     )
-    async with raw_connection(ending.port) as (reader, writer):
+    async with raw_connection(stopping.port) as (reader, writer):
         writer.write(head.encode())
-        # It is told to go on when somebody waits for the body.
+        # The interim response shows that the service waits for the body.
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(b'{"message": "')
-        ending.signal(signal.SIGTERM)
-        assert await ending.wait_end(timeout_s=10) == 0
-        # Half of a request has no answer.
+        stopping.signal(signal.SIGTERM)
+        assert await stopping.wait_end(timeout_s=10) == 0
+        # A partial request gets no response.
         assert await reader.read() == b""
-    written = ending.log_path.read_text()
+    written = stopping.log_path.read_text()
     assert "Traceback" not in written
     assert "graceful shutdown exceeded" not in written
 
 
-async def test_a_postgres_that_hangs_does_not_hold_up_the_end(
+async def test_a_hanging_postgres_does_not_delay_the_exit(
     services: Services, new_project: NewProject, tmp_path: Path
 ) -> None:
-    """§6: exits 0 within 10 s; a post whose outcome nobody knows gets no answer, or 503."""
+    """§6: a post whose outcome is unknown gets no response, or 503."""
     port = urlsplit(services.database_url).port
     assert port is not None
     async with TcpProxy(port) as proxy:
@@ -148,10 +150,10 @@ async def test_a_postgres_that_hangs_does_not_hold_up_the_end(
             assert "graceful shutdown exceeded" not in written
 
 
-async def test_answers_under_way_and_a_postgres_that_hangs_do_not_hold_up_the_end(
+async def test_running_answers_and_a_hanging_postgres_do_not_delay_the_exit(
     services: Services, new_project: NewProject, tmp_path: Path
 ) -> None:
-    """§6: exits 0 within 10 s, though nobody can write down how the answers ended."""
+    """§6: the process exits in time though the end of the answers cannot be committed."""
     port = urlsplit(services.database_url).port
     assert port is not None
     async with CompletionsServer() as endpoint, TcpProxy(port) as proxy:
@@ -177,22 +179,22 @@ async def test_answers_under_way_and_a_postgres_that_hangs_do_not_hold_up_the_en
             assert "Traceback" not in process.log_path.read_text()
 
 
-async def test_while_draining_a_stream_on_a_kept_connection_is_refused_in_band(
-    ending: ServiceProcess, new_project: NewProject
+async def test_during_shutdown_a_stream_on_a_keep_alive_connection_is_refused_in_band(
+    stopping: ServiceProcess, new_project: NewProject
 ) -> None:
-    """§6: an EventSource that is refused by an HTTP error would never come back."""
-    project = await new_project(ending)
+    """§6: an EventSource that gets an HTTP error would never reconnect."""
+    project = await new_project(stopping)
     lines = [
         f"GET {project.stream()} HTTP/1.1",
         "Host: 127.0.0.1",
         "Accept: text/event-stream",
-        # With a body, so that the test decides when the request is whole.
+        # With a body, so that the test decides when the request is complete.
         "Content-Length: 2",
         "Expect: 100-continue",
     ]
     async with (
-        raw_request(ending.port, project.stream()) as open_one,
-        raw_connection(ending.port) as (reader, writer),
+        raw_request(stopping.port, project.stream()) as open_one,
+        raw_connection(stopping.port) as (reader, writer),
     ):
         await open_one.wait_for("stream.live")
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -201,7 +203,7 @@ async def test_while_draining_a_stream_on_a_kept_connection_is_refused_in_band(
         await reader.readexactly(length)
         writer.write("\r\n".join([*lines, "", ""]).encode())
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        ending.signal(signal.SIGTERM)
+        stopping.signal(signal.SIGTERM)
         await open_one.wait_for("stream.closing")
         writer.write(b"{}")
         response = RawResponse(reader, writer)
@@ -211,14 +213,14 @@ async def test_while_draining_a_stream_on_a_kept_connection_is_refused_in_band(
         assert response.header("content-type") == "text/event-stream"
         assert response.names == ["stream.refused"]
         assert b'"code":"STORE_UNAVAILABLE"' in response.body
-        assert await ending.wait_end(timeout_s=10) == 0
+        assert await stopping.wait_end(timeout_s=10) == 0
 
 
-async def test_an_answer_that_nobody_reads_does_not_hold_up_the_end(
-    ending: ServiceProcess, new_project: NewProject
+async def test_a_response_that_is_not_read_does_not_delay_the_exit(
+    stopping: ServiceProcess, new_project: NewProject
 ) -> None:
-    """§6: exits 0 within 10 s, whatever the clients do."""
-    project = await new_project(ending)
+    """§6: the process exits in time with an unread history page in the socket."""
+    project = await new_project(stopping)
     for _ in range(10):
         body = {"messages": [{"message": "x" * 60_000}] * 15}
         await project.api.request("POST", f"{project.messages}/batch", body)
@@ -226,11 +228,11 @@ async def test_an_answer_that_nobody_reads_does_not_hold_up_the_end(
     headers = signed_headers("GET", target, "owner", b"")
     lines = [f"GET {target} HTTP/1.1", "Host: 127.0.0.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    async with raw_connection(ending.port, receive_buffer_bytes=4096) as (reader, writer):
+    async with raw_connection(stopping.port, receive_buffer_bytes=4096) as (reader, writer):
         writer.write("\r\n".join([*lines, "", ""]).encode())
         assert await reader.readexactly(12) == b"HTTP/1.1 200"
-        ending.signal(signal.SIGTERM)
-        assert await ending.wait_end(timeout_s=10) == 0
-    written = ending.log_path.read_text()
+        stopping.signal(signal.SIGTERM)
+        assert await stopping.wait_end(timeout_s=10) == 0
+    written = stopping.log_path.read_text()
     assert "Traceback" not in written
     assert "graceful shutdown exceeded" not in written

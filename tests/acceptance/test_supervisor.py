@@ -1,4 +1,4 @@
-"""docs/protocol.md §7, `serve --workers`: several processes behind one socket, each kept alive."""
+"""docs/protocol.md §7, `serve --workers`: processes on one socket, restarted when they die."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Supervised:
             )  # fmt: skip
 
     async def start(self) -> None:
-        """Start, and wait for two workers of which one answers."""
+        """Start, and wait until there are two workers and one of them is ready."""
         self.spawn()
         await wait_until(self._answers, timeout_s=30, what="an answer")
         await wait_until(lambda: len(self.workers()) == 2, what="two workers")
@@ -63,16 +63,16 @@ class _Supervised:
         return self._log.read_text()
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that serve."""
+        """The worker processes."""
         return list(psutil.Process(self.process.pid).children())
 
     def connections_of(self, worker: psutil.Process) -> int:
-        """How many connections to the port a worker has."""
+        """Return the number of connections to the port that a worker has."""
         connections = worker.net_connections("tcp")
         return sum(each.laddr.port == self.port and bool(each.raddr) for each in connections)
 
     async def metrics(self) -> dict[str, float]:
-        """What a scrape shows, of whichever worker answers it."""
+        """Return the metrics from a scrape, which either worker may serve."""
         async with httpx.AsyncClient(trust_env=False, verify=False) as http:
             text = (await http.get(f"{self.url}/metrics")).text
         lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
@@ -87,7 +87,7 @@ class _Supervised:
             return False
 
     async def end(self) -> int:
-        """SIGTERM, and the exit status."""
+        """Send SIGTERM and return the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return await self.wait_end()
 
@@ -96,7 +96,7 @@ class _Supervised:
         return self.process.returncode
 
     def stop(self) -> None:
-        """End what is left, whatever state it is in."""
+        """Kill the remaining processes."""
         if self.process.poll() is None:
             workers = self.workers()
             self.process.kill()
@@ -118,26 +118,26 @@ async def supervised(services: Services, tmp_path: Path) -> AsyncIterator[_Super
         running.stop()
 
 
-def _block(pid: int) -> bytes:
+def _environment_block(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
 
-async def test_no_process_shows_a_secret_in_its_block(
+async def test_no_process_has_a_secret_in_its_environment(
     supervised: _Supervised, services: Services
 ) -> None:
-    """docs/builds.md: processes of the same user read each other's block of variables."""
+    """docs/builds.md: processes of the same user can read each other's environment."""
     processes = [supervised.process.pid, *(worker.pid for worker in supervised.workers())]
-    blocks = [_block(pid) for pid in processes]
+    blocks = [_environment_block(pid) for pid in processes]
     secrets = [HMAC_SECRET, TOKEN_SECRET, services.database_url, services.redis.url]
     shown = [secret for block in blocks for secret in secrets if secret.encode() in block]
     assert [len(block) > 0 for block in blocks] == [True] * 3
     assert shown == []
 
 
-async def test_two_workers_serve_and_outlive_the_death_of_one(
+async def test_a_dead_worker_is_replaced_while_the_other_serves(
     services: Services, supervised: _Supervised, new_project: NewProject
 ) -> None:
-    """§7: one address, each worker started again when it dies; exit 0 on SIGTERM."""
+    """§7: all workers share one address; a dead one is restarted; exit 0 on SIGTERM."""
     project = await new_project(services.a)
     dead = supervised.workers()[0]
     async with SseClient("w", [supervised.url], project.id, project.token) as client:
@@ -153,10 +153,10 @@ async def test_two_workers_serve_and_outlive_the_death_of_one(
     assert await supervised.end() == 0
 
 
-async def test_a_dead_workers_gauges_are_gone(
+async def test_gauges_of_a_dead_worker_are_removed(
     services: Services, supervised: _Supervised, new_project: NewProject
 ) -> None:
-    """§9: `sse_connections` is of those that live, and no dead one says `redis_up` 0 for ever."""
+    """§9: gauges such as `sse_connections` and `redis_up` cover running workers only."""
     project = await new_project(services.a)
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(_STREAMS):
@@ -168,10 +168,10 @@ async def test_a_dead_workers_gauges_are_gone(
         folder = Path(dead.environ()["PROMETHEUS_MULTIPROC_DIR"])
         dead.kill()
 
-        async def forgotten() -> bool:
+        async def removed() -> bool:
             return (await supervised.metrics())["sse_connections"] == left
 
-        await wait_until(forgotten, timeout_s=20, what=f"{left} streams")
+        await wait_until(removed, timeout_s=20, what=f"{left} streams")
         assert other.is_running()
         assert _live_gauges(folder, dead.pid) == []
 
@@ -181,7 +181,7 @@ def _live_gauges(folder: Path, pid: int) -> list[Path]:
 
 
 async def test_workers_end_with_a_supervisor_that_is_killed(supervised: _Supervised) -> None:
-    """Else they would keep the port, and the next start would find it taken."""
+    """Otherwise they would keep the port, and the next start would fail."""
     workers = supervised.workers()
     supervised.process.kill()
     supervised.process.wait(10)
@@ -204,10 +204,10 @@ def _interpreter_below(folder: Path) -> Path:
     return python
 
 
-async def test_a_worker_that_cannot_be_started_ends_no_other(
+async def test_a_worker_that_cannot_be_started_stops_no_other(
     services: Services, tmp_path: Path
 ) -> None:
-    """A machine out of processes or memory: the supervisor goes on trying, the others serve."""
+    """As when a machine runs out of processes or memory: the supervisor keeps retrying."""
     python = _interpreter_below(tmp_path)
     environment = service_environment(
         services.database_url, services.redis.url, {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -230,8 +230,8 @@ async def test_a_worker_that_cannot_be_started_ends_no_other(
         supervised.stop()
 
 
-async def test_sigterm_while_workers_start_ends_all(services: Services, tmp_path: Path) -> None:
-    """§6: exit 0, however early it is asked for."""
+async def test_sigterm_while_workers_start_stops_all(services: Services, tmp_path: Path) -> None:
+    """§6: exit 0, however early SIGTERM comes."""
     environment = service_environment(services.database_url, services.redis.url)
     supervised = _Supervised(tmp_path, environment)
     supervised.spawn()
@@ -244,8 +244,8 @@ async def test_sigterm_while_workers_start_ends_all(services: Services, tmp_path
         supervised.stop()
 
 
-async def test_a_taken_port_is_one_line(services: Services, tmp_path: Path) -> None:
-    """An expected failure is told without a stack trace."""
+async def test_a_port_in_use_is_reported_in_one_line(services: Services, tmp_path: Path) -> None:
+    """An expected failure prints no stack trace."""
     environment = service_environment(services.database_url, services.redis.url)
     supervised = _Supervised(tmp_path, environment)
     with socket.create_server(("127.0.0.1", supervised.port)):

@@ -1,4 +1,4 @@
-"""Many writers, two processes, and a process that dies between commit and publish."""
+"""docs/protocol.md §2: many writers, two processes, and a crash between commit and publish."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EACH = 25
 async def test_eight_writers_in_two_processes_leave_one_order(
     services: Services, project: Project
 ) -> None:
-    """G1, G3: seqs 1..n without hole or repeat on every stream of both processes."""
+    """G1, G3: seqs 1..n without gap or repeat on every stream of both processes."""
     urls = [services.a.url, services.b.url]
     async with contextlib.AsyncExitStack() as stack:
         clients = [
@@ -62,50 +62,50 @@ async def test_eight_writers_in_two_processes_leave_one_order(
 
 
 @pytest.fixture
-async def doomed(services: Services, tmp_path_factory: pytest.TempPathFactory) -> ServiceProcess:
-    """A process that kills itself with -9 between its first commit and the publishing."""
+async def crashing(services: Services, tmp_path_factory: pytest.TempPathFactory) -> ServiceProcess:
+    """A process that kills itself with SIGKILL between its first commit and its publish."""
     environment = service_environment(
         services.database_url, services.redis.url, {"SEQSTREAM_FAULT": "kill-before-publish:1"}
     )
-    return ServiceProcess("doomed", tmp_path_factory.mktemp("doomed"), environment)
+    return ServiceProcess("crashing", tmp_path_factory.mktemp("crashing"), environment)
 
 
-async def test_a_commit_of_a_process_that_died_reaches_the_streams_of_another(
-    services: Services, doomed: ServiceProcess, new_project: NewProject
+async def test_a_commit_of_a_crashed_process_reaches_streams_of_another(
+    services: Services, crashing: ServiceProcess, new_project: NewProject
 ) -> None:
-    """G2: healed by the heads poll of whoever reads the project, within 1.5 s."""
+    """G2: the heads poll of a process that reads the project delivers it within 1.5 s."""
     project = await new_project(services.a)
     await project.fill(2)
-    async with doomed, SseClient("d", [services.b.url], project.id, project.token) as client:
+    async with crashing, SseClient("d", [services.b.url], project.id, project.token) as client:
         await client.wait_seq(2)
         body = b'{"message":"last words","client_msg_id":"last"}'
         headers = signed_headers("POST", project.messages, "owner", body)
         async with httpx.AsyncClient(trust_env=False, verify=False) as http:
             with pytest.raises(httpx.TransportError):
                 await http.post(
-                    doomed.url + project.messages, content=body,
+                    crashing.url + project.messages, content=body,
                     headers={**headers, "Content-Type": "application/json"},
                 )  # fmt: skip
-        assert await doomed.wait_end() == -9
+        assert await crashing.wait_end() == -9
         await client.wait_seq(3, timeout_s=1.5)
         assert client.reconnects == 0
-    # The retry of the client whose post was never answered finds it.
+    # The client's retry gets the seq of the post that was not answered.
     again = await project.api.post(project.id, "last words", "last")
     assert (again.seq, again.duplicate) == (3, True)
 
 
-async def test_it_reaches_a_stream_that_opens_later(
-    services: Services, doomed: ServiceProcess, new_project: NewProject
+async def test_a_commit_of_a_crashed_process_reaches_a_stream_opened_later(
+    services: Services, crashing: ServiceProcess, new_project: NewProject
 ) -> None:
-    """What a process had committed is healed by whoever reads the project next."""
+    """G2: the next process that reads the project delivers the unpublished message."""
     project = await new_project(services.a)
-    async with doomed:
+    async with crashing:
         body = b'{"message":"last words"}'
         headers = signed_headers("POST", project.messages, "owner", body)
         async with httpx.AsyncClient(trust_env=False, verify=False) as http:
             with pytest.raises(httpx.TransportError):
                 await http.post(
-                    doomed.url + project.messages, content=body,
+                    crashing.url + project.messages, content=body,
                     headers={**headers, "Content-Type": "application/json"},
                 )  # fmt: skip
     async with SseClient("l", [services.a.url], project.id, project.token) as client:

@@ -1,4 +1,4 @@
-"""docs/protocol.md §4 and §6: typing and presence, told once, with real processes."""
+"""docs/protocol.md §4 and §6: typing and presence are announced once, by real processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.workers import WorkerProcess
 
 @contextlib.asynccontextmanager
 async def _room(service: ServiceProcess) -> AsyncIterator[Api]:
-    """A project of alice's, with bob in it; named by `_project`."""
+    """A project of alice with the member bob; its id is `_project()`."""
     async with Api(service.url, "alice") as api:
         await api.create_project(_project())
         await api.add_member(_project(), "bob")
@@ -33,7 +33,7 @@ async def _room(service: ServiceProcess) -> AsyncIterator[Api]:
 
 
 def _project() -> str:
-    """The project of the test that runs."""
+    """Return the project id of the running test."""
     return f"room-{_tests}"
 
 
@@ -42,7 +42,7 @@ _tests = 0
 
 @pytest.fixture(autouse=True)
 def another_project() -> None:
-    """Each test has a project of its own."""
+    """Give each test its own project id."""
     global _tests
     _tests += 1
 
@@ -75,10 +75,10 @@ async def _online(api: Api) -> list[str]:
     return [each["userId"] for each in response.json()["users"]]
 
 
-async def test_typing_starts_once_and_ends_once(
+async def test_typing_start_and_stop_are_announced_once(
     services: Services,
 ) -> None:
-    """typing.start once however often it is renewed, typing.stop once; no id, not in the window."""
+    """§4: once each, however often it is renewed; without SSE id, and not in the window."""
     service = services.a
     async with _room(service) as api, Api(service.url, "bob") as bob:
         async with _client(service, "alice") as client:
@@ -98,10 +98,8 @@ async def test_typing_starts_once_and_ends_once(
         ]
 
 
-async def test_typing_ends_by_itself_though_its_process_died(
-    services: Services, tmp_path: Path
-) -> None:
-    """§4: it ends by itself after 6 s, also when the process that took the POST is gone; once."""
+async def test_typing_times_out_though_its_process_died(services: Services, tmp_path: Path) -> None:
+    """§4: it ends once after 6 s, also when the process that handled the POST was killed."""
     second, third = services.a, services.b
     first = ServiceProcess("dies", tmp_path, second.environment)
     async with first, _room(first) as api:
@@ -117,10 +115,10 @@ async def test_typing_ends_by_itself_though_its_process_died(
             assert _typed(one, "alice") == _typed(other, "alice") == ["typing.start", "typing.stop"]
 
 
-async def test_a_flood_of_typing_is_limited_and_delays_nothing(
+async def test_a_flood_of_typing_is_limited_and_delays_no_message(
     services: Services,
 ) -> None:
-    """A user may begin to type about once a second; messages pass by."""
+    """§6: about one typing.start per second and user; posts are delivered meanwhile."""
     service = services.a
     async with _room(service) as api:
         async with _client(service, "alice") as client:
@@ -129,13 +127,13 @@ async def test_a_flood_of_typing_is_limited_and_delays_nothing(
             posts = [api.post(_project(), f"m{n}") for n in range(50)]
             await asyncio.gather(*floods, *posts)
             await client.wait_seq(50)
-            # The bound: one start a second, however long this machine took over it.
+            # One start and one stop per second of the time that this machine took.
             took_s = client.events()[-1].at_s - client.events()[0].at_s
             assert len(_typed(client, "alice")) <= 2 * (took_s + 2)
 
 
 async def test_presence_counts_a_users_connections_as_one(services: Services) -> None:
-    """online once on the first, offline once after the last, over processes and tabs."""
+    """§6: online at the first connection and offline after the last, across processes and tabs."""
     first, second = services.a, services.b
     async with _room(first) as api:
         async with _client(first, "alice") as watching:
@@ -150,17 +148,15 @@ async def test_presence_counts_a_users_connections_as_one(services: Services) ->
                     await wait_until(
                         lambda: _holds(api, ["alice", "bob"]), what="both users in GET /presence"
                     )
-                # One tab less, and the other process still has one: nobody left.
+                # One tab closed; bob still has a stream on the other process, so he stays online.
             await watching.wait_until(
                 lambda c: _present(c, "bob") == ["online", "offline"], timeout_s=30
             )
             assert await _online(api) == ["alice"]
 
 
-async def test_the_users_of_a_killed_process_are_forgotten(
-    services: Services, tmp_path: Path
-) -> None:
-    """Forgets the users of a process that died; told once, by whoever is left."""
+async def test_users_of_a_killed_process_go_offline(services: Services, tmp_path: Path) -> None:
+    """§6: a remaining process removes them and announces each once."""
     service = services.a
     program = (
         "import asyncio\n"
@@ -186,13 +182,15 @@ async def test_the_users_of_a_killed_process_are_forgotten(
             assert await _online(api) == ["alice"]
 
 
-async def test_a_deploy_announces_nobody_who_comes_back(services: Services, tmp_path: Path) -> None:
-    """§10: offline comes above the spread of reconnects: only who does not return, and once."""
-    stays = services.a
-    environment = stays.environment | {"SEQSTREAM_PRESENCE_GRACE_SECONDS": "4"}
+async def test_a_deploy_announces_only_users_who_do_not_reconnect(
+    services: Services, tmp_path: Path
+) -> None:
+    """§10: the offline grace period is longer than the spread of reconnects; once per user."""
+    remaining = services.a
+    environment = remaining.environment | {"SEQSTREAM_PRESENCE_GRACE_SECONDS": "4"}
     async with (
-        ServiceProcess("goes", tmp_path, environment) as goes,
-        _room(stays) as api,
+        ServiceProcess("stopped", tmp_path, environment) as stopped,
+        _room(remaining) as api,
         contextlib.AsyncExitStack() as clients,
     ):
         users = [f"user-{number}" for number in range(25)]
@@ -204,9 +202,9 @@ async def test_a_deploy_announces_nobody_who_comes_back(services: Services, tmp_
             client = SseClient(f"client of {user}", urls, _project(), token(user), from_seq=None)
             return await clients.enter_async_context(client)
 
-        watching = await connect("alice", stays)
-        moving = [await connect(user, goes, stays) for user in users]
-        leaver = await connect("bob", goes)
+        watching = await connect("alice", remaining)
+        moving = [await connect(user, stopped, remaining) for user in users]
+        leaver = await connect("bob", stopped)
         for client in (watching, *moving, leaver):
             await client.wait_live()
         everybody = [*users, "bob"]
@@ -214,21 +212,21 @@ async def test_a_deploy_announces_nobody_who_comes_back(services: Services, tmp_
             lambda c: all(_present(c, user) == ["online"] for user in everybody), timeout_s=30
         )
         before = len(watching.events("presence.changed"))
-        assert await goes.terminate() == 0
+        assert await stopped.terminate() == 0
         await leaver.close()
         for client in moving:
             await client.wait_until(lambda c: len(c.ends) == 1 and c.live, timeout_s=30)
         await watching.wait_until(lambda c: "offline" in _present(c, "bob"), timeout_s=30)
-        await _settled(stays, watching)
+        await _settled(remaining, watching)
         after = watching.events("presence.changed")[before:]
         assert [msgspec.json.decode(event.data)["userId"] for event in after] == ["bob"]
         assert sorted(await _online(api)) == sorted(["alice", *users])
 
 
-async def test_without_redis_typing_is_taken_and_nothing_happens(
+async def test_without_redis_typing_is_accepted_and_presence_recovers_later(
     database_url: str, tmp_path: Path
 ) -> None:
-    """Typing and presence pause; when Redis is back who is there is online again."""
+    """Typing and presence pause; after Redis restarts, connected users are online again."""
     with RedisServer(tmp_path / "redis") as own_redis:
         environment = service_environment(database_url, own_redis.url)
         async with ServiceProcess("service", tmp_path, environment) as service:
@@ -243,7 +241,7 @@ async def test_without_redis_typing_is_taken_and_nothing_happens(
                     with redis.Redis.from_url(own_redis.url) as other:
                         await wait_until(
                             lambda: other.hlen(keys.presence(_project())) == 1,
-                            what="presence is back",
+                            what="presence in Redis",
                         )
                     assert await _online(api) == ["alice"]
 
@@ -253,7 +251,7 @@ async def _holds(api: Api, users: list[str]) -> bool:
 
 
 async def _settled(service: ServiceProcess, *clients: SseClient) -> None:
-    """Wait until all clients saw something that was sent after all that is looked at."""
+    """Post a message and wait until all clients have it, and so all events before it."""
     async with Api(service.url, "alice") as api:
         seq = (await api.post(_project(), "settled")).seq
     for client in clients:

@@ -1,4 +1,4 @@
-"""docs/protocol.md §3 for every route of §4: who is let in, and what the others are told."""
+"""docs/protocol.md §3 on every route of §4: who has access, and how others are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ALL = {"read", "write", "worker"}
 
 
 class Route(NamedTuple):
-    """A route, and what its caller needs. `{id}` in path and body is the project's."""
+    """A route and the scopes it requires. `{id}` in path and body is the project id."""
 
     method: str
     path: str
@@ -27,7 +27,7 @@ class Route(NamedTuple):
 
     @property
     def documented(self) -> tuple[str, str]:
-        """The route as the OpenAPI document names it."""
+        """Method and path of the route in the OpenAPI document."""
         path = self.path.replace("{id}", "{project_id}").replace(_NO_BUILD, "{build_id}")
         return self.method.lower(), path.replace("members/bob", "members/{user_id}")
 
@@ -51,21 +51,21 @@ ROUTES = [
     Route("POST", f"{_P}/builds/{_NO_BUILD}/cancel", {"write"}),
     Route("POST", f"{_P}/builds/{_NO_BUILD}/status", {"worker"}, '{"status":"in_progress"}'),
 ]
-OF_A_PROJECT = [route for route in ROUTES if route.path != "/v1/projects"]
+PROJECT_ROUTES = [route for route in ROUTES if route.path != "/v1/projects"]
 each_route = pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r.method} {r.path}")
-each_route_of_a_project = pytest.mark.parametrize(
-    "route", OF_A_PROJECT, ids=lambda r: f"{r.method} {r.path}"
+each_project_route = pytest.mark.parametrize(
+    "route", PROJECT_ROUTES, ids=lambda r: f"{r.method} {r.path}"
 )
 
 
-class Asking:
-    """Asks for a route of one project in any caller's name."""
+class RouteCaller:
+    """Calls the routes of one project with any credentials."""
 
     def __init__(self, http: httpx.AsyncClient, project: Project) -> None:
         self._http = http
         self._project = project
 
-    async def ask(
+    async def call(
         self,
         route: Route,
         headers: dict[str, str],
@@ -73,7 +73,7 @@ class Asking:
         project_id: str | None = None,
         query: str = "",
     ) -> tuple[int, str, bytes]:
-        """Return the status, the error's code and the body (of a stream: nothing)."""
+        """Return status, error code and body; code and body are empty unless it is an error."""
         target, content = self._filled(route, project_id)
         sent = {"Content-Type": "application/json", "X-Request-Id": "same", **headers}
         async with self._http.stream(
@@ -87,10 +87,10 @@ class Asking:
     async def signed(
         self, route: Route, user_id: str, *, scope: str, project_id: str | None = None
     ) -> tuple[int, str, bytes]:
-        """Ask by a signed request."""
+        """Call the route with a signed request."""
         target, content = self._filled(route, project_id)
         headers = signed_headers(route.method, target, user_id, content, scope=scope)
-        return await self.ask(route, headers, project_id=project_id)
+        return await self.call(route, headers, project_id=project_id)
 
     def _filled(self, route: Route, project_id: str | None) -> tuple[str, bytes]:
         project_id = project_id or self._project.id
@@ -99,19 +99,19 @@ class Asking:
 
 
 @pytest.fixture
-async def asking(services: Services, project: Project) -> AsyncIterator[Asking]:
-    """A project with the collaborator `collab`, and who asks for it."""
+async def caller(services: Services, project: Project) -> AsyncIterator[RouteCaller]:
+    """A caller of a project that has the member `collab`."""
     await project.api.add_member(project.id, "collab")
     async with httpx.AsyncClient(base_url=services.b.url, trust_env=False) as http:
-        yield Asking(http, project)
+        yield RouteCaller(http, project)
 
 
 def _bearer(user_id: str, **more: object) -> dict[str, str]:
     return {"Authorization": f"Bearer {token(user_id, **more)}"}  # type: ignore[arg-type]
 
 
-async def test_the_table_has_every_route(services: Services) -> None:
-    """§4: a route that is added without a row here was asked about by nobody."""
+async def test_every_documented_route_is_in_the_table(services: Services) -> None:
+    """§4: a new route without a row here would have no access test."""
     async with httpx.AsyncClient(base_url=services.a.url, trust_env=False) as http:
         paths = (await http.get("/schema/openapi.json")).json()["paths"]
     documented = {
@@ -121,19 +121,23 @@ async def test_the_table_has_every_route(services: Services) -> None:
 
 
 @each_route
-async def test_who_has_the_scopes_is_let_in(asking: Asking, route: Route) -> None:
-    """§3: a member with just what the route needs, by token and by signature."""
+async def test_a_member_with_the_required_scopes_has_access(
+    caller: RouteCaller, route: Route
+) -> None:
+    """§3: with exactly the scopes that the route requires, by token and by signature."""
     scope = " ".join(sorted(route.scopes))
-    by_token = await asking.ask(route, _bearer("owner", scope=scope))
-    signed = await asking.signed(route, "owner", scope=scope)
+    by_token = await caller.call(route, _bearer("owner", scope=scope))
+    signed = await caller.signed(route, "owner", scope=scope)
     for status, code, _ in (by_token, signed):
         # No build has this id.
         assert status < 400 or (status == 404 and _NO_BUILD in route.path), code
 
 
 @each_route
-async def test_nobody_is_let_in_without_a_name(asking: Asking, route: Route) -> None:
-    """§3: no, bad, expired and misplaced credentials are 401, never an anonymous fallback."""
+async def test_requests_without_valid_credentials_are_401(
+    caller: RouteCaller, route: Route
+) -> None:
+    """§3: missing, bad, expired and misplaced credentials: there is no anonymous fallback."""
     target = route.path.replace("{id}", "x")
     half = signed_headers(route.method, target, "owner")
     del half["X-Seqstream-Timestamp"]
@@ -146,45 +150,51 @@ async def test_nobody_is_let_in_without_a_name(asking: Asking, route: Route) -> 
         half,
         {"Cookie": "seqstream_token=x"},
     ):
-        assert (await asking.ask(route, headers))[:2] == (401, "UNAUTHENTICATED"), headers
+        assert (await caller.call(route, headers))[:2] == (401, "UNAUTHENTICATED"), headers
     if not route.path.endswith("/stream"):
         query = f"?token={token('owner', scope='read write worker')}"
-        assert (await asking.ask(route, {}, query=query))[:2] == (401, "UNAUTHENTICATED")
+        assert (await caller.call(route, {}, query=query))[:2] == (401, "UNAUTHENTICATED")
 
 
-@each_route_of_a_project
-async def test_a_stranger_is_told_nothing(asking: Asking, route: Route) -> None:
-    """§3: not a member, and no such project: the same 403, with whatever scopes."""
+@each_project_route
+async def test_a_stranger_cannot_tell_whether_a_project_exists(
+    caller: RouteCaller, route: Route
+) -> None:
+    """§3: a foreign and an unknown project give the same 403, whatever the scopes are."""
     for scope in ("read", "write", "worker", "read write worker"):
-        stranger = await asking.signed(route, "stranger", scope=scope)
-        nothing = await asking.signed(route, "stranger", scope=scope, project_id="acc-none")
+        stranger = await caller.signed(route, "stranger", scope=scope)
+        nothing = await caller.signed(route, "stranger", scope=scope, project_id="acc-none")
         assert stranger == nothing
         assert stranger[:2] == (403, "UNAUTHORIZED_PROJECT_ACCESS")
 
 
 @each_route
-async def test_a_token_of_another_project_is_a_strangers(asking: Asking, route: Route) -> None:
-    """§3: a token with `projects` gets the 403 of a stranger elsewhere, its owner's too."""
+async def test_a_token_for_other_projects_is_refused_as_a_strangers(
+    caller: RouteCaller, route: Route
+) -> None:
+    """§3: outside its `projects` a token gets the 403 of a stranger, even the owner's token."""
     for projects in ([], ["acc-other"]):
         headers = _bearer("owner", scope="read write worker", projects=projects)
-        refused = await asking.ask(route, headers)
+        refused = await caller.call(route, headers)
         assert refused[:2] == (403, "UNAUTHORIZED_PROJECT_ACCESS")
 
 
 @each_route
-async def test_a_member_needs_each_scope(asking: Asking, route: Route) -> None:
-    """§3: a missing scope is 403 `FORBIDDEN`, by token and by signature."""
+async def test_a_missing_scope_is_403(caller: RouteCaller, route: Route) -> None:
+    """§3: the code is `FORBIDDEN`, by token and by signature."""
     for missing in route.scopes:
         scope = " ".join(sorted(_ALL - {missing}))
-        by_token = await asking.ask(route, _bearer("owner", scope=scope))
-        signed = await asking.signed(route, "owner", scope=scope)
+        by_token = await caller.call(route, _bearer("owner", scope=scope))
+        signed = await caller.signed(route, "owner", scope=scope)
         assert by_token[:2] == signed[:2] == (403, "FORBIDDEN")
 
 
-@each_route_of_a_project
-async def test_a_collaborator_may_all_but_the_owners(asking: Asking, route: Route) -> None:
-    """§4: members are the owner's matter."""
-    status, code, _ = await asking.signed(route, "collab", scope="read write worker")
+@each_project_route
+async def test_a_collaborator_may_use_all_routes_but_the_owners(
+    caller: RouteCaller, route: Route
+) -> None:
+    """§4: only the owner adds and removes members."""
+    status, code, _ = await caller.signed(route, "collab", scope="read write worker")
     if route.owner_only:
         assert (status, code) == (403, "UNAUTHORIZED_PROJECT_ACCESS")
     else:
@@ -192,11 +202,13 @@ async def test_a_collaborator_may_all_but_the_owners(asking: Asking, route: Rout
 
 
 @each_route
-async def test_a_write_by_cookie_alone_is_refused(asking: Asking, route: Route) -> None:
-    """§3: what writes needs an `Origin`; what reads does not."""
+async def test_a_write_by_cookie_without_an_allowed_origin_is_refused(
+    caller: RouteCaller, route: Route
+) -> None:
+    """§3: writing routes need an allowed `Origin`; reading routes do not."""
     cookie = {"Cookie": f"__Host-seqstream={token('owner', scope='read write worker')}"}
     for origin in ({}, {"Origin": "https://evil.example"}):
-        status, code, _ = await asking.ask(route, {**cookie, **origin})
+        status, code, _ = await caller.call(route, {**cookie, **origin})
         if route.method == "GET":
             assert status in (200, 404)
         else:

@@ -1,4 +1,4 @@
-"""What the browser tests share: one real browser."""
+"""Fixture of the browser tests: one real browser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 _CHROMIUM = shutil.which("chromium")
-# Without these the browser looks for its maker's hosts at every start.
+# Without these Chromium contacts its vendor's hosts at every start.
 _QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -23,7 +23,7 @@ _QUIET = [
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """One browser for all tests; each has its own page and profile."""
+    """One browser for all tests; each test opens its own page in a fresh profile."""
     if _CHROMIUM is None:
         pytest.skip("Debian's chromium is not installed")
     async with async_playwright() as playwright:

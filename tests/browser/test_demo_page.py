@@ -1,4 +1,4 @@
-"""The demo page in a real browser: what a person sees of posts, answers, builds and reconnects."""
+"""The demo page in a real browser: posts, answers and reconnects as a user sees them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def service(start_service: StartService) -> ServiceProcess:
 
 @pytest.fixture
 async def page(browser: Browser, service: ServiceProcess) -> AsyncIterator[Page]:
-    """The demo page, live."""
+    """The demo page with a live stream."""
     credentials = token("alice", projects=["demo"], scope="read write")
     async with await browser.new_context() as context:
         page = await context.new_page()
@@ -35,7 +35,7 @@ async def page(browser: Browser, service: ServiceProcess) -> AsyncIterator[Page]
 
 
 async def test_a_message_is_shown_once_with_its_seq(page: Page) -> None:
-    """G4: the sender's own message takes the place of the one that was shown before its time."""
+    """G4: the message from the stream replaces the pending copy that the page showed on send."""
     await page.get_by_label("message").fill("from the browser")
     await page.get_by_role("button").click()
     shown = page.locator("li", has_text="from the browser")
@@ -51,15 +51,15 @@ async def test_another_users_message_arrives(page: Page, service: ServiceProcess
     await expect(page.locator("li", has_text="by another way")).to_have_count(1)
 
 
-async def test_a_text_is_never_taken_for_markup(page: Page) -> None:
-    """What people write is shown as they wrote it."""
+async def test_message_text_is_not_rendered_as_markup(page: Page) -> None:
+    """HTML in a message is shown as text."""
     await page.get_by_label("message").fill("<b>bold</b>")
     await page.get_by_role("button").click()
     await expect(page.locator("li", has_text="<b>bold</b>")).to_have_count(1)
 
 
 async def test_a_streamed_answer_ends_as_one_message(page: Page) -> None:
-    """§5: the pieces come first, then the whole under the same message id, in their place."""
+    """§5: the final message replaces the deltas, which have the same message id."""
     await page.get_by_label("message").fill("what now?")
     await page.get_by_label("mode").select_option("plan")
     await page.get_by_role("button").click()
@@ -68,10 +68,10 @@ async def test_a_streamed_answer_ends_as_one_message(page: Page) -> None:
     await expect(page.locator("li.assistant")).to_have_count(1)
 
 
-async def test_the_page_goes_on_after_the_service_came_back(
+async def test_the_page_resumes_after_the_service_restarts(
     page: Page, service: ServiceProcess
 ) -> None:
-    """§6: a reconnecting EventSource resumes after its last event; nothing is shown twice."""
+    """§6: the EventSource resumes after its last event; no message is shown twice."""
     await page.get_by_label("message").fill("before")
     await page.get_by_role("button").click()
     await expect(page.locator("li", has_text="before")).to_have_text("1 alicebefore")
