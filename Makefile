@@ -94,7 +94,7 @@ bench: $(BENCH_STAMP)
 faults: $(DEV_STAMP)
 	$(BIN)/python -m tests.faults $(ARGS)
 	SEQSTREAM_ALL_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_http_fuzz.py \
-		tests/faults/test_openapi_fuzz.py tests/acceptance/test_builds.py
+		tests/faults/test_openapi_fuzz.py tests/acceptance/builds/test_build_workers.py
 
 # Needs uv. The locks name no index and no path, so that they install from any index that pip is configured for.
 #   dev.lock    tests, lint and types

@@ -39,7 +39,7 @@ def _check(answer: RawResponse) -> None:
 async def test_every_response_has_the_security_headers(
     services: Services, method: str, path: str, status: int
 ) -> None:
-    """§4: `nosniff` and `no-referrer` on pages, data and errors."""
+    """§4: `nosniff` and `no-referrer`, each once, on pages, data and errors."""
     async with raw_request(services.a.port, path, method=method) as answer:
         assert answer.status == status
         _check(answer)
