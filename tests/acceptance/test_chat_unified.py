@@ -50,7 +50,7 @@ class Assistant(NamedTuple):
     service: ServiceProcess
 
 
-class Room(NamedTuple):
+class OwnProject(NamedTuple):
     """A project for one test, and its API client."""
 
     id: str
@@ -76,17 +76,17 @@ async def assistant(
 
 
 @contextlib.asynccontextmanager
-async def _room(service: ServiceProcess) -> AsyncIterator[Room]:
+async def _alices_project(service: ServiceProcess) -> AsyncIterator[OwnProject]:
     """A project owned by alice, with no open stream yet."""
     async with Api(service.url, "alice") as api:
-        room = Room(f"plan-{next(_numbers)}", api)
-        await api.create_project(room.id)
-        yield room
+        project = OwnProject(f"plan-{next(_numbers)}", api)
+        await api.create_project(project.id)
+        yield project
 
 
-async def _plan(room: Room, **body: object) -> Any:
-    response = await room.api.request(
-        "POST", "/v1/chat/unified", {"projectId": room.id, "message": "plan it", **body}
+async def _plan(project: OwnProject, **body: object) -> Any:
+    response = await project.api.request(
+        "POST", "/v1/chat/unified", {"projectId": project.id, "message": "plan it", **body}
     )
     assert response.status_code in (200, 201), response.text
     return response.json() | {"status_code": response.status_code}
@@ -108,21 +108,21 @@ def _message(client: SseClient, seq: int) -> Any:
 
 
 def _client(
-    room: Room, service: ServiceProcess, name: str = "client", from_seq: int = 0
+    project: OwnProject, service: ServiceProcess, name: str = "client", from_seq: int = 0
 ) -> SseClient:
-    return SseClient(name, [service.url], room.id, token("alice"), from_seq=from_seq)
+    return SseClient(name, [service.url], project.id, token("alice"), from_seq=from_seq)
 
 
 async def test_an_unstreamed_answer_is_in_the_response(assistant: Assistant) -> None:
     """§5: the response is 201 with both messages; both are committed and broadcast."""
     server, service = assistant
     server.answer_with(WHOLE)
-    async with _room(service) as room, _client(room, service) as client:
-        await room.api.post(room.id, "earlier")
-        made = await _plan(room, client_msg_id="c1")
-        again = await _plan(room, client_msg_id="c1")
+    async with _alices_project(service) as project, _client(project, service) as client:
+        await project.api.post(project.id, "earlier")
+        made = await _plan(project, client_msg_id="c1")
+        again = await _plan(project, client_msg_id="c1")
         await client.wait_seq(3)
-        log = await room.api.log(room.id)
+        log = await project.api.log(project.id)
     assert (made["status_code"], made["queued"], made["seq"]) == (201, False, 2)
     assert (made["assistant"]["seq"], made["assistant"]["content"]["text"]) == (3, TEXT)
     assert made["assistant"] == _message(client, 3) == msgspec.json.decode(log[2].data)
@@ -141,9 +141,9 @@ async def test_the_deltas_of_a_streamed_answer_equal_its_message(
     """§5: the response comes at once; the joined deltas equal the message that follows."""
     server, service = assistant
     server.answer_with(WHOLE)
-    async with _room(service) as room, _client(room, service) as client:
-        made = await _plan(room, stream=True, client_msg_id="c1")
-        again = await _plan(room, stream=True, client_msg_id="c1")
+    async with _alices_project(service) as project, _client(project, service) as client:
+        made = await _plan(project, stream=True, client_msg_id="c1")
+        again = await _plan(project, stream=True, client_msg_id="c1")
         await client.wait_seq(2)
     assert (made["queued"], made.get("assistant")) == (True, None)
     assert again["assistantMessageId"] == made["assistantMessageId"]
@@ -157,7 +157,7 @@ async def test_the_deltas_of_a_streamed_answer_equal_its_message(
     assert len(deltas) < len(PIECES)
     # Check the order in Redis: a process that reads Redis late may deliver the message first.
     with redis.Redis.from_url(redis_server.url) as other:
-        names = [fields[b"event"] for _, fields in other.xrange(keys.stream(room.id))]
+        names = [fields[b"event"] for _, fields in other.xrange(keys.stream(project.id))]
     assert names == [b"message.new", *[b"message.delta"] * len(deltas), b"message.new"]
     assert len(server.requests) == 1
 
@@ -173,15 +173,15 @@ async def test_a_client_that_reconnects_during_an_answer_gets_all_its_text(
     def has_half(client: SseClient) -> bool:
         return "".join(delta.delta for delta in _deltas(client.events())) == half
 
-    async with _room(service) as room, _client(room, service, "stays") as stays:
-        first = _client(room, service, "first")
+    async with _alices_project(service) as project, _client(project, service, "stays") as stays:
+        first = _client(project, service, "first")
         async with first:
-            await _plan(room, stream=True)
+            await _plan(project, stream=True)
             await first.wait_until(has_half, timeout_s=10)
         # Disconnected; now reconnect with the last event id.
-        async with _client(room, service, "again", from_seq=int(first.cursor or 0)) as again:
+        async with _client(project, service, "again", from_seq=int(first.cursor or 0)) as again:
             await again.wait_live()
-            async with _client(room, service, "late") as late:
+            async with _client(project, service, "late") as late:
                 await late.wait_until(has_half, timeout_s=10)
                 server.go_on.set()
                 for client in (stays, again, late):
@@ -194,8 +194,8 @@ async def test_an_endpoint_failure_becomes_an_assistant_message(assistant: Assis
     """§5: the assistant message names the error and contains no secret."""
     server, service = assistant
     server.answer_with([b"key " + b"k" * 40], status=500)
-    async with _room(service) as room:
-        made = await _plan(room)
+    async with _alices_project(service) as project:
+        made = await _plan(project)
     answer = made["assistant"]
     assert answer["content"]["text"] == (
         "No answer: the assistant's endpoint answered with status 500."
@@ -210,8 +210,8 @@ async def test_an_answer_of_a_killed_process_ends_as_failed(
     server, service = assistant
     server.answer_with(WHOLE, pause_before=15)
     async with ServiceProcess("dies", tmp_path, service.environment) as first:
-        async with _room(first) as room, _client(room, service) as client:
-            made = await _plan(room, stream=True)
+        async with _alices_project(first) as project, _client(project, service) as client:
+            made = await _plan(project, stream=True)
             await client.wait_until(lambda c: _deltas(c.events()) != [], timeout_s=10)
             await first.kill()
             await client.wait_seq(2)
@@ -227,8 +227,8 @@ async def test_a_service_that_is_stopped_ends_its_answers(
     server, service = assistant
     server.answer_with(WHOLE, pause_before=15)
     async with ServiceProcess("ends", tmp_path, service.environment) as first:
-        async with _room(first) as room, _client(room, service) as client:
-            await _plan(room, stream=True)
+        async with _alices_project(first) as project, _client(project, service) as client:
+            await _plan(project, stream=True)
             assert await first.terminate() == 0
             await client.wait_seq(2)
     assert b"answer_failed" in client.events("message.new", "message.replay")[-1].data
@@ -236,8 +236,8 @@ async def test_a_service_that_is_stopped_ends_its_answers(
 
 async def test_without_an_endpoint_the_built_in_assistant_answers(services: Services) -> None:
     """Same response form, without network; a user may have 8 answers at once."""
-    async with _room(services.a) as room:
-        made = await asyncio.gather(*(_plan(room, client_msg_id=f"c{n}") for n in range(8)))
+    async with _alices_project(services.a) as project:
+        made = await asyncio.gather(*(_plan(project, client_msg_id=f"c{n}") for n in range(8)))
     assert all(each["assistant"]["content"]["text"].startswith("You asked") for each in made)
 
 
@@ -245,36 +245,41 @@ async def test_concurrent_answers_are_limited_per_user(assistant: Assistant) -> 
     """§6: above the limit 429 with `Retry-After`; repeated requests and other users are served."""
     server, service = assistant
     server.answer_with(WHOLE, pause_before=0)
-    async with _room(service) as room, Api(service.url, "bob") as bob:
-        await room.api.add_member(room.id, "bob")
-        begun = [await _plan(room, stream=True, client_msg_id=f"c{n}") for n in range(8)]
-        body = {"projectId": room.id, "message": "one more", "stream": True}
+    async with _alices_project(service) as project, Api(service.url, "bob") as bob:
+        await project.api.add_member(project.id, "bob")
+        begun = [await _plan(project, stream=True, client_msg_id=f"c{n}") for n in range(8)]
+        body = {"projectId": project.id, "message": "one more", "stream": True}
         for more in ({}, {"client_msg_id": "c8"}):
-            response = await room.api.request("POST", "/v1/chat/unified", body | more)
+            response = await project.api.request("POST", "/v1/chat/unified", body | more)
             assert (response.status_code, response.json()["code"]) == (429, "RATE_LIMITED")
             assert int(response.headers["retry-after"]) >= 1
-        again = await _plan(room, stream=True, client_msg_id="c0")
+        again = await _plan(project, stream=True, client_msg_id="c0")
         assert again["assistantMessageId"] == begun[0]["assistantMessageId"]
         response = await bob.request("POST", "/v1/chat/unified", body)
         assert response.status_code == 201
-        assert [row.seq for row in await room.api.log(room.id)] == list(range(1, 10))
+        assert [row.seq for row in await project.api.log(project.id)] == list(range(1, 10))
         server.go_on.set()
 
 
 async def test_a_user_id_in_the_body_must_be_the_callers(services: Services) -> None:
     """§5: another `userId` in the body is 403, and nothing is written."""
-    async with _room(services.a) as room:
-        body = {"projectId": room.id, "message": "x", "userId": "bob", "mode": "build"}
-        response = await room.api.request("POST", "/v1/chat/unified", body)
+    async with _alices_project(services.a) as project:
+        body = {"projectId": project.id, "message": "x", "userId": "bob", "mode": "build"}
+        response = await project.api.request("POST", "/v1/chat/unified", body)
         assert (response.status_code, response.json()["code"]) == (403, "FORBIDDEN")
-        assert await room.api.log(room.id) == []
+        assert await project.api.log(project.id) == []
 
 
 async def test_build_immediately_means_mode_build(services: Services) -> None:
     """§5: `buildImmediately: true` is mode `build`; the same id with another mode is 409."""
-    async with _room(services.a) as room:
-        made = await _plan(room, buildImmediately=True, client_msg_id="c1")
+    async with _alices_project(services.a) as project:
+        made = await _plan(project, buildImmediately=True, client_msg_id="c1")
         assert (made["queued"], made["status"]) == (True, "queued")
-        body = {"projectId": room.id, "message": "plan it", "client_msg_id": "c1", "mode": "plan"}
-        response = await room.api.request("POST", "/v1/chat/unified", body)
+        body = {
+            "projectId": project.id,
+            "message": "plan it",
+            "client_msg_id": "c1",
+            "mode": "plan",
+        }
+        response = await project.api.request("POST", "/v1/chat/unified", body)
         assert (response.status_code, response.json()["code"]) == (409, "IDEMPOTENCY_MISMATCH")

@@ -128,10 +128,10 @@ async def test_the_clients_request_id_is_returned(project: Project) -> None:
     assert response.headers["x-request-id"] == "mine-1"
 
 
-async def test_posts_beyond_the_rate_are_429_with_retry_after(
+async def test_posts_above_the_rate_are_429_with_retry_after(
     rate_limited: Api,
 ) -> None:
-    """§6, limits: posts per user and project, with a burst."""
+    """§6, limits: posts per user and project, with a burst; the same across processes."""
     await rate_limited.create_project("limited")
     statuses = []
     for number in range(6):

@@ -24,7 +24,7 @@ from tests.support.workers import WorkerProcess
 
 
 @contextlib.asynccontextmanager
-async def _room(service: ServiceProcess) -> AsyncIterator[Api]:
+async def _alices_project(service: ServiceProcess) -> AsyncIterator[Api]:
     """A project of alice with the member bob; its id is `_project()`."""
     async with Api(service.url, "alice") as api:
         await api.create_project(_project())
@@ -34,7 +34,7 @@ async def _room(service: ServiceProcess) -> AsyncIterator[Api]:
 
 def _project() -> str:
     """Return the project id of the running test."""
-    return f"room-{_tests}"
+    return f"presence-{_tests}"
 
 
 _tests = 0
@@ -80,7 +80,7 @@ async def test_typing_start_and_stop_are_announced_once(
 ) -> None:
     """§4: once each, however often it is renewed; without SSE id, and not in the window."""
     service = services.a
-    async with _room(service) as api, Api(service.url, "bob") as bob:
+    async with _alices_project(service) as api, Api(service.url, "bob") as bob:
         async with _client(service, "alice") as client:
             await client.wait_live()
             for _ in range(3):
@@ -102,7 +102,7 @@ async def test_typing_times_out_though_its_process_died(services: Services, tmp_
     """§4: it ends once after 6 s, also when the process that handled the POST was killed."""
     second, third = services.a, services.b
     first = ServiceProcess("dies", tmp_path, second.environment)
-    async with first, _room(first) as api:
+    async with first, _alices_project(first) as api:
         async with _client(second, "alice") as one, _client(third, "alice") as other:
             await one.wait_live()
             await other.wait_live()
@@ -120,14 +120,14 @@ async def test_a_flood_of_typing_is_limited_and_delays_no_message(
 ) -> None:
     """§6: about one typing.start per second and user; posts are delivered meanwhile."""
     service = services.a
-    async with _room(service) as api:
+    async with _alices_project(service) as api:
         async with _client(service, "alice") as client:
             await client.wait_live()
             floods = [_typing(api, n % 2 == 0) for n in range(300)]
             posts = [api.post(_project(), f"m{n}") for n in range(50)]
             await asyncio.gather(*floods, *posts)
             await client.wait_seq(50)
-            # One start and one stop per second of the time that this machine took.
+            # At most one start and one stop per second of the time that the flood took here.
             took_s = client.events()[-1].at_s - client.events()[0].at_s
             assert len(_typed(client, "alice")) <= 2 * (took_s + 2)
 
@@ -135,7 +135,7 @@ async def test_a_flood_of_typing_is_limited_and_delays_no_message(
 async def test_presence_counts_a_users_connections_as_one(services: Services) -> None:
     """§6: online at the first connection and offline after the last, across processes and tabs."""
     first, second = services.a, services.b
-    async with _room(first) as api:
+    async with _alices_project(first) as api:
         async with _client(first, "alice") as watching:
             await watching.wait_live()
             async with _client(second, "bob") as last:
@@ -168,7 +168,7 @@ async def test_users_of_a_killed_process_go_offline(services: Services, tmp_path
         "        await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
     )
-    async with _room(service) as api:
+    async with _alices_project(service) as api:
         async with _client(service, "alice") as watching:
             await watching.wait_live()
             environment = service.environment
@@ -185,12 +185,12 @@ async def test_users_of_a_killed_process_go_offline(services: Services, tmp_path
 async def test_a_deploy_announces_only_users_who_do_not_reconnect(
     services: Services, tmp_path: Path
 ) -> None:
-    """§10: the offline grace period is longer than the spread of reconnects; once per user."""
+    """§6: the grace period exceeds the spread of reconnects; each user is announced once."""
     remaining = services.a
     environment = remaining.environment | {"SEQSTREAM_PRESENCE_GRACE_SECONDS": "4"}
     async with (
         ServiceProcess("stopped", tmp_path, environment) as stopped,
-        _room(remaining) as api,
+        _alices_project(remaining) as api,
         contextlib.AsyncExitStack() as clients,
     ):
         users = [f"user-{number}" for number in range(25)]
@@ -230,7 +230,7 @@ async def test_without_redis_typing_is_accepted_and_presence_recovers_later(
     with RedisServer(tmp_path / "redis") as own_redis:
         environment = service_environment(database_url, own_redis.url)
         async with ServiceProcess("service", tmp_path, environment) as service:
-            async with _room(service) as api:
+            async with _alices_project(service) as api:
                 async with _client(service, "alice") as client:
                     await client.wait_live()
                     await client.wait_until(lambda c: _present(c, "alice") != [], timeout_s=30)
