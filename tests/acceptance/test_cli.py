@@ -31,7 +31,7 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> subprocess.Com
 
 
 async def test_send_appends_and_prints_the_seq(services: Services, project: Project) -> None:
-    """§7: `send PROJECT TEXT`."""
+    """§7: `send PROJECT TEXT` prints `seq <n>`."""
     command = ["send", project.id, "from the terminal", "--user", "owner"]
     done = await asyncio.to_thread(run_cli, command, _environment(services))
     assert done.stdout == "seq 1\n"
@@ -80,7 +80,7 @@ async def test_tail_follows_a_project(services: Services, project: Project) -> N
 async def test_a_printed_token_opens_the_projects_stream(
     services: Services, project: Project
 ) -> None:
-    """§7: `token PROJECT --user`."""
+    """§7: `token PROJECT --user` prints a stream token."""
     command = ["token", project.id, "--user", "owner"]
     printed = await asyncio.to_thread(run_cli, command, {
         "PATH": "", "SEQSTREAM_TOKEN_SECRETS": TOKEN_SECRET,
@@ -116,7 +116,7 @@ async def test_a_token_lives_at_most_a_day(project: Project, ttl: object) -> Non
 
 
 async def test_migrate_twice_is_harmless(postgres: PostgresServer) -> None:
-    """§7: `migrate` brings the schema up to date."""
+    """§7: the second `migrate` reports that the schema is up to date."""
     url = postgres.create_database("migrated_twice")
     environment = {"PATH": "", "DATABASE_URL": url}
     first = await asyncio.to_thread(run_cli, ["migrate"], environment)

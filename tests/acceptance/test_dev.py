@@ -89,7 +89,7 @@ class _Dev:
 
 
 def _modes(path: Path) -> dict[Path, int]:
-    """The modes of all folders above a path."""
+    """Return the modes of all parent folders of a path."""
     return {folder: stat.S_IMODE(folder.stat().st_mode) for folder in path.parents}
 
 
@@ -236,7 +236,7 @@ async def test_a_killed_dev_process_leaves_nothing_behind(folder: Path) -> None:
     assert {"postgres", "redis-server"} <= names
     await first.kill()
     await wait_until(
-        lambda: not any(_runs(child) for child in children),
+        lambda: not any(_is_running(child) for child in children),
         timeout_s=_END_TIMEOUT_S, what="the end of its processes",
     )  # fmt: skip
     assert _modes(data) == before
@@ -248,7 +248,7 @@ async def test_a_killed_dev_process_leaves_nothing_behind(folder: Path) -> None:
     assert _modes(data) == before
 
 
-def _runs(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

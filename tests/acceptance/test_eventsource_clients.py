@@ -92,7 +92,7 @@ async def test_sseclient_reads_a_replay(services: Services, project: Project) ->
 
 @pytest.fixture(scope="module")
 def node_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the npm package installed; skips where node, npm or its registry is missing."""
+    """A folder with the npm package; skips without node, npm or access to its registry."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("needs node and npm")

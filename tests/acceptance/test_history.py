@@ -19,7 +19,7 @@ async def _page(project: Project, **query: object) -> tuple[list[int], dict[str,
 
 
 async def test_an_empty_project_has_an_empty_page(project: Project) -> None:
-    """§4: `{messages, headSeq, hasMore, nextAfterSeq}`."""
+    """§4: the page is `{messages, headSeq, hasMore, nextAfterSeq}`."""
     _, page = await _page(project)
     assert page == {"messages": [], "headSeq": 0, "hasMore": False, "nextAfterSeq": 0}
 
@@ -43,7 +43,7 @@ async def test_an_empty_project_has_an_empty_page(project: Project) -> None:
         ({"after_seq": 0, "before_seq": 1}, [], False),
     ],
 )
-async def test_bounds_and_pages(
+async def test_a_page_respects_its_bounds_and_limit(
     project: Project, query: dict[str, object], seqs: list[int], has_more: bool
 ) -> None:
     """§4: bounds are exclusive; `hasMore` refers to the requested range."""
@@ -115,7 +115,7 @@ async def test_a_page_that_may_grow_is_not_cached(
     assert "immutable" not in response.headers["cache-control"]
 
 
-async def test_tags_of_different_pages_differ(project: Project) -> None:
+async def test_etags_of_different_pages_differ(project: Project) -> None:
     """A cache must not return another page's messages."""
     await project.fill(10)
     tags = set()

@@ -174,7 +174,7 @@ async def test_a_worker_needs_no_signing_secret(home: BuildEnvironment) -> None:
 async def test_background_processes_of_a_build_end_with_it(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """Also after `setsid`, a double fork, and forks faster than the keeper kills."""
+    """Also after `setsid`, a double fork, or repeated forks to evade the keeper."""
     worker = await home.worker(attack(tmp_path, "end"))
     asked = await ask(home.api, home.project)
     await home.wait_status(asked.build_id, "completed")

@@ -75,7 +75,7 @@ async def test_behind_a_proxy_no_client_gets_the_response_to_anothers_body(
 async def test_a_path_that_is_not_canonical_is_404(
     services: Services, project: Project, method: str, path: str
 ) -> None:
-    """§4: so another spelling of a path cannot bypass a proxy's rule for it."""
+    """§4: otherwise another spelling of a path could bypass a proxy's rule for that path."""
     path = path.replace("{id}", project.id)
     body = b"" if method != "POST" else b'{"message":"x"}'
     headers = signed_headers(method, path, "owner", body)
@@ -113,7 +113,7 @@ _UNAUTHENTICATED = {
 async def test_the_body_of_an_unauthenticated_request_is_not_read(
     services: Services, project: Project, path: str, credentials: str
 ) -> None:
-    """§3: 401 without `100 Continue`, so before the body; then the connection closes."""
+    """§3: the service sends 401 instead of `100 Continue` and closes the connection."""
     async with raw_connection(services.a.port) as (reader, writer):
         writer.write(
             f"POST /v1/projects/{project.id}/{path} HTTP/1.1\r\nHost: x\r\n{credentials}"
@@ -149,7 +149,7 @@ _READS = 3
 async def test_unread_responses_to_a_user_are_limited(
     start_service: StartService,
 ) -> None:
-    """§6, limits: a user who does not read responses gets 429 until one is read; others none."""
+    """§6, limits: only a user with too many unread responses gets 429, until one has been read."""
     service = await start_service({"SEQSTREAM_MAX_READS_PER_USER": str(_READS)})
     target = "/v1/projects/p/chat/messages?limit=500"
     async with Api(service.url, "u") as api, Api(service.url, "v") as other:

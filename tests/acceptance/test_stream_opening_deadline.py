@@ -55,7 +55,7 @@ async def _opening(
         yield response
 
 
-async def test_while_postgres_hangs_streams_served_by_memory_or_redis_open_and_others_are_refused(
+async def test_a_hanging_postgres_refuses_only_streams_that_memory_and_redis_cannot_serve(
     stallable: StallableService, new_project: NewProject
 ) -> None:
     """Only users whose access was confirmed within the last minute; all responses are in time."""

@@ -92,7 +92,9 @@ class _Supervised:
         return await self.wait_end()
 
     async def wait_end(self) -> int:
-        await wait_until(lambda: self.process.poll() is not None, timeout_s=15, what="the end")
+        await wait_until(
+            lambda: self.process.poll() is not None, timeout_s=15, what="the supervisor's exit"
+        )
         return self.process.returncode
 
     def stop(self) -> None:
@@ -181,17 +183,19 @@ def _live_gauges(folder: Path, pid: int) -> list[Path]:
 
 
 async def test_workers_end_with_a_supervisor_that_is_killed(supervised: _Supervised) -> None:
-    """Otherwise they would keep the port, and the next start would fail."""
+    """Otherwise the workers would keep the port, and the next start would fail."""
     workers = supervised.workers()
     supervised.process.kill()
     supervised.process.wait(10)
     await wait_until(
-        lambda: not any(_runs(worker) for worker in workers), timeout_s=15, what="their end"
+        lambda: not any(_is_running(worker) for worker in workers),
+        timeout_s=15,
+        what="the workers' exit",
     )
     socket.create_server(("127.0.0.1", supervised.port)).close()
 
 
-def _runs(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -219,7 +223,9 @@ async def test_a_worker_that_cannot_be_started_stops_no_other(
         python.rename(tmp_path / "away")
         dead.kill()
         await wait_until(
-            lambda: "worker cannot be started" in supervised.printed(), timeout_s=20, what="a try"
+            lambda: "worker cannot be started" in supervised.printed(),
+            timeout_s=20,
+            what="a failed start",
         )
         assert supervised.workers() == [other]
         assert (await supervised.metrics())["sse_connections"] == 0
@@ -239,7 +245,7 @@ async def test_sigterm_while_workers_start_stops_all(services: Services, tmp_pat
         await wait_until(lambda: supervised.workers() != [], what="the first worker")
         workers = supervised.workers()
         assert await supervised.end() == 0
-        assert not any(_runs(worker) for worker in workers)
+        assert not any(_is_running(worker) for worker in workers)
     finally:
         supervised.stop()
 

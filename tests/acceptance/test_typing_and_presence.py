@@ -78,7 +78,7 @@ async def _online(api: Api) -> list[str]:
 async def test_typing_start_and_stop_are_announced_once(
     services: Services,
 ) -> None:
-    """§4: once each, however often it is renewed; without SSE id, and not in the window."""
+    """§4: each is sent once, however often typing is renewed; no SSE id, not in the window."""
     service = services.a
     async with _alices_project(service) as api, Api(service.url, "bob") as bob:
         async with _client(service, "alice") as client:
@@ -118,7 +118,7 @@ async def test_typing_times_out_though_its_process_died(services: Services, tmp_
 async def test_a_flood_of_typing_is_limited_and_delays_no_message(
     services: Services,
 ) -> None:
-    """§6: about one typing.start per second and user; posts are delivered meanwhile."""
+    """A user may start typing about once per second; messages are delivered meanwhile."""
     service = services.a
     async with _alices_project(service) as api:
         async with _client(service, "alice") as client:
@@ -133,7 +133,7 @@ async def test_a_flood_of_typing_is_limited_and_delays_no_message(
 
 
 async def test_presence_counts_a_users_connections_as_one(services: Services) -> None:
-    """§6: online at the first connection and offline after the last, across processes and tabs."""
+    """§6: `online` at the first connection, `offline` after the last, across processes and tabs."""
     first, second = services.a, services.b
     async with _alices_project(first) as api:
         async with _client(first, "alice") as watching:
@@ -156,7 +156,7 @@ async def test_presence_counts_a_users_connections_as_one(services: Services) ->
 
 
 async def test_users_of_a_killed_process_go_offline(services: Services, tmp_path: Path) -> None:
-    """§6: a remaining process removes them and announces each once."""
+    """§6: a running process removes the users of the killed one and announces each once."""
     service = services.a
     program = (
         "import asyncio\n"

@@ -29,7 +29,7 @@ async def test_a_repeated_request_returns_the_same_build(home: BuildEnvironment)
 async def test_unfinished_builds_are_limited_per_project_and_per_user(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """§6: above either limit a new build gets 429, and a repeated request its build."""
+    """§6: above either limit a new build is 429; a repeated request still returns its build."""
     limits = {"SEQSTREAM_MAX_BUILDS_PER_PROJECT": "2", "SEQSTREAM_MAX_BUILDS_PER_USER": "3"}
     other = f"{home.project}-other"
     # A build that another process accepted counts too.
@@ -87,7 +87,7 @@ async def test_missing_builds_are_404(home: BuildEnvironment) -> None:
 
 
 async def test_builds_are_listed_newest_first(home: BuildEnvironment) -> None:
-    """§4: `GET …/builds?status=&limit=`."""
+    """§4: `GET …/builds`, with the filters `status` and `limit`."""
     made = [(await ask(home.api, home.project)).build_id for _ in range(3)]
     await home.api.request("POST", f"/v1/projects/{home.project}/builds/{made[0]}/cancel")
 

@@ -125,7 +125,7 @@ async def test_the_documented_append_status_example_sends_statuses(
 async def test_a_status_committed_but_not_published_reaches_clients(
     home: BuildEnvironment, builds_database: str, redis_server: RedisServer
 ) -> None:
-    """As when a worker dies between commit and publish: status and message are both delivered."""
+    """As when a worker dies between commit and publish: both status and message arrive."""
     client = await home.client()
     asked = await ask(home.api, home.project)
     async with EventLog.open(builds_database, redis_server.url) as log:

@@ -50,12 +50,12 @@ async def test_a_build_fails_after_three_attempts(home: BuildEnvironment) -> Non
     for attempt in (1, 2, 3):
         worker = await home.worker(SLOW_COMMAND)
 
-        async def begun(attempt: int = attempt) -> bool:
+        async def started(attempt: int = attempt) -> bool:
             path = f"/v1/projects/{home.project}/builds/{asked.build_id}"
             build = (await home.api.request("GET", path)).json()
             return (build["status"], build["attempt"]) == ("in_progress", attempt)
 
-        await wait_until(begun, what=f"attempt {attempt}")
+        await wait_until(started, what=f"attempt {attempt}")
         await worker.kill()
     await home.worker()
     await home.wait_status(asked.build_id, "failed")
@@ -154,7 +154,7 @@ async def test_an_external_worker_reports_over_http(home: BuildEnvironment) -> N
 async def test_reporting_needs_the_worker_scope_and_an_unclaimed_build(
     home: BuildEnvironment,
 ) -> None:
-    """§3, §4: without scope `worker` 403; a build that another worker claimed 409."""
+    """§3, §4: without scope `worker` it is 403; if another worker has claimed the build, 409."""
     await home.worker(SLOW_COMMAND)
     asked = await ask(home.api, home.project)
     await home.wait_status(asked.build_id, "in_progress")
@@ -174,7 +174,7 @@ async def test_reporting_needs_the_worker_scope_and_an_unclaimed_build(
 async def test_the_documented_worker_example_completes_a_build(
     home: BuildEnvironment, tmp_path: Path
 ) -> None:
-    """`docs/examples/worker.py` uses only the public library."""
+    """`docs/examples/worker.py` is a worker that uses only the public library."""
     client = await home.client()
     example = WorkerProcess(
         "example", tmp_path, home.environment, sys.executable, "docs/examples/worker.py"
