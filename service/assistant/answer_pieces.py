@@ -13,11 +13,13 @@ from streams.answers.answer_rows import Answer
 from streams.eventlog import EventLog
 from streams.model.errors import StreamsError
 from streams.model.events import MAX_TEXT_BYTES, encode, format_now
+from streams.runtime.backoff import Backoff
 
 DELTA_EVERY_S = 0.05
 # JSON escapes make a piece at most six times as long: still within the bound on a transient entry.
 _DELTA_CHARACTERS = 8000
-_RETRY_S = 0.5
+_RETRY_FIRST_S = 0.25
+_RETRY_MOST_S = 1.0
 _FINISH_TIMEOUT_S = 1.5
 
 
@@ -92,6 +94,7 @@ class AnswerPieces:
 
     async def _send_until_appended(self, delta: str) -> None:
         content = _DeltaContent(self._answer.id, self._index, delta)
+        backoff = Backoff(first_s=_RETRY_FIRST_S, most_s=_RETRY_MOST_S)
         while True:
             data = encode(
                 _Delta(self._answer.project_id, self._answer.user_id, content, format_now())
@@ -100,7 +103,7 @@ class AnswerPieces:
                 await self._log.append_transient(self._answer.project_id, "message.delta", data)
             except StreamsError:
                 # Redis is probably away: the message at the end has the whole text.
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(backoff.next_s())
             else:
                 self._index += 1
                 return

@@ -19,12 +19,14 @@ from streams.answers.answer_rows import Answer
 from streams.eventlog import EventLog
 from streams.model.errors import StreamsError, Unavailable
 from streams.model.events import Message, NewMessage
+from streams.runtime.backoff import Backoff
 
 _log = logging.getLogger(__name__)
 
 _CONTEXT_MESSAGES = 20
 _CONTEXT_CHARACTERS = 32_000
-_RETRY_S = 0.5
+_RETRY_FIRST_S = 0.25
+_RETRY_MOST_S = 1.0
 
 
 class _Ending(msgspec.Struct, frozen=True):
@@ -89,12 +91,13 @@ class AnswerWriter:
                     break
 
     async def _end(self, answer: Answer, ending: _Ending) -> None:
+        backoff = Backoff(first_s=_RETRY_FIRST_S, most_s=_RETRY_MOST_S)
         while True:
             try:
                 await self._log.answers.end(answer, self._worker_id, ending.text, ending.data)
             except Unavailable:
                 # Still ours: no other process can take it over while Postgres is away.
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(backoff.next_s())
             except StreamsError as error:
                 if ending.is_failure:
                     raise

@@ -20,12 +20,14 @@ from streams.builds.build_values import MAX_RESULT_BYTES, Ending
 from streams.builds.lifecycle import Builds
 from streams.model.build import Build
 from streams.model.errors import StreamsError, Unavailable
+from streams.runtime.backoff import Backoff
 
 _log = logging.getLogger(__name__)
 
 # Minimum time between two writes of a build's progress, to bound the load of a chatty build.
 REPORT_EVERY_S = 0.4
-_RETRY_S = 0.5
+_RETRY_FIRST_S = 0.25
+_RETRY_MOST_S = 1.0
 
 Stop = Literal["cancelled", "timed out", "lease lost", "shutdown"]
 
@@ -137,12 +139,13 @@ class BuildRun:
         )
 
     async def _until_available(self, step: Callable[[], Awaitable[object]]) -> None:
+        backoff = Backoff(first_s=_RETRY_FIRST_S, most_s=_RETRY_MOST_S)
         while True:
             try:
                 await step()
             except Unavailable:
                 # No other worker can claim the build while Postgres is away.
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(backoff.next_s())
             else:
                 return
 
@@ -202,7 +205,7 @@ class BuildRun:
                     # Another worker may have claimed it; the lease prevents concurrent attempts.
                     self.stop("lease lost")
                     return
-                pause_s = min(_RETRY_S, self._times.lease_s / 10)
+                pause_s = min(_RETRY_FIRST_S, self._times.lease_s / 10)
                 continue
             self._leased_until = sent_at + self._times.lease_s
             pause_s = self._times.lease_s / 3
