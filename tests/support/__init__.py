@@ -1,1 +1,1 @@
-"""What several kinds of tests share: real processes, clients, writers, a proxy, a checker."""
+"""Tools that several kinds of tests share: processes, clients, writers, proxies, checkers."""

@@ -19,7 +19,7 @@ _PAGE = 500
 
 
 class ProjectAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """A project as the API gives it."""
+    """A project as the API returns it."""
 
     id: str
     name: str
@@ -38,7 +38,7 @@ class AppendAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class HistoryPage(msgspec.Struct, frozen=True, rename="camel"):
-    """A page of the history; its messages are kept as they were sent."""
+    """A page of the history; its messages are kept as raw JSON."""
 
     messages: list[msgspec.Raw]
     head_seq: int
@@ -74,7 +74,7 @@ class Api:
         headers: dict[str, str] | None = None,
         scope: str | None = None,
     ) -> httpx.Response:
-        """Send one signed request; the answer may have any status. A worker needs its `scope`."""
+        """Send one signed request and return the response, of any status; workers need `scope`."""
         content = b"" if body is None else msgspec.json.encode(body)
         target = path if not query else f"{path}?{urlencode(query)}"
         sent = signed_headers(method, target, self.user_id, content, scope=scope)
@@ -92,7 +92,7 @@ class Api:
         return msgspec.json.decode(response.raise_for_status().content, type=ProjectAnswer)
 
     async def add_member(self, project_id: str, user_id: str) -> None:
-        """Make another user a member of the user's project."""
+        """Add a member to a project that the user owns."""
         response = await self.request("PUT", f"/v1/projects/{project_id}/members/{user_id}")
         response.raise_for_status()
 

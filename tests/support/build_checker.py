@@ -1,7 +1,7 @@
-"""Judge what clients saw of builds: G6, G7 and §8 of docs/protocol.md §2.
+"""Judge the builds that clients saw: G6 and G7 of docs/protocol.md §2, and §8.
 
-Pure, as `checker.py` is, which judges the messages; the messages that end builds are judged here.
-A client applies statuses as docs/builds.md says, and it knows a build's end by its message too.
+Pure. Messages are judged by `checker.py`, except for those that end builds, which are judged here.
+A client applies statuses as docs/builds.md says; a build's end also reaches it as a message.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from tests.support.history import (
 BUILD_KINDS = frozenset({Kind.BUILD_UNENDED, Kind.BUILD_REPEAT, Kind.BUILD_WRONG, Kind.STATUS_LOST})
 
 
-# The window has 200 messages, and moves on while it is read.
+# The window has 200 messages and may be trimmed during a replay: one of up to 150 is surely in it.
 _SURELY_IN_WINDOW = 150
 
 
 class StatusGuarantee(Enum):
-    """Which clients must have heard of a build's statuses; those that do not keep up need not.
+    """Which clients must have received a build's statuses, among those that keep up.
 
-    Every client knows every end all the same, by its message.
+    Every client learns of every build's end nevertheless, by its message.
     """
 
-    ALL = "all: the window was never lost, so what was missed is replayed (G6)"
-    OPEN = "those whose stream was open at the build's end, Redis or not (G7)"
-    LAST = "the same, of the last status alone: the window went back in time, or lost entries"
+    ALL = "all: the window was never lost, so missed statuses are replayed (G6)"
+    OPEN = "clients whose stream was open at the build's end, with or without Redis (G7)"
+    LAST = "as OPEN, but only the last status: the window lost entries or was reset to old ones"
     NONE = "none: clients fell behind the window"
 
 
@@ -52,7 +52,7 @@ def check_builds(
     log: Sequence[LogRow],
     guarantee: StatusGuarantee,
 ) -> list[Violation]:
-    """Judge the builds of one project, as they were when all had ended."""
+    """Judge one project's builds. `builds` is their state after all of them have ended."""
     rows = {build.build_id: build for build in builds}
     violations = [
         *_check_acknowledgements(acknowledgements, rows),
@@ -80,7 +80,7 @@ def _check_acknowledgements(
 def _check_ends(
     requests: set[tuple[str, str]], rows: dict[str, BuildRow], log: Sequence[LogRow]
 ) -> Iterable[Violation]:
-    """Each build stands for a message that asked, and has ended with one message that fits."""
+    """Every build belongs to a message that requested it, and has exactly one end message."""
     by_seq = {row.seq: row for row in log}
     ends: dict[str, list[tuple[int, BuildEnd]]] = {}
     for row in log:
@@ -109,39 +109,39 @@ def _check_ends(
 def _check_client(
     client: ClientHistory, rows: dict[str, BuildRow], guarantee: StatusGuarantee
 ) -> Iterable[Violation]:
-    heard: dict[str, list[Status]] = {build_id: [] for build_id in rows}
+    received: dict[str, list[Status]] = {build_id: [] for build_id in rows}
     events = [event for connection in client.connections for event in connection.events]
-    # By entryId first: it would hide another build's status that came under the same one.
+    # Across builds: a status with the entryId of another build's is dropped, as clients drop it.
     for status in without_repeats(statuses(events)):
-        if status.content.build_id in heard:
-            heard[status.content.build_id].append(status)
+        if status.content.build_id in received:
+            received[status.content.build_id].append(status)
         else:
-            detail = f"told of build {status.content.build_id}, and there is none"
+            detail = f"a status of build {status.content.build_id}, which does not exist"
             yield Violation(Kind.INVENTED, None, detail, client.name)
     arrivals = [_arrivals(connection) for connection in client.connections]
     for build in rows.values():
         final = (build.status, build.attempt)
-        state = last_state(heard[build.build_id])
+        state = last_state(received[build.build_id])
         where = f"build {build.build_id}: "
         if state is not None and state != final and _is_end(state):
             yield Violation(
-                Kind.BUILD_WRONG, None, f"{where}told {state}, and it is {final}", client.name
+                Kind.BUILD_WRONG, None, f"{where}received {state}, not {final}", client.name
             )
             continue
-        if not client.keeps_up or not _must_hear(build, arrivals, guarantee):
+        if not client.keeps_up or not _must_receive_end(build, arrivals, guarantee):
             continue
         if state != final:
             yield Violation(
-                Kind.STATUS_LOST, None, f"{where}told {state}, and it is {final}", client.name
+                Kind.STATUS_LOST, None, f"{where}received {state}, not {final}", client.name
             )
             continue
         if guarantee is StatusGuarantee.LAST:
-            # What was lost and is outdated by now is worth nothing to anyone.
+            # Earlier statuses may be lost: the last one replaces them.
             continue
         if any(_was_open_throughout(build, arrived) for arrived in arrivals):
-            missed = _changes(build) - {status.change for status in heard[build.build_id]}
+            missed = _changes(build) - {status.change for status in received[build.build_id]}
             if missed:
-                detail = f"{where}never told {sorted(missed)}"
+                detail = f"{where}never received {sorted(missed)}"
                 yield Violation(Kind.STATUS_LOST, None, detail, client.name)
 
 
@@ -158,7 +158,7 @@ _BEYOND = "replayed from beyond the window"
 
 
 def _arrivals(connection: Connection) -> dict[int, str]:
-    """How each message came on a connection: its event's name, or `_BEYOND`."""
+    """Return how each message was received on a connection: its event's name, or `_BEYOND`."""
     found: dict[int, str] = {}
     missed = 0
     for event in connection.events:
@@ -176,14 +176,14 @@ def _arrivals(connection: Connection) -> dict[int, str]:
     return found
 
 
-def _must_hear(
+def _must_receive_end(
     build: BuildRow, arrivals: Sequence[dict[int, str]], guarantee: StatusGuarantee
 ) -> bool:
-    """Tell whether the client must have been told how the build ended, beside its message."""
+    """Tell whether the client must have received the last status, besides the end message."""
     if build.end_seq is None or guarantee is StatusGuarantee.NONE or not arrivals:
         return False
     if guarantee is StatusGuarantee.ALL:
-        # Not sent at all: announced, or a stream that began later.
+        # No entry: announced as not sent, or before the connection's cursor.
         return any(arrived.get(build.end_seq, _BEYOND) != _BEYOND for arrived in arrivals)
     return arrivals[-1].get(build.end_seq) == "message.new"
 
@@ -197,6 +197,6 @@ def _was_open_throughout(build: BuildRow, arrived: dict[int, str]) -> bool:
 
 
 def _changes(build: BuildRow) -> set[tuple[str, int]]:
-    """Every change of status that the build went through."""
+    """Return every change of status that the build went through."""
     begun = {("in_progress", attempt) for attempt in range(1, build.attempt + 1)}
     return {("queued", 0), *begun, (build.status, build.attempt)}

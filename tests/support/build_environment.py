@@ -1,4 +1,4 @@
-"""A service with a project whose builds real workers carry out, and what tests ask of them."""
+"""A service with one project, and real workers that carry out the project's builds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.workers import WorkerProcess
 
 
 class BuildAnswer(msgspec.Struct, rename="camel"):
-    """The answer to a message in build mode."""
+    """The answer to a message that requests a build."""
 
     success: bool
     queued: bool
@@ -35,7 +35,7 @@ class BuildAnswer(msgspec.Struct, rename="camel"):
 async def ask(
     api: Api, project_id: str, client_msg_id: str | None = None, *, status: int = 201
 ) -> BuildAnswer:
-    """Ask for a build."""
+    """Request a build; the answer must have this HTTP status."""
     body: dict[str, object] = {"projectId": project_id, "message": "make it", "mode": "build"}
     if client_msg_id is not None:
         body["client_msg_id"] = client_msg_id
@@ -45,12 +45,12 @@ async def ask(
 
 
 def ends(log: list[LogRow]) -> list[LogRow]:
-    """The messages of a log that end a build."""
+    """Return the messages of a log that end a build."""
     return [row for row in log if b'"type":"build_' in row.data]
 
 
 class BuildEnvironment:
-    """A service, a project, and what starts workers."""
+    """A service and a project; starts workers and clients for it, and stops them at the end."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class BuildEnvironment:
         self._started: list[WorkerProcess] = []
 
     async def worker(self, command: str = "", **settings: str) -> WorkerProcess:
-        """Start a worker."""
+        """Start a worker that runs `command` for each build; `settings` are by their full names."""
         own = {"SEQSTREAM_BUILD_COMMAND": command, **settings}
         worker = WorkerProcess(
             f"worker-{len(self._started) + 1}", self._folder, self.environment | own
@@ -88,12 +88,12 @@ class BuildEnvironment:
         return client
 
     async def status_of(self, build_id: str) -> str:
-        """The build's status, over HTTP."""
+        """Read the build's status over HTTP."""
         response = await self.api.request("GET", f"/v1/projects/{self.project}/builds/{build_id}")
         return str(response.json()["status"])
 
     async def wait_status(self, build_id: str, status: str, timeout_s: float = 30.0) -> None:
-        """Wait until the build has this status."""
+        """Wait until the build has this status; raises `TimeoutError` otherwise."""
 
         async def has() -> bool:
             return await self.status_of(build_id) == status
@@ -101,9 +101,9 @@ class BuildEnvironment:
         await wait_until(has, timeout_s=timeout_s, what=f"status {status}")
 
     async def close(self) -> None:
-        """End clients and workers."""
+        """Kill the workers and close the clients."""
         for worker in self._started:
-            # Not asked: it would give a build that sleeps its seconds of grace.
+            # SIGKILL: after SIGTERM a worker waits its grace period for a running build.
             await worker.kill()
         await self._stack.aclose()
 
@@ -112,7 +112,7 @@ class BuildEnvironment:
 async def build_environment(
     service: ServiceProcess, project: str, folder: Path, environment: dict[str, str]
 ) -> AsyncIterator[BuildEnvironment]:
-    """A service with a project of alice's."""
+    """Create a project that alice owns, and the environment for its builds."""
     async with Api(service.url, "alice") as api:
         await api.create_project(project)
         made = BuildEnvironment(service, api, project, folder, environment)
@@ -123,7 +123,7 @@ async def build_environment(
 
 
 async def children(pid: int, *, at_least: int = 1) -> list[int]:
-    """Process ids of all descendants."""
+    """Return the process ids of all descendants, once there are `at_least` so many."""
     found: list[int] = []
 
     def there() -> bool:
@@ -135,6 +135,7 @@ async def children(pid: int, *, at_least: int = 1) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
+    """Tell whether the process runs; a zombie does not."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""What streams showed of builds, as docs/builds.md tells a client to read it. Pure."""
+"""Build statuses of a stream, applied as docs/builds.md tells clients to. Pure."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _status = msgspec.json.Decoder(Status)
 
 
 def statuses(events: Sequence[Event], build_id: str | None = None) -> list[Status]:
-    """The `build.status` events, of one build if it is given, in order."""
+    """Return the `build.status` events in order, of one build or of all."""
     found = [_status.decode(event.data) for event in events if event.name == "build.status"]
     return [each for each in found if build_id in (None, each.content.build_id)]
 
 
-def without_repeats(told: Iterable[Status]) -> list[Status]:
-    """Drop every `entryId` that was seen."""
+def without_repeats(received: Iterable[Status]) -> list[Status]:
+    """Drop statuses whose `entryId` was received before."""
     kept: list[Status] = []
     entries: set[str] = set()
-    for status in told:
+    for status in received:
         if status.entry_id is None or status.entry_id not in entries:
             kept.append(status)
         if status.entry_id is not None:
@@ -60,7 +60,7 @@ def without_repeats(told: Iterable[Status]) -> list[Status]:
 
 
 def changes(events: Sequence[Event], build_id: str) -> list[tuple[str, int]]:
-    """The changes of status of one build as a client sees them that drops repeats by entryId."""
+    """Return one build's changes of status, without repeats by `entryId`."""
     seen: list[tuple[str, int]] = []
     for status in without_repeats(statuses(events, build_id)):
         if not seen or seen[-1] != status.change:
@@ -69,15 +69,15 @@ def changes(events: Sequence[Event], build_id: str) -> list[tuple[str, int]]:
 
 
 def applied(events: Sequence[Event], build_id: str) -> tuple[str, int] | None:
-    """Where a client ends that applies statuses by build and attempt, as docs/builds.md says."""
+    """Return the last state of a client that applies statuses by build and attempt."""
     return last_state(statuses(events, build_id))
 
 
-def last_state(told: Iterable[Status]) -> tuple[str, int] | None:
-    """The same for statuses that are all of one build."""
+def last_state(received: Iterable[Status]) -> tuple[str, int] | None:
+    """Do the same for statuses that are all of one build."""
     state: tuple[int, int] | None = None
     shown: tuple[str, int] | None = None
-    for status in told:
+    for status in received:
         key = (status.content.attempt, _RANK[status.status])
         if state is None or key >= state:
             state, shown = key, status.change

@@ -1,4 +1,4 @@
-"""A writer whose posts ask for builds; all else is as in `writer.py`."""
+"""A writer whose posts request builds; everything else is in `writer.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Receipt(msgspec.Struct, rename="camel"):
 
 
 class BuildRequester(Writer):
-    """Asks for one build after the other, each until it is told that it is queued."""
+    """Requests builds one after another; repeats each request until the service confirms it."""
 
     def __init__(
         self,
@@ -39,9 +39,7 @@ class BuildRequester(Writer):
             timeout_s=timeout_s,
             impatience=impatience,
         )
-        self.build_acknowledgements: list[
-            BuildAcknowledgement
-        ] = []  # every answer that a build is queued
+        self.build_acknowledgements: list[BuildAcknowledgement] = []  # every answer
 
     def _request(self, post: Post) -> tuple[str, dict[str, str]]:
         body = {

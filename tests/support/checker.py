@@ -1,7 +1,7 @@
-"""Judge what writers and clients saw against the log: guarantees G1 to G5 of docs/protocol.md §2.
+"""Judge writers' and clients' histories against the log: G1 to G5 of docs/protocol.md §2.
 
-Pure: no I/O and no clock. It knows nothing of how a history was recorded, and trusts nothing in
-it but the log's rows, whose own rules it checks first. One project at a time.
+Pure: no I/O and no clock. It does not depend on how a history was recorded. The log's rows are
+checked first; then everything else is compared with them. One project at a time.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ MESSAGE_EVENTS = frozenset({"message.new", "message.replay"})
 
 
 class Kind(StrEnum):
-    """What can be wrong. Each violation is of one kind, so that a report can be counted."""
+    """What can be wrong. Every violation has one kind, so that kinds can be counted."""
 
     LOG_HOLE = "log_hole"  # G1: the log's seqs are not 1..head
-    LOG_REPEAT = "log_repeat"  # G5: a post (or an id, or a seq) stands in the log twice
+    LOG_REPEAT = "log_repeat"  # G5: a post (or an id, or a seq) is in the log twice
     INVENTED = "invented"  # a message that nobody posted, or that is not in the log
-    CHANGED = "changed"  # another content than was posted, or than the log has
+    CHANGED = "changed"  # the content differs from what was posted, or from the log
     ACK_MISSING = "ack_missing"  # acknowledged and not in the log
     ACK_TWICE = "ack_twice"  # one post acknowledged with two results
-    ACK_WRONG = "ack_wrong"  # acknowledged with another seq or id than the log has
+    ACK_WRONG = "ack_wrong"  # acknowledged with a seq or id that differs from the log's
     LOST = "lost"  # never received and never announced as not sent
-    UNANNOUNCED = "unannounced"  # skipped on one connection in silence, received on another
-    REPEATED = "repeated"  # twice on a connection, or at or before its cursor
-    REORDERED = "reordered"  # after a higher seq on the same connection
-    MISANNOUNCED = "misannounced"  # a control event or an SSE id that does not fit the rest
+    UNANNOUNCED = "unannounced"  # skipped on one connection and not announced; received later
+    REPEATED = "repeated"  # received twice on a connection, or at or before its cursor
+    REORDERED = "reordered"  # received after a higher seq on the same connection
+    MISANNOUNCED = "misannounced"  # a control event or an SSE id contradicts the rest
     BUILD_UNENDED = "build_unended"  # §8: an acknowledged build without its end message
     BUILD_REPEAT = "build_repeat"  # §8: a build that ended twice
-    BUILD_WRONG = "build_wrong"  # another end, or another last status, than the build has
-    STATUS_LOST = "status_lost"  # G6, G7: a change of status that never reached an open stream
+    BUILD_WRONG = "build_wrong"  # §8: an end or a last status that differs from the build's
+    STATUS_LOST = "status_lost"  # G6, G7: a change of status that a client never received
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """One thing that is wrong, and where. `connection` counts from 0; None: not of a connection."""
+    """One thing that is wrong, and where. `connection` counts from 0, or is None."""
 
     kind: Kind
     seq: int | None
@@ -112,10 +112,10 @@ def check(
     clients: Sequence[ClientHistory],
     log: Sequence[LogRow],
 ) -> Report:
-    """Judge one project. `log` is in the order of its seqs, as it was after the last post."""
+    """Judge one project. `log` is the whole log after the last post, in the order of seqs."""
     acks = list(acknowledgements)
     violations = [*_check_log(log, posts), *_check_acks(acks, log)]
-    # A seq that stands twice in the log was reported above; streams are judged by the first.
+    # A seq that is in the log twice is reported above; streams are compared with the first row.
     by_seq = {row.seq: row for row in reversed(log)}
     delivered = announced = 0
     for client in clients:
@@ -155,7 +155,7 @@ def _check_log(log: Sequence[LogRow], posts: Iterable[Post]) -> Iterable[Violati
         key = (row.user_id, row.client_msg_id or "")
         post = posted.get(key)
         if row.build_end is not None and row.client_msg_id is None:
-            # Not posted, and judged by `build_checker.py`.
+            # The end of a build: not posted, and judged by `build_checker.py`.
             continue
         if post is None:
             yield Violation(Kind.INVENTED, row.seq, "in the log, and nobody posted it")
@@ -183,7 +183,7 @@ def _check_acks(acks: Sequence[Acknowledgement], log: Sequence[LogRow]) -> Itera
 
 
 class _ClientJudge:
-    """Follows one client over its connections."""
+    """Judges one client over all its connections."""
 
     def __init__(self, client: ClientHistory, log: dict[int, LogRow]) -> None:
         self._client = client
@@ -212,7 +212,7 @@ class _ClientJudge:
                 )
         covered = self._received | self.announced
         yield from (skip for skip in self._skipped if skip.seq in covered)
-        # A message below what the client did get is lost whether or not it reached head.
+        # Up to the last seq that a client received, a missing message is lost in any case.
         end = self._head if self._client.must_reach_head else max(covered, default=0)
         if self._first is None:
             if self._client.must_reach_head:
@@ -224,7 +224,7 @@ class _ClientJudge:
 
 
 class _ConnectionJudge:
-    """Follows one connection: every event in the order of its arrival."""
+    """Judges one connection: every event in the order received."""
 
     def __init__(self, connection: Connection, log: dict[int, LogRow]) -> None:
         self._connection = connection
@@ -245,7 +245,7 @@ class _ConnectionJudge:
                 self._sse_id = event.event_id
                 continue
             if not event.name:
-                # The priming block; `stream.open` tells whether it was right.
+                # The priming block; its id is checked at `stream.open`.
                 self._sse_id = event.event_id or self._sse_id
             elif event.event_id not in ("", self._sse_id):
                 yield Kind.MISANNOUNCED, None, f"{event.name} has the SSE id {event.event_id!r}"
@@ -264,7 +264,7 @@ class _ConnectionJudge:
                 self.start = self._highest = reset.head_seq
 
     def skipped(self) -> Iterable[int]:
-        """Seqs between the cursor and the last one received that did not come here."""
+        """Return seqs after the cursor that are below the last one received, but missing."""
         if self.start is None or not self.received:
             return ()
         covered = self.received | self.announced
@@ -321,12 +321,12 @@ class _ConnectionJudge:
 
 
 def _parse_cursor(cursor: str | None) -> int | None:
-    """Return a cursor's seq, or None when there is none or it is garbage."""
+    """Return a cursor's seq, or None when it is absent or not a number."""
     if cursor is None or not (cursor.isascii() and cursor.isdigit()):
         return None
     return int(cursor)
 
 
 def _canonical(data: bytes) -> bytes:
-    # Strings keep every code point; only key order and JSON's spelling are made equal.
+    # Ignores the order of keys and JSON's escapes; every code point of a string still counts.
     return msgspec.json.encode(msgspec.json.decode(data), order="sorted")

@@ -1,6 +1,6 @@
-"""A real local HTTP server that speaks OpenAI's chat-completions protocol, for tests.
+"""A real HTTP server on loopback that speaks OpenAI's chat-completions protocol.
 
-What it answers is a list of raw blocks of bytes; it can wait between them until it is told.
+It answers with raw blocks of bytes, and can pause between two of them until the test continues it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 
 def chunk(text: str) -> bytes:
-    """One piece of an answer, as such endpoints send it."""
+    """Return one piece of an answer, as such endpoints send it."""
     data = msgspec.json.encode({"choices": [{"index": 0, "delta": {"content": text}}]})
     return b"data: " + data + b"\n\n"
 
@@ -23,7 +23,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class CompletionsServer:
-    """Answers every request as it was last told to, and keeps what it was asked."""
+    """Answers every request as the last `answer_with` says, and records the requests."""
 
     def __init__(
         self, blocks: Sequence[bytes] = (), *, status: int = 200, pause_before: int | None = None
@@ -51,9 +51,9 @@ class CompletionsServer:
     def answer_with(
         self, blocks: Sequence[bytes], *, status: int = 200, pause_before: int | None = None
     ) -> None:
-        """From now on answer with `blocks`, and forget what was asked before.
+        """Answer with `blocks` from now on, and clear the recorded requests.
 
-        It stops before block number `pause_before` until `go_on` is set.
+        The server pauses before block number `pause_before` until `go_on` is set.
         """
         self.requests: list[dict[str, Any]] = []
         self.headers: list[bytes] = []
@@ -64,7 +64,7 @@ class CompletionsServer:
 
     @property
     def url(self) -> str:
-        """Its base URL."""
+        """The server's base URL."""
         assert self._server is not None
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
 
@@ -95,7 +95,7 @@ class CompletionsServer:
                 writer.write(block)
                 await writer.drain()
         except OSError:
-            # The client went away: that is what some tests are about.
+            # The client disconnected, which some tests do on purpose.
             return
         finally:
             writer.close()

@@ -1,4 +1,4 @@
-"""Messages and stream entries for tests of the pure parts, made from a number alone."""
+"""Messages and stream entries for tests of pure modules, each made from its number alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROJECT = "p"
 
 
 def message(seq: int, *, project_id: str = PROJECT, text: str | None = None) -> Message:
-    """Return the committed message `seq`; the same for every call."""
+    """Return the committed message `seq`; every call returns the same."""
     return Message(
         seq=seq,
         message_id=f"00000000-0000-4000-8000-{seq:012d}",

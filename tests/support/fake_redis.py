@@ -1,8 +1,8 @@
-"""One Redis server as far as lanes use it, in memory: XADD, XREAD BLOCK, XREVRANGE, DEL.
+"""The part of a Redis server that lanes use, in memory: XADD, XREAD BLOCK, XREVRANGE, DEL.
 
-Each command takes a random while until the server has it and another until its reply is there; a
-connection keeps its order. What a command does, it does at once, as in Redis. The script that
-publishes is `publish` and `append_transient` here; all else of `lua/` is tested on a real server.
+A command and its reply each take a random time on their way; a connection keeps its order. Each
+command is executed in one step, as in Redis. `publish` and `append_transient` imitate the script
+that publishes; the scripts themselves are tested on a real server.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FAR_S = 0.02
 
 
 class FakeRedis:
-    """Stands in for `RedisClient`; `refusing` has writes refused."""
+    """Used in place of `RedisClient`; while `refusing` is set, every write fails."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -34,7 +34,7 @@ class FakeRedis:
         self.refusing = False
         self.connections: list[FakeConnection] = []
 
-    # What the service calls.
+    # Called by the service.
 
     async def call(self, *command: bytes | str | int) -> Any:
         """As `RedisClient.call`."""
@@ -45,7 +45,7 @@ class FakeRedis:
             await self.on_the_way()
 
     async def run(self, script: Script, key: str, *arguments: bytes | str | int) -> Any:
-        """As `RedisClient.run`, of the one script that lanes use."""
+        """As `RedisClient.run`, for the one script that lanes use."""
         assert script.name == "add_expiring"
         kept, _, *fields = arguments[1:]
         return await self.call("XADD", key, "MAXLEN", kept, "*", *fields)
@@ -56,17 +56,17 @@ class FakeRedis:
         self.connections.append(connection)
         return connection
 
-    # What a test does; at once, as one step of the server.
+    # Called by tests; each is one step of the server and takes no time.
 
     def publish(self, project: str, seq: int) -> None:
-        """Append a message, as the script does: in order, each once."""
+        """Append a message as the script does: in order, and a repeat has no effect."""
         entries = self._streams.get(keys.stream(project).encode(), [])
         if not entries or entries[-1][0] < EntryId(seq, 0):
             data = b'{"seq":%d}' % seq
             self._add(keys.stream(project).encode(), EntryId(seq, 0), _fields("message.new", data))
 
     def append_transient(self, project: str) -> EntryId | None:
-        """Append a transient entry after the stream's last message; none when there is none."""
+        """Append a transient entry after the stream's last entry; return None for no stream."""
         key = keys.stream(project).encode()
         if not self._streams.get(key):
             return None
@@ -77,7 +77,7 @@ class FakeRedis:
         return entry_id
 
     def lose(self, project: str) -> None:
-        """Forget a project's stream."""
+        """Delete a project's stream."""
         self._streams.pop(keys.stream(project).encode(), None)
 
     def last_id(self, project: str) -> EntryId | None:
@@ -86,7 +86,7 @@ class FakeRedis:
         return entries[-1][0] if entries else None
 
     async def on_the_way(self) -> None:
-        """Take a random while."""
+        """Wait a random time, as a packet would take."""
         await asyncio.sleep(self._random.random() * _FAR_S)
 
     async def read(self, command: Sequence[bytes]) -> Any:

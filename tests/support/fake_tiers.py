@@ -1,6 +1,6 @@
-"""A window and a log that answer from lists: the I/O below `LowerTiers`, none of its decisions.
+"""A window and a log that read from lists, for `LowerTiers`; its decisions are not imitated here.
 
-What happens between a question and its answer is up to the test (`meanwhile`).
+A test may run something between a read's start and its result (`meanwhile`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.support.entries import entry, message
 
 
 class FakeProject:
-    """One project's log and stream as lists, the newest `window_messages` in the stream."""
+    """One project's log and Redis stream as lists; the stream has the last `window_messages`."""
 
     def __init__(self, *, window_messages: int = 200) -> None:
         self.head = 0
@@ -36,7 +36,7 @@ class FakeProject:
         self._given: dict[int, int] = {}
 
     def append(self, count: int = 1) -> None:
-        """Commit and publish so many messages."""
+        """Commit and publish `count` messages."""
         for _ in range(count):
             self.head += 1
             self.stream.append(EntryId(self.head, 0))
@@ -44,18 +44,18 @@ class FakeProject:
         self.stream = [each for each in self.stream if each >= low]
 
     def append_transient(self) -> EntryId:
-        """Put a transient entry at the end of the stream."""
+        """Append a transient entry to the stream and return its id."""
         seq = self.stream[-1].seq if self.stream else self.head
         self._given[seq] = self._given.get(seq, 0) + 1
         self.stream.append(EntryId(seq, self._given[seq]))
         return self.stream[-1]
 
     def flush(self) -> None:
-        """Lose the stream."""
+        """Drop the stream, as a Redis that lost its data."""
         self.stream = []
 
     def tiers(self) -> LowerTiers:
-        """The real thing over this project's lists."""
+        """Return real `LowerTiers` that read this project's lists."""
         return LowerTiers(_ListWindow(self), _ListLog(self), Health(Observer()))
 
 

@@ -12,7 +12,7 @@ from tests.support.waiting import wait_until
 
 
 class Follower:
-    """What came so far; `task` fails when `follow` does."""
+    """The events received so far; `task` fails when `follow` does."""
 
     def __init__(self, log: EventLog, project_id: str, after: int | None) -> None:
         self.events: list[Event] = []
@@ -27,14 +27,16 @@ class Follower:
         return [event.id.seq for event in self.events if event.seq is not None]
 
     async def wait_seq(self, seq: int, *, timeout_s: float = 10.0) -> None:
-        """Wait until message `seq` came."""
+        """Wait until message `seq` is received."""
 
-        def came() -> bool:
+        def received() -> bool:
             if self.task.done():
                 self.task.result()
             return bool(self.seqs) and self.seqs[-1] >= seq
 
-        await wait_until(came, timeout_s=timeout_s, what=f"message {seq} (has {self.seqs[-3:]})")
+        await wait_until(
+            received, timeout_s=timeout_s, what=f"message {seq} (has {self.seqs[-3:]})"
+        )
 
     async def _run(self) -> None:
         async for event in self._log.follow(self._project_id, after=self._after):
@@ -45,13 +47,13 @@ class Follower:
 async def following(
     log: EventLog, project_id: str, *, after: int | None = 0
 ) -> AsyncIterator[Follower]:
-    """Follow a project for the length of an `async with`, once its tail is there."""
+    """Follow a project inside the block, which begins once its tail exists."""
     follower = Follower(log, project_id, after)
     await wait_until(
         lambda: follower.task.done() or any(t.project_id == project_id for t in log.tails.all()),
         what="the tail",
     )
-    # One more turn of the loop: the reader stands where the tail ends.
+    # After one more turn of the loop the reader is at the end of the tail.
     await asyncio.sleep(0)
     try:
         yield follower

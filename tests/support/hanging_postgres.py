@@ -1,4 +1,4 @@
-"""A Postgres that hangs: connections stay open, new ones are taken, and nothing is answered."""
+"""A Postgres that hangs: connections stay open, new ones are accepted, and no query is answered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.operate.embedded import PostgresServer
 
 @contextlib.contextmanager
 def hanging(server: PostgresServer) -> Iterator[None]:
-    """Stop the server and all its backends, and let them go on at the end."""
+    """Stop the server and its backends with SIGSTOP inside the block; continue them at its end."""
     parent = psutil.Process(server.pid)
     stopped = [parent, *parent.children(recursive=True)]
     for each in stopped:

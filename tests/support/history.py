@@ -1,7 +1,7 @@
-"""What was sent, acknowledged and received: plain records, for the checker to judge.
+"""Records of what was posted, acknowledged and received.
 
-Only data. How it is collected is in `sse_client.py` and `writer.py`, what it must satisfy in
-`checker.py`. Times are seconds of the monotonic clock, which all processes of a machine share.
+Data only: `sse_client.py` and `writer.py` collect it, `checker.py` and `build_checker.py` judge it.
+Times are seconds of the monotonic clock, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Post(msgspec.Struct, frozen=True):
-    """A message that a writer tried to append, whether or not it was ever answered."""
+    """A message that a writer tried to append, answered or not."""
 
     project_id: str
     user_id: str
@@ -19,7 +19,7 @@ class Post(msgspec.Struct, frozen=True):
 
 
 class Acknowledgement(msgspec.Struct, frozen=True):
-    """The answer that told a writer that its post is in the log. One post may have several."""
+    """An answer that acknowledges a post. Repeats of one post have one each."""
 
     post: Post
     seq: int
@@ -31,8 +31,8 @@ class Acknowledgement(msgspec.Struct, frozen=True):
 class Event(msgspec.Struct, frozen=True):
     """One block of an event stream as it arrived; `data` is its raw UTF-8.
 
-    `event_id` is the block's id or, when it has none, the last one before it, as EventSource
-    has it. A block without data is no event; its `name` is empty.
+    `event_id` is the block's id or, when it has none, the last id before it, as in an EventSource.
+    A block without data is not an event; its `name` is empty.
     """
 
     name: str
@@ -42,9 +42,9 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Connection(msgspec.Struct, frozen=True):
-    """One connection to a stream: the cursor that was sent, and what came, in order.
+    """One connection to a stream: the cursor that was sent, and the events received, in order.
 
-    `cursor` is the text of the Last-Event-ID or of the query; None means "live from head".
+    `cursor` is the text of Last-Event-ID or of the query; None means "live from head".
     """
 
     cursor: str | None
@@ -54,9 +54,9 @@ class Connection(msgspec.Struct, frozen=True):
 class ClientHistory(msgspec.Struct, frozen=True):
     """All connections of one client to one project, in order.
 
-    `must_reach_head` is false for a client that was given up before the end (a stalled one);
-    what it did receive is judged all the same. `keeps_up` is false for one that reads slowly, or
-    not at all for a while: what only the window holds may be gone before it reads it.
+    `must_reach_head` is false for a client that was closed before the end (a stalled one); what
+    it did receive is judged nevertheless. `keeps_up` is false for a client that reads slowly or
+    stalls: transient entries may leave the window before it reads them.
     """
 
     name: str
@@ -67,14 +67,14 @@ class ClientHistory(msgspec.Struct, frozen=True):
 
 
 class BuildAcknowledgement(msgspec.Struct, frozen=True):
-    """The answer that told a writer that its build is queued. One post may have several."""
+    """An answer that confirms a queued build. Repeats of one request have one each."""
 
     post: Post
     build_id: str
 
 
 class BuildRow(msgspec.Struct, frozen=True):
-    """A build as its project's members see it after the last one has ended."""
+    """A build as the API lists it after all builds have ended."""
 
     build_id: str
     status: str
@@ -84,7 +84,7 @@ class BuildRow(msgspec.Struct, frozen=True):
 
 
 class BuildEnd(msgspec.Struct, frozen=True):
-    """What a message says that ends a build: `completed` or `failed`."""
+    """The build's end in the message that reports it: `completed` or `failed`."""
 
     build_id: str
     status: str
@@ -92,7 +92,7 @@ class BuildEnd(msgspec.Struct, frozen=True):
 
 
 class LogRow(msgspec.Struct, frozen=True):
-    """A message of the log: what identifies it, and the JSON form that the history gives it."""
+    """A message of the log: its identity, and its JSON form as the history returns it."""
 
     seq: int
     message_id: str
@@ -130,7 +130,7 @@ _message_decoder = msgspec.json.Decoder(_MessageData)
 
 
 def log_row(data: bytes) -> LogRow:
-    """Read a message in its JSON form (of the history or an event); raises `msgspec` errors."""
+    """Decode a message of the history or an event. Raises `msgspec.DecodeError`."""
     message = _message_decoder.decode(data)
     return LogRow(
         seq=message.seq,

@@ -1,6 +1,7 @@
-"""A build that attacks what runs it: `hostile_build.py FOLDER ATTACK`. Linux only.
+"""A build command that attacks the worker that runs it: `hostile_build.py FOLDER ATTACK`.
 
-It stands alone, as an operator's command does. What it finds is the `result` of its last line.
+Linux only. It imports nothing of the project, as an operator's command. What it finds out is the
+`result` of its last line.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def _say(result: object) -> None:
 
 
 def look() -> None:
-    """Try to read every process above this one."""
+    """Try to read every ancestor process."""
     found = []
     pid = os.getppid()
     while pid > 1:
@@ -59,7 +60,7 @@ def _read(pid: int, name: str) -> str:
 
 
 def _descriptors(pid: int) -> str:
-    # Root may list their numbers; what they are of, and themselves, is another matter.
+    # Root may list the numbers, but not read the links.
     try:
         return str([os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()])
     except PermissionError:
@@ -99,7 +100,7 @@ def _daemon(folder: Path, name: str, *, deep: int) -> None:
 
 
 def _hopper(folder: Path) -> None:
-    """Leave a process behind that is never the same for long."""
+    """Leave a process behind that forks again and again, so that its pid changes all the time."""
     if os.fork():
         return
     (folder / "hopping").touch()
@@ -112,7 +113,7 @@ def _hopper(folder: Path) -> None:
 
 
 def leave_daemons(folder: Path) -> None:
-    """Leave processes behind in every way there is."""
+    """Leave processes behind in several ways: sessions, double forks, endless forks."""
     for fd in (1, 2):
         os.set_inheritable(fd, True)
     for deep in (1, 2, 3):
@@ -125,7 +126,7 @@ def leave_daemons(folder: Path) -> None:
 
 
 def forge() -> None:
-    """Write what looks like records of the worker, in every way that a line may end."""
+    """Write lines that look like the worker's log records, with every kind of line end."""
     record = '{"level": "critical", "message": "forged"}'
     for separator in ("\n", "\r", "\r\n", "\x1b[2K\r", "\u2028", "\x85", "\x00\n", "\x0b\n"):
         os.write(2, f"begin{separator}{record}\n".encode())

@@ -1,6 +1,6 @@
-"""Which keys the project may leave in Redis: those of `streams/window/keys.py`, all with an expiry.
+"""The keys that the project may leave in Redis: those of `streams/window/keys.py`, with an expiry.
 
-Written from the names alone, so that a key that is added without being named here is found.
+The patterns are written out here, so that a new kind of key fails the tests until it is added.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _KNOWN = re.compile(
 
 
 def leaked_keys(redis_url: str) -> list[str]:
-    """Return what is wrong with the keys that are there; nothing when all is well."""
+    """Return one line for each key that is unknown or has no expiry."""
     wrong = []
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         for key in client.scan_iter(count=1000):

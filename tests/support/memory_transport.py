@@ -1,6 +1,6 @@
-"""A transport in memory: bytes are fed in exact pieces, and what is written is kept.
+"""A transport in memory: a test feeds bytes in exact pieces and reads what was written.
 
-Without a kernel's buffers an exchange is the same each time, whatever the machine does.
+Without the kernel's buffers every run of an exchange is the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from service.http.protocol import StreamingProtocol
 
 
 class MemoryTransport(asyncio.Transport):
-    """One side of a connection; the other is `feed` and `written`."""
+    """The server's side of a connection; a test uses `feed` and `written` as the client's side."""
 
     def __init__(self, protocol: StreamingProtocol) -> None:
         super().__init__()
@@ -26,11 +26,11 @@ class MemoryTransport(asyncio.Transport):
 
     @property
     def is_read_out(self) -> bool:
-        """Whether the protocol has taken all that was fed, or takes no more for now."""
+        """Whether the protocol has read all that was fed, or has paused or ended reading."""
         return not self._pieces or self._is_paused or self._is_closing
 
     def feed(self, data: bytes) -> None:
-        """Hand a piece over, as soon as the protocol takes it."""
+        """Deliver a piece to the protocol, at once or when it resumes reading."""
         self._pieces.append(data)
         self._deliver()
 
@@ -58,7 +58,7 @@ class MemoryTransport(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self._is_paused = False
-        # Not here and now: a transport reads in a turn of the loop of its own.
+        # In a later turn of the loop, as a real transport reads.
         asyncio.get_running_loop().call_soon(self._deliver)
 
     def get_write_buffer_size(self) -> int:

@@ -1,4 +1,4 @@
-"""A real nginx in front of a service, configured as many are: it passes `Upgrade` on."""
+"""A real nginx in front of a service, in a common configuration: it forwards `Upgrade`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 PATH = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 _STOP_TIMEOUT_S = 10
 
-# One connection to the service, kept: whatever is left on it meets the next client.
+# One kept-alive connection to the service: bytes left on it would reach the next client.
 _CONFIG = """
 daemon off;
 worker_processes 1;
@@ -51,7 +51,7 @@ http {{
 
 @contextlib.asynccontextmanager
 async def nginx_in_front_of(upstream_port: int, folder: Path) -> AsyncIterator[int]:
-    """Run nginx in front of a loopback port; give the port that it listens on."""
+    """Run nginx in front of a loopback port; yields the port that it listens on."""
     assert PATH is not None
     port = free_port()
     config = folder / "nginx.conf"

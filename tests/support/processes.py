@@ -1,7 +1,7 @@
-"""Real processes of the service for tests: start, hurt and stop them, and keep their logs.
+"""Real service processes for tests: start, signal and stop them, and keep their logs.
 
-Only processes started here are ever signalled, by their id. Postgres and Redis are in
-`service.operate.embedded`; Redis with a replica and Sentinel is in `redis_topology.py`.
+Only processes that were started here are signalled, by their id. Postgres and Redis are in
+`service.operate.embedded`; Redis with a replica, Sentinel or a cluster in `redis_topology.py`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _LOG_LINE_CHARACTERS = 1000
 def service_environment(
     database_url: str, redis_url: str, settings: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the environment of a service process: the machine's own, then known settings.
+    """Return the environment of a service process: the machine's, the tests', then `settings`.
 
-    Settings of the caller's shell do not leak in, and the service's limits are at their
-    defaults; `settings` (full names) come last.
+    `settings` have their full names. SEQSTREAM_* variables of the caller's shell are dropped, so
+    the service's limits are at their defaults.
     """
     own = {
         name: value
@@ -70,11 +70,10 @@ def run_cli(
 
 @contextmanager
 def postgres_folder() -> Iterator[Path]:
-    """A folder of its own for Postgres' data.
+    """A temporary folder for Postgres' data.
 
-    Not one of pytest's: when root starts Postgres, it runs as another user, and pytest's folders
-    are closed to others. An embedded server could pass them, but for a container without the
-    capability to.
+    Not pytest's `tmp_path`: started by root, Postgres runs as another user, which may not enter
+    pytest's folders in a container without the capability to.
     """
     with TemporaryDirectory(prefix="seqstream-postgres-") as folder:
         Path(folder).chmod(0o711)
@@ -89,8 +88,7 @@ def migrate(database_url: str) -> None:
 class ServiceProcess:
     """One `seqstream serve` process on a loopback port; its output goes to `<name>.log`.
 
-    It keeps its port over restarts. All methods may be called from a running event loop: none
-    blocks it.
+    It keeps its port over restarts. No method blocks the event loop.
     """
 
     def __init__(
@@ -216,7 +214,7 @@ class ServiceProcess:
         return self._process.returncode
 
     async def stop(self) -> None:
-        """End the process, whatever state it is in."""
+        """End the process in any state: SIGTERM, then SIGKILL and an AssertionError."""
         if not self.is_running():
             return
         # A stopped (SIGSTOP) process would never see the request to end.
@@ -228,12 +226,12 @@ class ServiceProcess:
             raise AssertionError(f"{self.name} ignored SIGTERM:\n{self.log_tail()}") from None
 
     def log_tail(self, lines: int = 30) -> str:
-        """Return the end of what the process wrote."""
+        """Return the last lines of the process's output."""
         return log_tail(self.log_path, lines)
 
 
 def log_tail(path: Path, lines: int = 30) -> str:
-    """Return the last lines of a log file, none of them endless."""
+    """Return the last lines of a log file, each cut to a bounded length."""
     if not path.exists():
         return ""
     end = path.read_text(errors="replace").splitlines()[-lines:]

@@ -1,6 +1,6 @@
-"""One HTTP/1.1 request whose answer is kept byte by byte: what a parser would hide.
+"""HTTP/1.1 requests whose response is kept as bytes, with the details that a client would hide.
 
-For tests of literal bytes, of requests that are never finished, and of clients that stop reading.
+For tests of literal bytes, of incomplete requests, and of clients that stop reading.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 
 
 class RawResponse:
-    """A response that is being received; `body` is what came so far, without HTTP's chunks."""
+    """A response that is being received; `body` is what was received so far, dechunked."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
@@ -26,16 +26,16 @@ class RawResponse:
         self._task: asyncio.Task[None] | None = None
 
     def header(self, name: str) -> str | None:
-        """The value of a header, if it is there once."""
+        """The value of a header, or None; it must not be there twice."""
         values = [value for key, value in self.headers if key.lower() == name.lower()]
         assert len(values) <= 1, f"{name} is there {len(values)} times"
         return values[0] if values else None
 
     @property
     def blocks(self) -> list[bytes]:
-        """The whole blocks of the event stream so far, without their empty line.
+        """The complete blocks of the event stream so far, without their empty line.
 
-        Without `presence.changed`, which comes at any time and is not of the stream's order.
+        Leaves out `presence.changed`, which may arrive at any time.
         """
         blocks = self.body.split(b"\n\n")[:-1]
         return [block for block in blocks if not block.startswith(b"event: presence.changed\n")]
@@ -50,7 +50,7 @@ class RawResponse:
         ]
 
     async def read_head(self) -> None:
-        """Read the status line and the headers, and go on reading the body in a task."""
+        """Read the status line and the headers; a task reads the body from then on."""
         async with asyncio.timeout(15):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         status, *lines = head.split("\r\n")
@@ -61,13 +61,13 @@ class RawResponse:
         self._task = asyncio.create_task(self._read_body())
 
     async def wait_for(self, event: str, *, timeout_s: float = 10.0) -> None:
-        """Wait until an event of this name came."""
+        """Wait until an event of this name is received."""
         await wait_until(
             lambda: event in self.names, timeout_s=timeout_s, what=f"{event} (has {self.names})"
         )
 
     async def wait_end(self, *, timeout_s: float = 10.0) -> None:
-        """Wait until the response is over."""
+        """Wait until the response has ended, completely or cut off."""
         await wait_until(lambda: self.ended, timeout_s=timeout_s, what="the end of the response")
 
     async def _read_body(self) -> None:
@@ -80,13 +80,13 @@ class RawResponse:
                     self.body += await self._reader.readexactly(size)
                     await self._reader.readexactly(2)
         except (OSError, asyncio.IncompleteReadError, ValueError):
-            # Cut off: what came is kept.
+            # Cut off: what was received is kept.
             pass
         finally:
             self.ended = True
 
     async def close(self) -> None:
-        """Close the connection without a word."""
+        """Abort the connection."""
         self.writer.transport.abort()
         if self._task is not None:
             self._task.cancel()
@@ -97,13 +97,13 @@ class RawResponse:
 async def raw_connection(
     port: int, *, receive_buffer_bytes: int | None = None, segment_bytes: int | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A TCP connection to a loopback port, cut off at the end."""
+    """A TCP connection to a loopback port, aborted at the end."""
     sock = socket.socket()
     if segment_bytes is not None:
-        # Loopback's own are so large that the system would take megabytes from the other side.
+        # Loopback's segments are so large that the kernel would buffer megabytes.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
     if receive_buffer_bytes is not None:
-        # Else the system's buffers would read on for a client that does not.
+        # A large receive buffer would go on reading for a client that does not.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
@@ -124,7 +124,7 @@ async def raw_request(
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
 ) -> AsyncIterator[RawResponse]:
-    """Send one request; the response's head is read, its body is being read."""
+    """Send one request and read the response's head; the body is read in the background."""
     async with raw_connection(port) as (reader, writer):
         lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]

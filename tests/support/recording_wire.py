@@ -1,4 +1,4 @@
-"""A wire that keeps what is written, for tests of connections without a socket."""
+"""A wire that records what is written, for tests of connections without a socket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.http.wire import Chunk
 
 
 class RecordingWire:
-    """A client whose appetite the test decides: `blocked`, `lost`, `backlog_bytes`."""
+    """A client that the test makes slow or disconnects: `blocked`, `lost`, `backlog_bytes`."""
 
     def __init__(self) -> None:
         self.blocked = False
@@ -29,7 +29,7 @@ class RecordingWire:
 
     @property
     def blocks(self) -> list[bytes]:
-        """What was written, cut into blocks."""
+        """The blocks that were written; the last one must be complete."""
         blocks = self.data.split(b"\n\n")
         assert blocks.pop() == b"", "a block without its end"
         return blocks
@@ -44,11 +44,11 @@ class RecordingWire:
         ]
 
     def seqs(self, event: str) -> list[object]:
-        """The seqs of the messages that came as this event."""
+        """The seqs of the messages that were written as this event."""
         return [data["seq"] for data in self.named(event)]
 
     def change(self, *, blocked: bool | None = None, lost: bool | None = None) -> None:
-        """Let the client block, take bytes again, or go away."""
+        """Let the client block, read again, or disconnect."""
         if blocked is not None:
             self.blocked = blocked
         if lost is not None:

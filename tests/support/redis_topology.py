@@ -1,9 +1,7 @@
 """Redis with a replica and Sentinel, or as a cluster, as child processes.
 
-The servers of one topology share a password; Sentinel itself has none.
-
-Sentinel and a cluster tell their clients the real addresses of the servers, so no proxy stands in
-between.
+The servers of one topology share a password; Sentinel itself has none. No proxy can be between:
+Sentinel and a cluster report the servers' real addresses to clients.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ class ReplicatedRedis:
 
     def __init__(self, folder: Path, *, sentinel: bool = False) -> None:
         primary_port, replica_port = free_port(), free_port()
-        # A short timeout and a small backlog: a replica that was stopped must resync for real.
+        # Full resyncs without a disk and without a delay keep the tests short.
         common = ["--repl-diskless-sync-delay", "0", "--repl-diskless-sync", "yes"]
         password = secrets.token_hex(32)
         self.primary = RedisServer(
@@ -55,7 +53,7 @@ class ReplicatedRedis:
 
     @property
     def url(self) -> str:
-        """What a service is given as REDIS_URL."""
+        """REDIS_URL of a service."""
         if self.sentinel is None:
             return self.primary.url
         return (
@@ -128,7 +126,7 @@ def _sentinel(folder: Path, primary: RedisServer) -> RedisServer:
 class ClusterRedis:
     """A cluster of masters without replicas, each with a share of the slots.
 
-    A node that was killed comes back empty, as the same node: its slots are in its own file.
+    A killed node restarts without data, as the same node: its file has its id and its slots.
     """
 
     def __init__(self, folder: Path, *, nodes: int = 3) -> None:
@@ -143,7 +141,7 @@ class ClusterRedis:
 
     @property
     def url(self) -> str:
-        """What a service is given as REDIS_URL: one node tells of the others."""
+        """REDIS_URL of a service: one node, which names the others."""
         return self.nodes[0].url.replace("redis://", "redis+cluster://")
 
     async def __aenter__(self) -> Self:
@@ -153,7 +151,7 @@ class ClusterRedis:
         for number, server in enumerate(self.nodes):
             slots = range(number * share, min(SLOTS, (number + 1) * share))
             await redis_cli(server, "CLUSTER", "ADDSLOTS", *map(str, slots))
-            # Else two nodes that meet may take each other's votes for the same epoch.
+            # With equal epochs, two nodes that meet may mix up each other's votes.
             await redis_cli(server, "CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
         for server in self.nodes[1:]:
             await redis_cli(server, "CLUSTER", "MEET", "127.0.0.1", str(self.nodes[0].port))
@@ -174,8 +172,8 @@ class ClusterRedis:
 
         async def ok() -> bool:
             known = f"cluster_known_nodes:{len(self.nodes)}"
-            told = [await redis_cli(server, "CLUSTER", "INFO") for server in self.nodes]
-            return all("cluster_state:ok" in each and known in each for each in told)
+            infos = [await redis_cli(server, "CLUSTER", "INFO") for server in self.nodes]
+            return all("cluster_state:ok" in each and known in each for each in infos)
 
         await wait_until(ok, timeout_s=20, what="the cluster")
 
@@ -204,7 +202,7 @@ class ClusterRedis:
 
 
 class Move:
-    """A slot on its way from one node to another, as `redis-cli --cluster reshard` does it."""
+    """Moves a slot from one node to another, in the steps of `redis-cli --cluster reshard`."""
 
     def __init__(
         self, nodes: Sequence[RedisServer], slot: int, source: RedisServer, target: RedisServer
@@ -215,7 +213,7 @@ class Move:
         self._target = target
 
     async def begin(self) -> None:
-        """Mark the slot at both ends: from now on absent keys are asked for at the target."""
+        """Mark the slot at both nodes; from then on, clients ask the target for absent keys."""
         source, target = await self._id_of(self._source), await self._id_of(self._target)
         await redis_cli(self._target, "CLUSTER", "SETSLOT", self._slot, "IMPORTING", source)
         await redis_cli(self._source, "CLUSTER", "SETSLOT", self._slot, "MIGRATING", target)
@@ -232,7 +230,7 @@ class Move:
         return len(keys)
 
     async def end(self) -> None:
-        """Give the slot to the target."""
+        """Assign the slot to the target."""
         target = await self._id_of(self._target)
         for server in (self._target, self._source, *self._nodes):
             await redis_cli(server, "CLUSTER", "SETSLOT", self._slot, "NODE", target)
@@ -242,10 +240,10 @@ class Move:
 
 
 def collect_dropped_nodes() -> None:
-    """Collect what redis-py dropped, here and not in another test.
+    """Collect redis-py's dropped nodes now, so that no other test gets their ResourceWarning.
 
-    When a cluster changes, it replaces its nodes and forgets the old ones, open connections
-    and all, that a call made meanwhile has connected again (seen with 8.1).
+    When a cluster changes, redis-py (8.1) replaces its node objects and drops the old ones. A
+    call that runs at that time can have connected an old one again; nothing closes it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

@@ -1,6 +1,6 @@
-"""Say who a caller is, in both ways of docs/protocol.md §3, written from the protocol alone.
+"""Signatures and tokens of docs/protocol.md §3, written from the protocol alone.
 
-Deliberately not the service's own code: a mistake there must not hide in the tests.
+The service's own code is not used here: tests would repeat its mistakes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def signed_headers(
 ) -> dict[str, str]:
     """Return the headers of a signed request; `target` is the path with its query, as sent.
 
-    With `scope` the scope header is among them, whatever it says.
+    With `scope` they include the scope header, with any value.
     """
     timestamp = str(int(time.time()) if timestamp_s is None else timestamp_s)
     digest = hashlib.sha256(body).hexdigest()
@@ -49,7 +49,7 @@ def token(
     projects: list[str] | None = None,
     scope: str | None = None,
 ) -> str:
-    """Mint a token as another service that shares the secret would."""
+    """Mint a stream token as a backend that has the secret would."""
     claims: dict[str, object] = {
         "sub": user_id,
         "aud": "seqstream",

@@ -1,11 +1,10 @@
-"""An EventSource that records: reconnects as browsers do, and keeps every block for the checker.
+"""An EventSource client that reconnects as browsers do and records every block for `checker.py`.
 
-The stream is parsed by httpx-sse, a parser that nobody here wrote. It hands out blocks without
-data too (with their id), so the priming `id:` of docs/protocol.md §6 moves the cursor here as it
-does in a browser; no reader of our own is needed. It judges nothing: that is `checker.py`.
+The stream is parsed by httpx-sse, a third-party parser. It returns blocks without data as well, so
+the priming `id:` of docs/protocol.md §6 sets the cursor here as in a browser.
 
-Beyond a browser, it moves on to the next address when it reconnects, as a load balancer would
-make it, and it can be slow, or stop reading altogether.
+Unlike a browser, the client uses the next address when it reconnects, as behind a load balancer,
+and can read slowly or stop reading.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ _CONNECT_TIMEOUT_S = 5.0
 
 
 class _Position(msgspec.Struct, rename="camel"):
-    """Where a control event says that the stream stands."""
+    """The seqs of a control event that moves the cursor."""
 
     head_seq: int = 0
     live_from_seq: int = 0
 
 
 class SseClient:
-    """One client of one project's stream; `async with` runs it in a task of its own.
+    """One client of one project's stream; `async with` runs it in its own task.
 
-    `from_seq` is the first cursor (None: live from head). `silence_limit_s` ends a connection
-    that brings nothing for so long, as a client that watches for heartbeats does; None waits
-    for ever, as a plain EventSource does. `slow_bytes_per_s` reads no faster than that;
-    `stall_after` stops reading after so many messages, until `resume()`. `base_urls` are tried
-    in turn, from number `first_url` on.
+    `from_seq` is the first cursor (None: live from head). `silence_limit_s` ends a connection that
+    receives nothing for that long, as a client that watches heartbeats would; None never ends it,
+    as a plain EventSource. `slow_bytes_per_s` limits the rate of reading. `stall_after` stops
+    reading after that many messages, until `resume()`. `base_urls` are tried in turn, from number
+    `first_url` on.
     """
 
     def __init__(
@@ -67,9 +66,9 @@ class SseClient:
         self.highest_seq = from_seq or 0
         self.live = False  # past the replay of the open connection
         self.reconnects = 0
-        self.ends: list[str] = []  # how each connection ended: an error, or the stream's own word
+        self.ends: list[str] = []  # how each connection ended: an error, or the stream's last event
         self.retry_s = _DEFAULT_RETRY_S
-        self.failure: str | None = None  # an answer after which an EventSource never comes back
+        self.failure: str | None = None  # a response after which an EventSource never reconnects
         self._base_urls = list(base_urls)
         self._turn = first_url
         self._from_seq = from_seq
@@ -94,7 +93,7 @@ class SseClient:
         await self.close()
 
     async def close(self) -> None:
-        """End the connection and the client; an error of the recorder itself is raised here."""
+        """End the connection and the client. Raises an error of the client's own task."""
         if self._task is None:
             return
         task, self._task = self._task, None
@@ -103,7 +102,7 @@ class SseClient:
             await task
 
     def resume(self) -> None:
-        """Let a stalled client read on."""
+        """Let a stalled client read again."""
         self._stall_after = None
         self._resumed.set()
 
@@ -124,7 +123,7 @@ class SseClient:
         ]
 
     async def wait_until(self, condition: Callable[[Self], bool], *, timeout_s: float) -> None:
-        """Wait until `condition(client)` holds; raise TimeoutError when it does not in time."""
+        """Wait until `condition(client)` holds. Raises a TimeoutError otherwise."""
 
         def holds() -> bool:
             if condition(self):
@@ -135,15 +134,15 @@ class SseClient:
         await wait_until(holds, timeout_s=timeout_s, what=f"the wait of client {self.name}")
 
     async def wait_live(self, *, timeout_s: float = 10.0) -> None:
-        """Wait until the open connection is past its replay."""
+        """Wait until the open connection has ended its replay."""
         await self.wait_until(lambda client: client.live, timeout_s=timeout_s)
 
     async def wait_seq(self, seq: int, *, timeout_s: float = 10.0) -> None:
-        """Wait until a message with at least this seq came, or was announced as not sent."""
+        """Wait until a message with at least this seq is received or announced as not sent."""
         await self.wait_until(lambda client: client.highest_seq >= seq, timeout_s=timeout_s)
 
     async def wait_seq_steadily(self, seq: int, *, silence_s: float = 30.0) -> None:
-        """Wait for a message with at least this seq for as long as messages keep coming."""
+        """Wait for a message with at least this seq; gives up after `silence_s` without any."""
         while (reached := self.highest_seq) < seq:
             await self.wait_until(
                 lambda client, before=reached: client.highest_seq > before,  # type: ignore[misc]
@@ -173,7 +172,7 @@ class SseClient:
         query = {"token": self.token}
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self._from_seq is not None:
-            # Repeated at every reconnect, as the URL of an EventSource is: the header wins.
+            # An EventSource repeats its URL at every reconnect; Last-Event-ID takes precedence.
             query["from_seq"] = str(self._from_seq)
         if self.cursor is not None:
             headers["Last-Event-ID"] = self.cursor
@@ -194,9 +193,9 @@ class SseClient:
                 async with contextlib.aclosing(blocks):
                     async for block in blocks:
                         await self._take(block, events)
-            self.ends.append(_last_word(events))
+            self.ends.append(_last_event(events))
         except httpx.TransportError as error:
-            # A cut, a refusal, silence: an EventSource reconnects after all of them.
+            # An EventSource reconnects after a reset, a refusal and a timeout.
             self.ends.append(type(error).__name__ + ("" if events else UNOPENED))
         finally:
             self.live = False
@@ -206,7 +205,7 @@ class SseClient:
             self.retry_s = block.retry / 1000
         if block.id:
             self.cursor = block.id
-        # A block without data is no event; it is kept without a name, for its id.
+        # A block without data is not an event; it is recorded without a name, for its id.
         name = block.event if block.data else ""
         events.append(Event(name, block.id, block.data.encode(), time.monotonic()))
         if name in ("message.new", "message.replay"):
@@ -221,13 +220,13 @@ class SseClient:
             self.highest_seq = max(position.head_seq, position.live_from_seq - 1)
 
 
-def _last_word(events: Sequence[Event]) -> str:
-    said = [event for event in events if event.name in ("stream.closing", "stream.refused")]
-    return f"{said[-1].name} {said[-1].data.decode()}" if said else "ended without a word"
+def _last_event(events: Sequence[Event]) -> str:
+    last = [event for event in events if event.name in ("stream.closing", "stream.refused")]
+    return f"{last[-1].name} {last[-1].data.decode()}" if last else "ended without an event"
 
 
 class _SlowStream(httpx.AsyncByteStream):
-    """A response's bytes at no more than so many a second."""
+    """A response body, read at `bytes_per_s` at most."""
 
     def __init__(self, stream: httpx.AsyncByteStream, bytes_per_s: float) -> None:
         self._stream = stream

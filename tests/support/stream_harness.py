@@ -1,4 +1,7 @@
-"""Connections on a real tail, with a recording wire and with lists below: no socket, no server."""
+"""Stream connections on a real tail, in memory.
+
+The wire records what is written, and lists take the place of Redis and Postgres. No sockets.
+"""
 
 from __future__ import annotations
 
@@ -42,25 +45,25 @@ class StreamHarness:
         self.tail = tail
         self.tiers = project.tiers()
         self.metrics = Metrics(CollectorRegistry())
-        # Looked at before and after a write: each look is so much later.
-        looks = count()
+        # The broadcast reads its clock before and after a write; each reading is one write later.
+        readings = count()
         self.broadcast = Broadcast(
             tail,
             self.metrics,
             Replays(),
             coalesce_s,
             coalesce_most_s,
-            clock or (lambda: next(looks) * write_takes_s),
+            clock or (lambda: next(readings) * write_takes_s),
         )
         self.tasks: list[asyncio.Task[str]] = []
 
     def arrive(self, count: int = 1) -> None:
-        """Commit messages, publish them, and let them arrive here in one batch."""
+        """Commit and publish messages, and deliver them to the tail in one batch."""
         self.project.append(count)
         self.deliver()
 
     def deliver(self) -> None:
-        """Let what is in the stream arrive here."""
+        """Deliver new entries of the Redis stream to the tail in one batch."""
         new = [entry(each) for each in self.project.stream if each > self.tail.position]
         if new:
             self.tail.position = new[-1].id
@@ -76,7 +79,7 @@ class StreamHarness:
         slow_client_s: float = 30.0,
         builds: Sequence[tuple[str, int, bytes]] = (),
     ) -> Connection:
-        """Make a stream on this wire, which does not run yet."""
+        """Create a stream connection on this wire without running it."""
         reader = Reader(self.tail, self.tiers, self.tail.last_seq if cursor is None else cursor)
         return Connection(
             wire, self.broadcast, reader, self.metrics, StreamTimes(2000, slow_client_s),
@@ -95,7 +98,7 @@ class StreamHarness:
         wire: RecordingWire | None = None,
         builds: Sequence[tuple[str, int, bytes]] = (),
     ) -> tuple[Connection, RecordingWire, asyncio.Task[str]]:
-        """Open a stream; the task is its life and its result the reason of its end."""
+        """Open a stream. The task runs it; the task's result is the reason of its end."""
         wire = wire or RecordingWire()
         connection = self.connection(
             wire, cursor=cursor, reset=reset, slow_client_s=slow_client_s, builds=builds
@@ -108,7 +111,7 @@ class StreamHarness:
     async def connect_live(
         self, *, cursor: int | None = None, slow_client_s: float = 30.0
     ) -> tuple[Connection, RecordingWire, asyncio.Task[str]]:
-        """Open a stream and wait until it is written to by the broadcast."""
+        """Open a stream and wait until the broadcast writes to it."""
         opened = await self.connect(cursor=cursor, slow_client_s=slow_client_s)
         await wait_until(lambda: self.broadcast.is_live(opened[0]), what="live")
         return opened
@@ -125,7 +128,7 @@ async def stream_harness(
     max_entries: int = 1024,
     clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[StreamHarness]:
-    """A project with so many messages, of which memory has those above `below` (none: none)."""
+    """A project with `head` messages; the tail holds those above `below`, by default none."""
     project = FakeProject()
     project.append(head)
     start = head if below is None else below

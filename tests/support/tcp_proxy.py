@@ -1,7 +1,7 @@
-"""A TCP proxy that can hurt what passes through it: the network of the fault tests.
+"""A TCP proxy that can delay, stall, cut and refuse connections: the network of the fault tests.
 
-It knows bytes and connections, and nothing of what they mean. It runs in the caller's event
-loop; a seed makes its random delays and cuts repeatable.
+It forwards bytes and knows no protocol. It runs in the caller's event loop; a seed makes its
+random delays and cuts repeatable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class _Link:
-    """One accepted connection, and its other half towards the target."""
+    """One accepted connection, and the connection to the target that belongs to it."""
 
     def __init__(self, client: asyncio.StreamWriter) -> None:
         self.writers = [client]
@@ -37,11 +37,12 @@ class _Link:
 
 
 class TcpProxy:
-    """Listens on a loopback port and passes everything on to `target_port` until told otherwise.
+    """Listens on a loopback port and forwards everything to `target_port`, until a fault is set.
 
-    `delay_s` adds to each chunk, in both directions, up to twice itself at random;
-    `bytes_per_s` drips; `stall()` keeps connections open, accepts new ones, and passes nothing;
-    `cut()` resets what is open; `refuse()` stops listening as well. `heal()` ends all of it.
+    `delay_s` delays each chunk, in both directions, by a random time up to twice itself.
+    `bytes_per_s` limits the rate. `stall()` keeps connections open, accepts new ones, and
+    forwards nothing. `cut()` resets open connections; `refuse()` stops listening as well.
+    `heal()` ends all of these.
     """
 
     def __init__(self, target_port: int, *, seed: int = 0, port: int = 0) -> None:
@@ -85,18 +86,18 @@ class TcpProxy:
         return len(links)
 
     async def refuse(self) -> None:
-        """Reset what is open and let new connections be refused by the system."""
+        """Reset open connections and stop listening: the kernel refuses new ones."""
         if self._server is not None:
             self._server.close()
             self._server = None
         self.cut()
 
     def stall(self) -> None:
-        """Pass nothing more, in either direction, and keep everything open."""
+        """Forward nothing more, in either direction, and keep all connections open."""
         self._passing.clear()
 
     async def heal(self) -> None:
-        """Pass everything again; bytes that were held back by a stall go on."""
+        """End every fault; bytes that a stall held back are forwarded."""
         self.delay_s = 0.0
         self.bytes_per_s = None
         self._passing.set()
@@ -132,7 +133,7 @@ class TcpProxy:
     async def _serve(
         self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        # A stalled network does not even answer the SYN to the target.
+        # In a stalled network the connection to the target cannot be made either.
         await self._passing.wait()
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
@@ -170,11 +171,11 @@ class TcpProxy:
             if writer.can_write_eof():
                 writer.write_eof()
         except OSError:
-            # One side was reset: so is the other, and this is how it learns of it.
+            # One side was reset: reset the other.
             link.reset()
 
     def _chunk(self) -> int:
         if self.bytes_per_s is None:
             return _CHUNK_BYTES
-        # Ten small pieces a second, so that dripping is steady.
+        # Ten small pieces a second keep the rate steady.
         return max(1, min(_CHUNK_BYTES, int(self.bytes_per_s / 10)))

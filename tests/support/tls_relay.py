@@ -1,6 +1,6 @@
-"""TLS in front of a plain server: the Redis of the tests is built without it.
+"""TLS in front of a plain server, since the Redis of the tests is built without TLS.
 
-The certificate is made anew each time, by the `openssl` command where there is one.
+Certificates are made by the `openssl` command, where it is installed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PIECE_BYTES = 65_536
 
 
 def why_no_tls() -> str | None:
-    """Say why no certificate can be made here, or None when one can."""
+    """Return why no certificate can be made here, or None when one can."""
     return None if shutil.which("openssl") else "there is no openssl command"
 
 
@@ -35,7 +35,7 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
 
 @contextlib.asynccontextmanager
 async def tls_relay(target_port: int, certificate: Path, key: Path) -> AsyncIterator[int]:
-    """Listen with TLS, hand on what comes to a loopback port; gives the port to connect to."""
+    """Listen with TLS and forward to a loopback port; yields the port to connect to."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     tasks: set[asyncio.Task[None]] = set()
@@ -46,7 +46,7 @@ async def tls_relay(target_port: int, certificate: Path, key: Path) -> AsyncIter
         tasks.add(task)
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", target_port)
         try:
-            # The first that ends, ends both.
+            # When one direction ends, the other is ended too.
             ways = [
                 asyncio.create_task(_copy(reader, inner_writer)),
                 asyncio.create_task(_copy(inner_reader, writer)),

@@ -1,7 +1,7 @@
-"""An event loop whose clock moves only when nothing is left to do: hours of waiting pass at once.
+"""An event loop with a virtual clock: when every task waits, the clock jumps to the next timer.
 
-Two runs of the same coroutine do the same steps in the same order, so that a seed that chose how
-long each step takes shows the same interleaving again.
+Two runs of the same coroutine take the same steps in the same order. When a seed chooses how long
+each step takes, the same seed gives the same interleaving.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 class _Clock(selectors.SelectSelector):
-    """A selector that does not wait: it moves the time on."""
+    """A selector that advances the clock instead of waiting."""
 
     now_s = 0.0
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
-            raise RuntimeError("every task waits for something that nobody does")
+            raise RuntimeError("deadlock: every task waits, and no timer is set")
         self.now_s += max(0.0, timeout)
         return []
 

@@ -1,4 +1,4 @@
-"""Wait for a condition with a deadline: what the tests have instead of sleeps."""
+"""Wait for a condition with a deadline; tests use this instead of sleeps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def wait_until(
     timeout_s: float = 10.0,
     what: str = "the condition",
 ) -> None:
-    """Return once `condition()` holds; raise TimeoutError that names `what` otherwise."""
+    """Return once `condition()` holds; raises a TimeoutError that names `what` otherwise."""
     deadline_s = time.monotonic() + timeout_s
     while True:
         holds = condition()

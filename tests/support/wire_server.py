@@ -1,4 +1,4 @@
-"""A real server on a loopback port whose every request is an open stream, and raw clients of it."""
+"""A real server on a loopback port that answers every request with a stream, and raw clients."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Handle = Callable[[Wire], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def serving(handle: Handle, *, kind: type[Wire], starts: bool = True) -> AsyncIterator[int]:
-    """A server whose every request is `handle`d as an open stream, which may be begun already."""
+    """Serve every request with `handle`, on a wire of `kind`; `starts` sends its head first."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if kind is AsgiWire:
-            # As on a server that does not lend its transport.
+            # As on an ASGI server that does not offer its transport.
             scope["extensions"] = {}
         await receive()
         wire = wire_for(scope, receive, send, dead_after_s=30)
@@ -58,7 +58,7 @@ async def serving(handle: Handle, *, kind: type[Wire], starts: bool = True) -> A
 async def client(
     port: int, *, receive_buffer_bytes: int | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection that has sent its request; it is cut off at the end."""
+    """Connect and send the request; the connection is aborted at the end."""
     sock = socket.socket()
     if receive_buffer_bytes is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)

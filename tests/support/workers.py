@@ -1,6 +1,6 @@
 """Real `seqstream worker` processes for tests.
 
-Only processes started here are ever signalled, by their id.
+Only processes that were started here are signalled, by their id.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ class WorkerProcess:
         return self._process.pid
 
     async def kill(self) -> None:
-        """End the process alone with SIGKILL, as a crash would; not what it started."""
+        """End the process with SIGKILL, as a crash would; its children are not signalled."""
         assert self._process is not None
         if self._process.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
             await self._wait()
 
     async def terminate(self) -> int:
-        """Ask the process to end and return its exit status."""
+        """End the process with SIGTERM and return its exit status."""
         assert self._process is not None
         if self._process.poll() is None:
             os.kill(self.pid, signal.SIGTERM)
@@ -78,7 +78,7 @@ class WorkerProcess:
         return self._process is not None and self._process.poll() is None
 
     async def stop(self) -> None:
-        """End the process, whatever state it is in; it is not asked."""
+        """End the process and its group with SIGKILL, in any state."""
         if self.is_running():
             os.killpg(self.pid, signal.SIGKILL)
             await self._wait()

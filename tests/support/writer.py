@@ -1,8 +1,7 @@
-"""A writer that posts until it is told that its post is in the log, and notes what it was told.
+"""A writer that repeats each post until it is acknowledged, and records the acknowledgements.
 
-Every attempt of one post has the same `client_msg_id` and the same body; after an error, a
-timeout or a refusal that passes it tries the next address. It judges nothing: that is
-`checker.py`.
+Every attempt of one post has the same `client_msg_id` and the same body. After an error, a timeout
+or a temporary refusal (429, 5xx) it tries the next address. `checker.py` judges the records.
 """
 
 from __future__ import annotations
@@ -24,22 +23,21 @@ from tests.support.signing import signed_headers
 
 _RETRY_S = 0.1
 _MAX_RETRY_AFTER_S = 1.0
-# What a careless encoder of text, JSON or event streams would trip over. No NUL: Postgres has
-# no text with it.
+# Text that a faulty encoder of JSON or event streams would break. No NUL: Postgres text cannot
+# hold it.
 _SPICE = ("\n", "\r\n", "\r", "\x0b", "\x1c", "\x85", "\u2028", "\ufeff", "é", "漢", "🧵",
           "data: x\n\n", ": ", "id: 7\n", '"', "\\", "</script>", "\t", "  ")  # fmt: skip
 
 
 class WriterRefusedError(Exception):
-    """A post was refused for good (a 4xx answer other than 429)."""
+    """A post was refused permanently (a 4xx answer other than 429)."""
 
 
 class Writer:
-    """Posts one message after the other to one project, at most `posts_per_s`.
+    """Posts one message after another to one project, at most `posts_per_s`.
 
-    `timeout_s` bounds one attempt. `impatience` is the share of attempts that are given up
-    after some milliseconds, as by a caller who goes away in the middle of a post.
-    `filler_bytes` makes every text that much longer.
+    `timeout_s` bounds one attempt. `impatience` is the share of attempts that the caller gives up
+    after some milliseconds, in the middle of a post. `filler_bytes` is added to every text.
     """
 
     def __init__(
@@ -87,9 +85,11 @@ class Writer:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def finish(self, *, timeout_s: float = 30.0) -> None:
-        """Stop after the post under way is acknowledged.
+        """Stop after the current post is acknowledged.
 
-        Raises TimeoutError when it is not in time, `WriterRefusedError` when it never will be.
+        Raises:
+            TimeoutError: It was not acknowledged in time.
+            WriterRefusedError: It was refused permanently.
         """
         self._stopping.set()
         assert self._task is not None
@@ -97,7 +97,7 @@ class Writer:
             await asyncio.shield(self._task)
 
     def raise_if_failed(self) -> None:
-        """Raise what ended the writer before its time, if anything did."""
+        """Raise the error that ended the writer early, if there is one."""
         if self._task is not None and self._task.done():
             self._task.result()
 
@@ -111,7 +111,7 @@ class Writer:
                 )
                 self.posts.append(post)
                 await self._post_until_acknowledged(http, post)
-                # Late posts are not made up for: after an outage the rate stays what it was.
+                # Late posts are not caught up: after an outage the rate stays the same.
                 next_s = max(next_s + self._pause_s, time.monotonic())
                 await self._pause(next_s - time.monotonic())
 
@@ -123,12 +123,12 @@ class Writer:
             await asyncio.sleep(wait_s)
 
     def _request(self, post: Post) -> tuple[str, dict[str, str]]:
-        """Path and body of a post."""
+        """Return path and body of a post."""
         body = {"message": post.text, "client_msg_id": post.client_msg_id}
         return f"/v1/projects/{self.project_id}/chat/messages", body
 
     def _acknowledged(self, post: Post, content: bytes) -> None:
-        """Note an answer that says that the post is in the log."""
+        """Record the answer that acknowledges a post."""
         answer = msgspec.json.decode(content, type=AppendAnswer)
         self.acknowledgements.append(
             Acknowledgement(post, answer.seq, answer.message_id, answer.duplicate, time.monotonic())
@@ -137,7 +137,7 @@ class Writer:
     async def _attempt(
         self, http: httpx.AsyncClient, post: Post, target: str, body: bytes
     ) -> float | None:
-        """Post once; return None when it was acknowledged, else the seconds to wait."""
+        """Post once; return None when acknowledged, else the seconds until the next attempt."""
         headers = signed_headers("POST", target, self.user_id, body)
         headers["Content-Type"] = "application/json"
         limit_s = self._timeout_s
