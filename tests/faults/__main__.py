@@ -1,4 +1,4 @@
-"""`python -m tests.faults`: every fault at length, with progress, a table, and JSON."""
+"""`python -m tests.faults`: every fault at full length, with progress, a table, and JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from rich.table import Table
 from service.operate.embedded import PostgresServer
 from tests.faults.catalogue import ALL
 from tests.faults.load import POSTS_PER_S_OF_A_WRITER, Size
-from tests.faults.scenario import Fault, Result, run_fault
+from tests.faults.result import Result
+from tests.faults.scenario import Fault, run_fault
 from tests.faults.world import SharedPostgres
 from tests.support.processes import migrate
 
@@ -33,7 +34,7 @@ _COLUMNS = (
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What is written as JSON: the results, and where they are from."""
+    """The JSON output: the results, and the run and machine that they are from."""
 
     seed: int
     began_at: float
@@ -46,12 +47,12 @@ class Run(msgspec.Struct, frozen=True):
 
 @click.command()
 @click.option("--only", default="", help="Run only faults whose name holds this text.")
-@click.option("--seed", default=1, show_default=True, help="Of everything random.")
+@click.option("--seed", default=1, show_default=True, help="Seed of everything random.")
 @click.option("--scale", default=1.0, show_default=True, help="Multiply every fault's length.")
 @click.option("--clients", default=24, show_default=True, help="Steady clients.")
-@click.option("--posts-per-s", default=200.0, show_default=True, help="Of all writers together.")
+@click.option("--posts-per-s", default=200.0, show_default=True, help="All writers together.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Where to write JSON.")
-@click.option("--list", "only_list", is_flag=True, help="Name the faults and end.")
+@click.option("--list", "only_list", is_flag=True, help="List the faults and exit.")
 def main(
     only: str,
     seed: int,
@@ -61,7 +62,7 @@ def main(
     json_path: Path | None,
     only_list: bool,
 ) -> None:
-    """Run faults on real processes, and judge every client's history against the log."""
+    """Run faults on real processes and judge every client's history against the log."""
     faults = [fault for fault in ALL if only in fault.name]
     if only_list:
         for fault in faults:

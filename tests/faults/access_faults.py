@@ -1,4 +1,4 @@
-"""Who may read changes while the load goes on: G9 of docs/protocol.md §2."""
+"""Members are removed during the load: G9 of docs/protocol.md §2."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.support.signing import token
 
 _LEAVERS = 4
 _PROMISED_S = 5.0  # G9
-_TO_FILL_A_SOCKET = 150  # messages of 40 kB: the system's buffers on the way hold 4 MB
+_TO_FILL_A_SOCKET = 150  # messages of 40 kB: the kernel's buffers of a connection hold 4 MB
 _READ_TIMEOUT_S = 15.0
 
 
 async def removed_while_full(scene: Scene) -> None:
-    """Members who do not read are removed; later they read all that is there for them."""
+    """Members who do not read are removed; later they read everything that was sent to them."""
     services = scene.world.services
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(Api(services[0].url, OWNER))
@@ -47,14 +47,14 @@ async def removed_while_full(scene: Scene) -> None:
             (await api.request("DELETE", path)).raise_for_status()
         await asyncio.sleep(_PROMISED_S)
         allowed = await _head(scene)
-        # Posts go on: what is committed now is not for them.
+        # Posts continue: messages committed from now on must not reach them.
         await scene.last()
         received = await asyncio.gather(*map(_rest, readers.values()))
     for user, got in zip(readers, received, strict=True):
         seqs = [int(seq) for seq in re.findall(rb"\nid: (\d+)\n", got)]
         assert seqs, f"{user} received nothing"
         assert seqs[-1] < at_removal, f"{user}'s socket was not full"
-        # Also a part of a later message would be too much.
+        # No part of a later message may reach them either.
         assert seqs[-1] <= allowed, f"{user} received {seqs[-1]}: more than {allowed}"
     revoked = sum([await _revoked(service) for service in services])
     assert revoked == _LEAVERS, f"{revoked} streams were ended for their access"
@@ -90,7 +90,7 @@ FAULTS = [
     Fault(
         "access removed while the socket is full",
         removed_while_full,
-        # A slow client would be given up meanwhile for another reason.
+        # With the default, the service would close the streams earlier, as slow clients.
         Plan(settings={"SEQSTREAM_SLOW_CLIENT_SECONDS": "60"}),
         size=Size(clients=4, slow=0, stalled=0, posts_per_s=80.0, filler_bytes=40_000),
         statuses=StatusGuarantee.ALL,

@@ -1,4 +1,4 @@
-"""Clients and callers that behave badly; the others must not notice."""
+"""Clients and callers that stall, are slow, or disconnect; other clients must not be affected."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from tests.support.build_checker import StatusGuarantee
 
 
 async def nothing(scene: Scene) -> None:
-    """No fault: what the load alone brings (the harness must call this right)."""
+    """The load alone, without a fault: the checkers must find nothing."""
     await scene.last()
 
 
 async def stalled_until_closed(scene: Scene) -> None:
-    """Many clients stop reading; the service closes them; they come back and get everything."""
+    """Many clients stop reading; the service closes them; they reconnect and get everything."""
     stalled = [client for client in scene.load.others if client.name.startswith("stalled")]
     await scene.last()
     for client in stalled:
         client.resume()
     for client in stalled:
         await client.wait_until(lambda client: client.reconnects > 0, timeout_s=20)
-    said = sum(
+    informed = sum(
         event.data == b'{"reason":"slow_client","reconnect":true}'
         for client in stalled
         for event in client.events("stream.closing")
     )
-    scene.notes.append(f"{len(stalled)} came back, {said} were told why")
+    scene.notes.append(f"{len(stalled)} reconnected, {informed} received the reason")
 
 
 async def come_and_go(scene: Scene) -> None:
-    """Clients open a stream from the beginning and leave again at once, all the time."""
+    """Clients open a stream from the beginning and soon close it, again and again."""
     for _ in range(20):
         late = [await scene.load.join() for _ in range(3)]
         await scene.last(1 / 20)
@@ -45,7 +45,7 @@ FAULTS = [
         "many stalled clients",
         stalled_until_closed,
         Plan(settings={"SEQSTREAM_SLOW_CLIENT_SECONDS": "1"}),
-        # More than the system's buffers on the way hold.
+        # More than the kernel's buffers of a connection hold.
         size=Size(clients=4, slow=0, stalled=10, posts_per_s=80.0, filler_bytes=40_000),
         short_s=4.0,
         silence_s=1.0,

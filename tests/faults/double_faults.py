@@ -1,4 +1,4 @@
-"""Two faults at once, and a seeded storm of them."""
+"""Two faults at the same time, and a random sequence of faults."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _both(
 
 
 async def storm(scene: Scene) -> None:
-    """One fault after the other, chosen by the seed, each while the last may not be over."""
+    """Three faults, chosen by the seed, one after another; recovery from them may overlap."""
     choices = [
         redis_faults.flushed,
         redis_faults.killed,

@@ -1,6 +1,6 @@
-"""Who uses the service while a fault happens: writers, one that asks for builds, and clients.
+"""The load during a fault: writers, a build requester, and clients.
 
-Nothing here causes or judges anything.
+Faults are in `*_faults.py`, and `scenario.py` judges.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tests.support.writer import Writer
 PROJECT = "Fault_project-1"
 OWNER = "owner"
 BUILD_REQUESTER = "build-requester"
-# A user may have 10 streams in a process: enough, even when all are in one process and it has not
-# yet noticed that some are gone.
+# A user may have 10 streams in a process. 3 keep below it even when all are in one process that has
+# not yet noticed the end of earlier ones.
 _STREAMS_OF_A_READER = 3
 _MIN_READERS = 8
 POSTS_PER_S_OF_A_WRITER = 40.0  # a user may post 50
@@ -36,9 +36,9 @@ _SLOW_BYTES_PER_S = 200_000.0
 
 @dataclass(frozen=True)
 class Size:
-    """How much load: `clients` counts the steady ones, `posts_per_s` all writers together.
+    """How much load: `clients` counts steady clients, `posts_per_s` all writers together.
 
-    `builds_per_s` are asked for beside them. Let no writer post more than
+    `builds_per_s` are requested in addition. No writer may post more than
     `POSTS_PER_S_OF_A_WRITER`.
     """
 
@@ -55,9 +55,9 @@ class Size:
 class Load:
     """Writers and clients of one project over all service processes.
 
-    Steady clients are there from the beginning: some from seq 0, some live from head, some that
-    watch for heartbeats, some that do not. One is slow, one stops reading until `settle()`.
-    `join()` adds another one from the beginning of the log.
+    Steady clients connect before the first post: some from seq 0, some live from head; half of them
+    watch heartbeats. Others are slow, or stop reading until `settle()`. `join()` adds a client that
+    reads from the beginning of the log.
     """
 
     def __init__(self, world: World, size: Size, *, seed: int) -> None:
@@ -118,14 +118,14 @@ class Load:
         await self._stack.aclose()
 
     async def join(self) -> SseClient:
-        """Add a client that reads from the beginning of the log, whatever the fault is."""
+        """Add a client that reads from the beginning of the log."""
         self._joined += 1
         client = await self._open(f"late-{self._joined}", self._joined)
         self.others.append(client)
         return client
 
     async def wait_acknowledged(self, more: int, *, timeout_s: float = 20.0) -> None:
-        """Wait until so many more posts were acknowledged; raise TimeoutError otherwise."""
+        """Wait until `more` posts are acknowledged. Raises TimeoutError otherwise."""
         wanted = self.acknowledged() + more
         async with asyncio.timeout(timeout_s):
             while self.acknowledged() < wanted:
@@ -134,17 +134,17 @@ class Load:
                 await asyncio.sleep(0.01)
 
     def acknowledged(self) -> int:
-        """How many posts were acknowledged so far."""
+        """Return how many posts were acknowledged so far."""
         return sum(len(writer.acknowledgements) for writer in self.writers)
 
     def histories(self) -> list[ClientHistory]:
-        """What every client saw. Slow and stalled ones may fall behind the window."""
+        """Return all clients' histories; slow and stalled clients may fall behind the window."""
         steady = [client.history() for client in self.steady]
         others = [client.history(keeps_up=False) for client in self.others]
         return [*steady, *others]
 
     async def stop_writing(self, *, timeout_s: float) -> list[str]:
-        """Let every writer end its post; return what kept some from it."""
+        """Stop every writer after its current post; return the errors of those that could not."""
         finished = await asyncio.gather(
             *(writer.finish(timeout_s=timeout_s) for writer in self.writers),
             return_exceptions=True,
@@ -157,7 +157,7 @@ class Load:
         ]
 
     async def settle(self, head: int, *, timeout_s: float) -> list[str]:
-        """Wait until every client is at `head`; return who is not."""
+        """Wait until every client has reached `head`; return those that have not."""
         for client in self.others:
             client.resume()
         deadline_s = time.monotonic() + timeout_s
@@ -232,7 +232,7 @@ def _readers(size: Size) -> list[str]:
 
 
 def longest_silence_s(clients: Sequence[SseClient], began_s: float, ended_s: float) -> float:
-    """Return the longest time without a message at any client, between these two moments."""
+    """Return the longest time without a message at any client, between two moments."""
     longest = 0.0
     for client in clients:
         times = [event.at_s for event in client.events("message.new", "message.replay")]

@@ -1,7 +1,7 @@
-"""Two things of the machine that a fault may need: a small disk, and a clock that steps.
+"""A small disk and a stepping clock, for faults of the machine.
 
-Both touch only what was made for the test: a tmpfs of its own, and the clock as its own
-processes see it (a preloaded library). The machine's clock is never set.
+Both affect the test's own processes only: the disk is a tmpfs of its own, the clock is stepped by a
+preloaded library. The machine's clock is never set.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SHIM_SOURCE = Path(__file__).with_name("clock_shim.c")
 
 
 def mount_small_disk(folder: Path, *, size_mib: int) -> None:
-    """Mount a tmpfs of this size; raises `subprocess.CalledProcessError` where that may not be."""
+    """Mount a tmpfs of this size. Raises `subprocess.CalledProcessError` where that is refused."""
     folder.mkdir(parents=True, exist_ok=True)
     options = f"size={size_mib}m,mode=755"
     subprocess.run(
@@ -27,12 +27,12 @@ def mount_small_disk(folder: Path, *, size_mib: int) -> None:
 
 
 def unmount_small_disk(folder: Path) -> None:
-    """Unmount it again."""
+    """Unmount a small disk."""
     subprocess.run(["umount", str(folder)], check=True, capture_output=True, timeout=10)
 
 
 def why_no_small_disk() -> str | None:
-    """Say why this machine cannot have a small disk, or None when it can."""
+    """Return why this machine cannot have a small disk, or None when it can."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             mount_small_disk(Path(folder), size_mib=1)
@@ -43,7 +43,7 @@ def why_no_small_disk() -> str | None:
 
 
 def fill_disk(filler: Path) -> int:
-    """Take every free block of the disk that `filler` is on; return how many bytes."""
+    """Write `filler` until its disk is full; return its size in bytes."""
     with filler.open("wb", buffering=0) as file:
         for block in (2**20, 4096):
             try:
@@ -55,7 +55,7 @@ def fill_disk(filler: Path) -> int:
 
 
 def why_no_stepping_clock() -> str | None:
-    """Say why processes cannot be given a clock of their own, or None when they can."""
+    """Return why processes cannot have a stepping clock, or None when they can."""
     return None if shutil.which("cc") else "there is no C compiler to build the clock shim with"
 
 
@@ -73,16 +73,16 @@ class SteppingClock:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process must have in its environment at its start."""
+        """The environment variables that a process must be started with."""
         return {"LD_PRELOAD": str(self._library), "SEQSTREAM_TEST_CLOCK": str(self._offset)}
 
     def step_to(self, offset_s: float) -> None:
-        """Set how far the clock is ahead (negative: behind) of the machine's, at once."""
+        """Set how far the clock is ahead of the machine's (negative: behind), at once."""
         data = struct.pack("q", int(offset_s * 1e9))
         if not self._offset.exists():
             self._offset.write_bytes(data)
             return
-        # In place: the processes have this very file mapped.
+        # Written in place: the processes have this file mapped.
         with self._offset.open("r+b") as file:
             file.write(data)
             file.flush()

@@ -1,4 +1,4 @@
-"""The machine fails: its disk is full, its clock steps."""
+"""Faults of the machine: a full disk and a stepping clock."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from tests.faults.scenario import Fault, Scene
 from tests.faults.world import Plan
 from tests.support.build_checker import StatusGuarantee
 
-# Signed requests may differ by 300 s from the service's clock; steps stay below that.
+# Signed requests may differ by up to 300 s from the service's clock; these steps stay below.
 _STEPS_S = (200.0, -200.0, 60.0, -60.0, 0.0)
 
 
 async def disk_full(scene: Scene) -> None:
-    """Postgres' disk has no block left, and it may even crash. Then there is room again."""
+    """Postgres' disk is full, which may even crash Postgres; then blocks are freed."""
     disk = scene.world.small_disk
     assert disk is not None
     filler = disk / "filler"
     taken = await asyncio.to_thread(fill_disk, filler)
-    scene.notes.append(f"{taken // 2**20} MiB taken")
+    scene.notes.append(f"{taken // 2**20} MiB filled")
     await scene.last()
     filler.unlink()
     if not scene.world.postgres.is_running():

@@ -1,4 +1,4 @@
-"""The network cuts, delays, drips, refuses, and keeps silent: to clients, Redis and Postgres."""
+"""Connections to clients, Redis and Postgres are cut, delayed, slowed, refused or stalled."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ async def clients_cut(scene: Scene) -> None:
 
 
 async def clients_stalled(scene: Scene) -> None:
-    """Half-open: nothing passes, nothing ends; then everything is reset."""
+    """Half-open: no bytes pass and no connection ends; then all are reset."""
     await _stall(scene, scene.world.client_proxies)
 
 
 async def clients_held_back(scene: Scene) -> None:
-    """Nothing passes for a while; then all of it comes, on the same connections."""
+    """No bytes pass for a while; then they are delivered, on the same connections."""
     await _stall(scene, scene.world.client_proxies, then_cut=False)
 
 
 async def clients_dripped(scene: Scene) -> None:
-    """All clients have a few kilobytes a second."""
+    """All connections of clients pass a few kilobytes a second."""
     await _drip(scene, scene.world.client_proxies, 20_000)
 
 
@@ -84,12 +84,12 @@ async def redis_cut(scene: Scene) -> None:
 
 
 async def redis_stalled(scene: Scene) -> None:
-    """Redis is half-open: it takes connections and answers nothing."""
+    """Redis is half-open: connections are accepted and nothing is answered."""
     await _stall(scene, _redis(scene))
 
 
 async def redis_refused(scene: Scene) -> None:
-    """Nothing listens where Redis was."""
+    """Connections to Redis are refused."""
     (proxy,) = _redis(scene)
     await proxy.refuse()
     await scene.last()
@@ -99,12 +99,12 @@ async def redis_refused(scene: Scene) -> None:
 
 
 async def redis_delayed(scene: Scene) -> None:
-    """Redis is far away."""
+    """Redis has a high latency."""
     await _delay(scene, _redis(scene), 0.05)
 
 
 async def redis_dripped(scene: Scene) -> None:
-    """The way to Redis takes a few kilobytes a second."""
+    """Connections to Redis pass a few kilobytes a second."""
     await _drip(scene, _redis(scene), 10_000)
 
 
@@ -114,17 +114,17 @@ async def postgres_cut(scene: Scene) -> None:
 
 
 async def postgres_stalled(scene: Scene) -> None:
-    """Postgres is half-open: it takes connections and answers nothing."""
+    """Postgres is half-open: connections are accepted and nothing is answered."""
     await _stall(scene, _postgres(scene))
 
 
 async def postgres_held_back(scene: Scene) -> None:
-    """Answers of Postgres are held back, and then come after all."""
+    """Postgres' answers are held back, and delivered later on the same connections."""
     await _stall(scene, _postgres(scene), then_cut=False)
 
 
 async def postgres_delayed(scene: Scene) -> None:
-    """Postgres is far away."""
+    """Postgres has a high latency."""
     await _delay(scene, _postgres(scene), 0.05)
 
 

@@ -1,7 +1,7 @@
-"""Postgres restarts, crashes, fills up, refuses connections or commits, or is made to wait.
+"""Postgres restarts, crashes, refuses connections, commits or statements, or waits for a lock.
 
-While it is away posts fail clearly and are tried again; nothing that was acknowledged is lost,
-nothing is numbered twice, and open streams stay open.
+During an outage posts get an error and are repeated. No acknowledged message is lost, no seq is
+used twice, and open streams stay open.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TABLES = ("messages", "projects", "project_members", "builds", "answers")
 
 
 async def restarted(scene: Scene) -> None:
-    """End in good order, stay away for a while, start again."""
+    """A clean shutdown, an outage, a start."""
     await asyncio.to_thread(scene.world.postgres.stop)
     await scene.last()
     await asyncio.to_thread(scene.world.postgres.start)
@@ -31,7 +31,7 @@ async def restarted(scene: Scene) -> None:
 
 
 async def killed(scene: Scene) -> None:
-    """SIGKILL to all of its processes, then recovery from its own log."""
+    """SIGKILL to all of Postgres' processes, then a start with crash recovery."""
     await asyncio.to_thread(scene.world.postgres.kill)
     await scene.last()
     await asyncio.to_thread(scene.world.postgres.start)
@@ -39,14 +39,14 @@ async def killed(scene: Scene) -> None:
 
 
 async def connections_terminated(scene: Scene) -> None:
-    """An administrator ends all sessions, again and again."""
+    """An administrator terminates all sessions, several times."""
     for _ in range(8):
         await _terminate_all(scene)
         await scene.last(1 / 8)
 
 
 async def connection_limit(scene: Scene) -> None:
-    """Others hold all connections when the services need new ones."""
+    """Other clients hold all connections when the services need new ones."""
     async with AsyncExitStack() as stack:
         connections: list[asyncpg.Connection] = []
         url = scene.world.postgres.database_url("postgres")
@@ -58,7 +58,7 @@ async def connection_limit(scene: Scene) -> None:
 
         await take()
         for _ in range(5):
-            # As fast as the services' own connections end, others have taken them.
+            # The services' connections end, and others take them at once.
             await connections[0].execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
                 scene.world.database,
@@ -74,7 +74,7 @@ async def connection_limit(scene: Scene) -> None:
 
 
 async def commits_fail(scene: Scene) -> None:
-    """A third of all commits fail at the very end, when every seq was given out."""
+    """A third of all commits fail at COMMIT, after every seq of the batch was assigned."""
     await scene.world.psql(
         """
         CREATE FUNCTION fault_fail_commit() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -95,10 +95,10 @@ async def commits_fail(scene: Scene) -> None:
 
 
 async def read_only(scene: Scene) -> None:
-    """Writes are refused, as after a switch to a standby."""
+    """Writes are refused, as after a failover to a read-only standby."""
     database = scene.world.database
     for value in ("on", "off"):
-        # From another database: this one's sessions could not turn it off again.
+        # From another database: this one's own sessions would be read-only.
         await asyncio.to_thread(
             scene.world.postgres.psql,
             f'ALTER DATABASE "{database}" SET default_transaction_read_only = {value}',
@@ -108,9 +108,9 @@ async def read_only(scene: Scene) -> None:
 
 
 async def tables_missing(scene: Scene) -> None:
-    """Every table is away, as in the middle of a restore; connections are not lost."""
+    """Every table is missing, as during a restore; connections stay open."""
     async with _statements_fail(scene):
-        # One at a time: whoever asks for many locks at once may be chosen to end a deadlock.
+        # One at a time: with several locks, this session could be the victim of a deadlock.
         for table in _TABLES:
             await scene.world.psql(f"ALTER TABLE {table} RENAME TO {table}_away")
         await scene.last()
@@ -128,7 +128,7 @@ async def rights_revoked(scene: Scene) -> None:
 
 @asynccontextmanager
 async def _statements_fail(scene: Scene) -> AsyncIterator[None]:
-    """Posts get 503 and nothing else, no stream ends, and no part of a process does."""
+    """Check that failed posts get 503 and not 500, no stream ends, and no process ends."""
     logs = ProcessLogs(scene.world)
     answers_before = scene.answers()
     ends_before = [len(client.ends) for client in scene.load.steady]
@@ -136,7 +136,7 @@ async def _statements_fail(scene: Scene) -> AsyncIterator[None]:
     await scene.load.wait_acknowledged(20)
     await scene.all_delivered()
     answers = scene.answers() - answers_before
-    assert answers["503"], f"no post met the fault: {answers}"
+    assert answers["503"], f"no post failed during the fault: {answers}"
     assert not answers["500"], f"posts were answered with 500: {answers}"
     ends = [len(client.ends) for client in scene.load.steady]
     assert ends == ends_before, "streams ended"
@@ -145,7 +145,7 @@ async def _statements_fail(scene: Scene) -> AsyncIterator[None]:
 
 
 async def row_locked(scene: Scene) -> None:
-    """Someone else holds the lock that every append needs."""
+    """Another session holds the row lock that every append needs."""
     connection = await asyncpg.connect(
         scene.world.postgres.database_url(scene.world.database), timeout=5
     )

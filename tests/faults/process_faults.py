@@ -1,7 +1,7 @@
-"""Service processes die, freeze, and are restarted one after the other.
+"""Service processes are killed, frozen, and restarted one after another.
 
-Clients come back elsewhere with their cursor; what was committed and not published is found by
-whoever reads the project next.
+Clients reconnect to another process with their cursor. Messages that were committed and not
+published are found by the next reader of the project.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.support.build_checker import StatusGuarantee
 from tests.support.processes import ServiceProcess
 from tests.support.sse_client import UNOPENED
 
-_GOODBYE = 'stream.closing {"reason":"shutdown"'
+_CLOSING = 'stream.closing {"reason":"shutdown"'
 
 
 async def killed(scene: Scene) -> None:
@@ -29,7 +29,7 @@ async def killed(scene: Scene) -> None:
 
 
 async def killed_before_publishing(scene: Scene) -> None:
-    """The process kills itself after a commit and before it publishes it."""
+    """The process kills itself between a commit and its publishing."""
     service = scene.world.services[0]
     status = await service.wait_end(timeout_s=30)
     assert status == -signal.SIGKILL, f"it ended with {status}"
@@ -40,22 +40,22 @@ async def killed_before_publishing(scene: Scene) -> None:
 
 
 async def terminated(scene: Scene) -> None:
-    """SIGTERM under load: it drains, ends with 0, and is started again."""
-    await _end_well(scene, scene.world.services[0])
+    """SIGTERM under load: the process drains, exits with 0, and is started again."""
+    await _terminate_gracefully(scene, scene.world.services[0])
     await scene.last()
     await scene.world.services[0].start()
 
 
 async def rolling_restart(scene: Scene) -> None:
-    """A new version is rolled out: each process is ended and started, one at a time."""
+    """A rolling update: each process is terminated and started, one at a time."""
     for service in scene.world.services:
-        await _end_well(scene, service)
+        await _terminate_gracefully(scene, service)
         await service.start()
         await scene.last(0.5)
 
 
 async def frozen(scene: Scene) -> None:
-    """A process is stopped for a while (a paused machine) and goes on as if nothing had been."""
+    """A process is stopped for a while, as on a paused machine, and continued."""
     service = scene.world.services[0]
     service.signal(signal.SIGSTOP)
     await scene.last()
@@ -64,7 +64,7 @@ async def frozen(scene: Scene) -> None:
 
 
 async def all_killed(scene: Scene) -> None:
-    """Nobody is left for a while."""
+    """All service processes are killed, and started again."""
     await asyncio.gather(*(service.kill() for service in scene.world.services))
     await scene.last(0.5)
     await asyncio.gather(*(service.start() for service in scene.world.services))
@@ -72,7 +72,7 @@ async def all_killed(scene: Scene) -> None:
 
 
 async def worker_killed(scene: Scene) -> None:
-    """SIGKILL to the worker, with a build in its hands: another attempt follows."""
+    """SIGKILL to the worker during a build: another attempt follows."""
     worker = scene.world.worker
     assert worker is not None
     await worker.kill()
@@ -81,20 +81,20 @@ async def worker_killed(scene: Scene) -> None:
     await scene.last(0.5)
 
 
-async def _end_well(scene: Scene, service: ServiceProcess) -> None:
-    """Send SIGTERM; every stream that could be told must have been told before its end."""
+async def _terminate_gracefully(scene: Scene, service: ServiceProcess) -> None:
+    """Send SIGTERM; every stream that was open must get `stream.closing` before its end."""
     before = {client.name: len(client.ends) for client in scene.load.steady}
     status = await service.terminate()
     assert status == 0, f"{service.name} ended with {status} at SIGTERM"
     ends = [end for client in scene.load.steady for end in client.ends[before[client.name] :]]
-    # A connection that came too late to be a stream is refused, by a proxy with a reset.
-    untold = [end for end in ends if not end.startswith(_GOODBYE) and not end.endswith(UNOPENED)]
-    assert not untold, f"streams ended with {untold[0]}"
+    # A connection that was made during the shutdown is refused; through a proxy it is reset.
+    other = [end for end in ends if not end.startswith(_CLOSING) and not end.endswith(UNOPENED)]
+    assert not other, f"streams ended with {other[0]}"
 
 
 FAULTS = [
     Fault("process killed", killed, statuses=StatusGuarantee.ALL),
-    # Without the limit on posts a post goes without a task (`service/routes/direct_append.py`).
+    # Without the limit, `service/routes/direct_append.py` appends a post without a task.
     Fault(
         "process killed, no limit on posts",
         killed,
@@ -110,7 +110,7 @@ FAULTS = [
     ),
     Fault("process terminated under load", terminated, statuses=StatusGuarantee.ALL),
     Fault("processes restarted in turn", rolling_restart, statuses=StatusGuarantee.ALL),
-    # More than a window passes by a frozen process: what it reads next does not meet its tail.
+    # More than a window is published while the process is frozen: its next read has a gap.
     Fault(
         "process frozen (SIGSTOP)",
         frozen,

@@ -1,6 +1,6 @@
-"""What a world's processes logged during a fault: how much, and what of Redis' health.
+"""Checks of what the processes logged during a fault: the number of lines, and Redis' health.
 
-A fault that lasts an hour must not fill a disk with log lines.
+A fault that lasts for an hour must not fill a disk with log lines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ REDIS_UP = "redis is healthy again"
 
 
 class ProcessLogs:
-    """The logs of all processes from its making on."""
+    """The logs of all processes, from this object's creation on."""
 
     def __init__(self, world: World) -> None:
         assert world.worker is not None
@@ -31,23 +31,23 @@ class ProcessLogs:
         await wait_until(
             lambda: all(self._with(path, text) for path in self._services),
             timeout_s=timeout_s,
-            what=f"“{text}” of every process",
+            what=f"'{text}' of every process",
         )
 
     def check_bounded(self) -> None:
-        """Raise AssertionError when a process wrote many lines."""
+        """Raise AssertionError when a process wrote `_MOST_LINES` or more."""
         for path in self._begins:
             lines = self._lines(path)
             assert len(lines) < _MOST_LINES, f"{path.stem} wrote {len(lines)} lines: {lines[-1]}"
 
     def check_redis_changed_once(self) -> None:
-        """Raise AssertionError unless Redis went down once and came back once at each service."""
+        """Raise AssertionError unless each service logged one outage of Redis and one recovery."""
         for path in self._services:
             changes = self._with(path, REDIS_DOWN, REDIS_UP)
-            told = "\n".join(changes)
-            assert len(changes) == 2, f"{path.stem}: {len(changes)} changes of health:\n{told}"
-            assert REDIS_DOWN in changes[0], told
-            assert REDIS_UP in changes[1], told
+            text = "\n".join(changes)
+            assert len(changes) == 2, f"{path.stem}: {len(changes)} changes of health:\n{text}"
+            assert REDIS_DOWN in changes[0], text
+            assert REDIS_UP in changes[1], text
 
     def _with(self, path: Path, *texts: str) -> Sequence[str]:
         return [line for line in self._lines(path) if any(text in line for text in texts)]

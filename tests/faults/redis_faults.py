@@ -1,6 +1,6 @@
-"""Redis dies, forgets, freezes, fills up, goes back in time, or lies about its contents.
+"""Redis crashes, loses data, freezes, fills up, fails over, or is reset to an old state.
 
-docs/protocol.md §2, G2 and G7: none of it fails a post, ends a stream, or costs a message.
+G2 and G7 of docs/protocol.md §2: no post fails, no stream ends and no message is lost.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ async def _start_again(scene: Scene) -> None:
 
 
 async def killed(scene: Scene) -> None:
-    """Die, stay away, and come back empty."""
+    """A crash, an outage, a start without data."""
     await asyncio.to_thread(scene.world.redis.kill)
     await scene.last()
     await scene.all_delivered()
@@ -41,7 +41,7 @@ async def killed(scene: Scene) -> None:
 
 
 async def stopped(scene: Scene) -> None:
-    """End in good order and stay away for long."""
+    """A clean shutdown and a long outage."""
     await asyncio.to_thread(scene.world.redis.stop)
     await scene.last()
     await scene.all_delivered()
@@ -57,7 +57,7 @@ async def flushed(scene: Scene) -> None:
 
 
 async def frozen(scene: Scene) -> None:
-    """SIGSTOP: connections stay open and nothing is answered; then it goes on with old requests."""
+    """SIGSTOP: connections stay open and nothing is answered; then old requests are executed."""
     os.kill(scene.world.redis.pid, signal.SIGSTOP)
     await scene.last()
     await scene.all_delivered()
@@ -75,13 +75,13 @@ async def out_of_memory(scene: Scene) -> None:
 
 
 async def full(scene: Scene) -> None:
-    """Something else fills all of the memory it may have, and is deleted at last."""
+    """A foreign key fills Redis' memory up to its limit, and is deleted in the end."""
     server = scene.world.redis
     lines = (await redis_cli(server, "INFO", "memory")).splitlines()
     (used,) = (int(line.split(":")[1]) for line in lines if line.startswith("used_memory:"))
     async with _writes_refused(scene):
         await redis_cli(server, "SETRANGE", "filler", str(_FILLER_BYTES - 1), "x")
-        # Well below what is used, and well above what is used without the filler.
+        # Well below the memory used with the filler, and well above the memory used without it.
         await redis_cli(server, "CONFIG", "SET", "maxmemory", str(used + _FILLER_BYTES // 2))
         await scene.last()
         await scene.all_delivered()
@@ -89,7 +89,7 @@ async def full(scene: Scene) -> None:
 
 
 async def read_only(scene: Scene) -> None:
-    """It wants a replica to write to, and has none."""
+    """Redis refuses writes because it requires a replica and has none."""
     async with _writes_refused(scene):
         await redis_cli(scene.world.redis, "CONFIG", "SET", "min-replicas-to-write", "1")
         await scene.last()
@@ -99,7 +99,7 @@ async def read_only(scene: Scene) -> None:
 
 @asynccontextmanager
 async def _writes_refused(scene: Scene) -> AsyncIterator[None]:
-    """Judge what the processes say of Redis: that it is not well, and that it is again."""
+    """Check that every process logs one outage of Redis and one recovery."""
     logs = ProcessLogs(scene.world)
     yield
     await logs.wait_services(REDIS_DOWN)
@@ -119,7 +119,7 @@ async def evicting(scene: Scene) -> None:
 
 
 async def restored_from_old_state(scene: Scene) -> None:
-    """Streams go back to what they were some seconds ago, as from a backup."""
+    """Streams are reset to their state of some seconds ago, as from a backup."""
     async with _client(scene) as client:
         keys = [key async for key in client.scan_iter(match=_STREAMS)]
         old = {key: await client.dump(key) for key in keys}
@@ -132,14 +132,14 @@ async def restored_from_old_state(scene: Scene) -> None:
 
 
 async def connections_killed(scene: Scene) -> None:
-    """Every connection is closed by the server, again and again."""
+    """The server closes every connection, several times."""
     for _ in range(8):
         await redis_cli(scene.world.redis, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await scene.last(1 / 8)
 
 
 async def entries_removed(scene: Scene) -> None:
-    """Someone deletes single entries, trims, and deletes whole streams."""
+    """Another client deletes single entries, trims streams, and deletes whole streams."""
     async with _client(scene) as client:
         for turn in range(12):
             async for key in client.scan_iter(match=_STREAMS):
@@ -155,7 +155,7 @@ async def entries_removed(scene: Scene) -> None:
 
 
 async def scripts_flushed(scene: Scene) -> None:
-    """SCRIPT FLUSH: what is called by its SHA is not there any more."""
+    """SCRIPT FLUSH: calls by SHA fail until the script is loaded again."""
     for _ in range(8):
         await redis_cli(scene.world.redis, "SCRIPT", "FLUSH")
         await scene.last(1 / 8)
@@ -167,7 +167,7 @@ async def failed_over_to_lagging_replica(scene: Scene) -> None:
     assert topology is not None
     os.kill(topology.replica.pid, signal.SIGSTOP)
     await scene.last(0.5)
-    # Not all at once: what the frozen replica has not read is lost with the primary's buffers.
+    # Data that the frozen replica has not read is lost with the primary's buffers.
     await asyncio.to_thread(topology.primary.kill)
     os.kill(topology.replica.pid, signal.SIGCONT)
     await topology.wait_failover()
@@ -186,7 +186,7 @@ async def old_primary_returns(scene: Scene) -> None:
 
 
 async def replica_promoted_late(scene: Scene) -> None:
-    """The address leads to a replica that refuses writes for a while, until it is promoted."""
+    """The proxy leads to a replica, which refuses writes until it is promoted."""
     topology, proxy = scene.world.topology, scene.world.redis_proxy
     assert topology is not None
     assert proxy is not None

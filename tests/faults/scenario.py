@@ -1,7 +1,7 @@
-"""One fault from its beginning to the verdict.
+"""Runs one fault from its beginning to the verdict.
 
-Load begins; the fault happens; load goes on for a while and ends; everyone catches up; the log
-is read back twice (over HTTP and from Postgres) and the checkers compare.
+The load begins, the fault happens, the load continues for a while and ends, and all clients catch
+up. Then the log is read over HTTP and from Postgres, and the checkers compare everything with it.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ import httpx
 import msgspec
 
 from tests.faults.load import OWNER, PROJECT, Load, Size, longest_delay_s, longest_silence_s
+from tests.faults.result import Result
 from tests.faults.window_check import check_window
 from tests.faults.world import Plan, SharedPostgres, World
 from tests.support.api import Api
 from tests.support.build_checker import BUILD_KINDS, StatusGuarantee, check_builds
-from tests.support.checker import Kind, Violation, check
+from tests.support.checker import Kind, Report, Violation, check
 from tests.support.history import BuildRow, LogRow
 from tests.support.waiting import wait_until
 
 _SETTLE_TIMEOUT_S = 30.0
 _READ_TIMEOUT_S = 20.0
 _DELIVERY_TIMEOUT_S = 10.0
-_SHOWN_CHARACTERS = 700  # the end: an error stands at the end of its trace
-# What asyncio, Python or a framework writes when an error reached nobody.
+_SHOWN_CHARACTERS = 700  # from the line's end, where a trace has its error
+# What asyncio, Python or a framework logs about an error that no code handled.
 _UNHANDLED = re.compile(r"Traceback \(most recent call last\)|never retrieved|never awaited")
 
 
 @dataclass
 class Scene:
-    """What a fault gets: the world, its users, how long to last, and its own random numbers."""
+    """What a fault is given: the world, its load, a length, and seeded random numbers."""
 
     world: World
     load: Load
@@ -47,18 +48,18 @@ class Scene:
     notes: list[str] = field(default_factory=list)
 
     async def last(self, share: float = 1.0) -> None:
-        """Let the load go on for the fault's length, or a share of it."""
+        """Wait under load for the fault's length, or a share of it."""
         await asyncio.sleep(self.length_s * share)
 
     def answers(self) -> Counter[str]:
-        """How the attempts of all posts so far ended: by status or error."""
+        """Count the answers to all attempts of posts so far, by status or error."""
         return sum((writer.answers for writer in self.load.writers), Counter())
 
     async def all_delivered(self) -> None:
-        """Wait until the steady clients have what was acknowledged up to now.
+        """Wait until the steady clients have received every message acknowledged so far.
 
-        For use while the fault lasts, where docs/protocol.md §2 promises delivery nevertheless. The
-        wait is generous: how long it takes is measured elsewhere.
+        For use during a fault in which docs/protocol.md §2 promises delivery. The timeout is
+        generous; delays are measured elsewhere.
         """
         highest = max(
             (ack.seq for writer in self.load.writers for ack in writer.acknowledgements), default=0
@@ -69,12 +70,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class Fault:
-    """A named fault. `length_s` is how long it lasts in full, `short_s` in `make test`.
+    """A named fault. `length_s` is its full length, `short_s` its length in `make test`.
 
-    `silence_s` is the most that docs/protocol.md allows between an acknowledgement and
-    the message's arrival while the fault lasts, None when it promises no time.
-    `statuses` says which clients must have heard of every build's statuses.
-    `unavailable` says why it cannot be done on this machine, if it cannot.
+    `silence_s` is the longest delay that docs/protocol.md allows, during the fault, between an
+    acknowledgement and the message's arrival; None when it sets no limit.
+    `statuses` says which clients must receive every build's statuses.
+    `unavailable` returns why the fault cannot run on this machine, or None.
     """
 
     name: str
@@ -88,43 +89,6 @@ class Fault:
     unavailable: Callable[[], str | None] = lambda: None
 
 
-class Result(msgspec.Struct, frozen=True):
-    """What came of one fault. All counts of wrong things must be 0 and `failures` empty."""
-
-    fault: str
-    seed: int
-    length_s: float
-    clients: int
-    posts_per_s: float
-    acknowledged: int
-    in_log: int
-    delivered: int
-    announced_unsent: int
-    reconnects: int
-    longest_silence_s: float
-    longest_delay_s: float
-    allowed_delay_s: float | None
-    caught_up_s: float
-    lost: int
-    repeated: int
-    reordered: int
-    changed: int
-    other: int
-    builds_asked: int
-    builds_ended: int
-    builds_wrong: int
-    violations: list[str]
-    failures: list[str]
-    notes: list[str]
-    answers: dict[str, int]  # of posts: by status or error
-    ends: dict[str, int]  # of streams: by error or the stream's last word
-
-    @property
-    def ok(self) -> bool:
-        """Whether every guarantee held."""
-        return not self.violations and not self.failures
-
-
 async def run_fault(
     fault: Fault,
     folder: Path,
@@ -136,7 +100,7 @@ async def run_fault(
     before_s: float = 0.5,
     after_s: float = 0.5,
 ) -> Result:
-    """Start a world, let the fault happen in it under load, and judge."""
+    """Start a world and its load, inject the fault, and judge."""
     async with (
         World(fault.plan, folder, shared, seed=seed) as world,
         Load(world, fault.size or size, seed=seed) as load,
@@ -156,13 +120,15 @@ async def run_fault(
         log = await _read_log(world, failures)
         failures += await load.settle(len(log), timeout_s=_SETTLE_TIMEOUT_S)
         settled_s = time.monotonic()
-        await _hear_of_builds(fault, load, builds, log)
+        await _wait_for_statuses(fault, load, builds, log)
         failures += [f"{c.name} gave up: {c.failure}" for c in load.clients if c.failure]
         for client in load.clients:
             await client.close()
         failures += await check_window(world, PROJECT, log)
         failures += await _end_processes(world)
-        return _judge(fault, scene, seed, builds, log, failures, caught_up_s=settled_s - settling_s)
+        failures += _unhandled_errors(world)
+        recorded = _Recorded(builds, log, failures, settled_s - settling_s)
+        return _judge(fault, scene, seed, recorded)
 
 
 class _BuildView(msgspec.Struct, rename="camel"):
@@ -178,7 +144,7 @@ class _BuildList(msgspec.Struct):
 
 
 async def _read_builds(world: World, failures: list[str]) -> list[BuildRow]:
-    """Return the project's builds once all have ended, or as they are when that takes too long."""
+    """Return the project's builds once all have ended, or after the timeout as they are."""
     rows: list[BuildRow] = []
     turn = 0
 
@@ -205,10 +171,10 @@ async def _read_builds(world: World, failures: list[str]) -> list[BuildRow]:
     return rows
 
 
-async def _hear_of_builds(
+async def _wait_for_statuses(
     fault: Fault, load: Load, builds: list[BuildRow], log: list[LogRow]
 ) -> None:
-    """Wait until clients have heard what they must; what is missing then is the checker's."""
+    """Wait until clients have the statuses they must receive; the checker reports missing ones."""
     with contextlib.suppress(TimeoutError):
         await wait_until(
             lambda: not _check_builds(fault, load, builds, log),
@@ -256,7 +222,7 @@ async def _read_log(world: World, failures: list[str]) -> list[LogRow]:
 
 
 async def _end_processes(world: World) -> list[str]:
-    """Ask every process to end; return which failed (docs/protocol.md §6: status 0 within 10 s)."""
+    """Send SIGTERM to every process; return failures (docs/protocol.md §6: status 0 in 10 s)."""
 
     async def end(name: str, ending: Awaitable[int]) -> str | None:
         try:
@@ -270,41 +236,53 @@ async def _end_processes(world: World) -> list[str]:
     ]
     assert world.worker is not None
     endings.append(end(world.worker.name, world.worker.terminate()))
-    return [said for said in await asyncio.gather(*endings) if said is not None]
+    return [failure for failure in await asyncio.gather(*endings) if failure is not None]
 
 
-def _judge(
-    fault: Fault,
-    scene: Scene,
-    seed: int,
-    builds: list[BuildRow],
-    log: list[LogRow],
-    failures: list[str],
-    *,
-    caught_up_s: float,
-) -> Result:
-    load = scene.load
-    acks = [ack for writer in load.writers for ack in writer.acknowledgements]
-    report = check(
-        posts=[post for writer in load.writers for post in writer.posts],
-        acknowledgements=acks,
-        clients=load.histories(),
-        log=log,
-    )
-    of_builds = _check_builds(fault, load, builds, log)
-    assert load.build_requester is not None
-    assert scene.world.worker is not None
-    worker = scene.world.worker
-    logs = {service.name: service.log_path for service in scene.world.services}
-    for name, path in {**logs, worker.name: worker.log_path}.items():
+def _unhandled_errors(world: World) -> list[str]:
+    """Return one line for each process that logged an error that no code handled."""
+    assert world.worker is not None
+    logs = {service.name: service.log_path for service in world.services}
+    logs[world.worker.name] = world.worker.log_path
+    failures = []
+    for name, path in logs.items():
         lines = path.read_text(errors="replace").splitlines()
         unhandled = [line for line in lines if _UNHANDLED.search(line)]
         if unhandled:
             first = unhandled[0][-_SHOWN_CHARACTERS:]
             failures.append(f"{len(unhandled)} unhandled errors in {name}'s log: {first}")
+    return failures
+
+
+def _check_messages(load: Load, log: list[LogRow]) -> Report:
+    return check(
+        posts=[post for writer in load.writers for post in writer.posts],
+        acknowledgements=[ack for writer in load.writers for ack in writer.acknowledgements],
+        clients=load.histories(),
+        log=log,
+    )
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What was read back after a fault, and what failed until then."""
+
+    builds: list[BuildRow]
+    log: list[LogRow]
+    failures: list[str]
+    caught_up_s: float
+
+
+def _judge(fault: Fault, scene: Scene, seed: int, recorded: _Recorded) -> Result:
+    load, builds, log = scene.load, recorded.builds, recorded.log
+    assert load.build_requester is not None
+    acks = [ack for writer in load.writers for ack in writer.acknowledgements]
+    report = _check_messages(load, log)
+    of_builds = _check_builds(fault, load, builds, log)
+    failures = list(recorded.failures)
     refused = scene.answers()["429"]
     if refused:
-        failures.append(f"the limits refused {refused} posts of writers that keep them")
+        failures.append(f"rate limits refused {refused} posts of writers that stay below them")
     counted = (Kind.LOST, Kind.UNANNOUNCED, Kind.REPEATED, Kind.REORDERED, Kind.CHANGED)
     return Result(
         fault=fault.name,
@@ -320,7 +298,7 @@ def _judge(
         longest_silence_s=longest_silence_s(load.steady, load.began_s, load.ended_s),
         longest_delay_s=longest_delay_s(load.steady, {ack.seq: ack.at_s for ack in acks}),
         allowed_delay_s=fault.silence_s,
-        caught_up_s=caught_up_s,
+        caught_up_s=recorded.caught_up_s,
         lost=report.count(Kind.LOST, Kind.UNANNOUNCED, Kind.ACK_MISSING),
         repeated=report.count(Kind.REPEATED, Kind.LOG_REPEAT, Kind.ACK_TWICE),
         reordered=report.count(Kind.REORDERED),

@@ -1,7 +1,7 @@
 """Short versions of the faults: nothing lost, repeated, reordered, changed or invented.
 
-Those that every change must survive run always; SEQSTREAM_ALL_FAULTS=1 adds the others (some
-minutes). `make faults` runs all of them at length and measures silences; no time is judged here.
+The most important faults always run; SEQSTREAM_ALL_FAULTS=1 adds the others (some minutes).
+`make faults` runs all of them at full length and measures delays; no time is judged here.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SEED = 20_240_229
 async def test_guarantees_hold(
     fault: Fault, tmp_path: Path, postgres: PostgresServer, template_database: str
 ) -> None:
-    """G1 to G5 of docs/protocol.md §2 under this fault, and every process ends well afterwards."""
+    """G1 to G7 of docs/protocol.md §2 hold under the fault; then every process exits with 0."""
     reason = fault.unavailable()
     if reason is not None:
         pytest.skip(reason)

@@ -1,7 +1,7 @@
-"""Any text survives the way through the service, for two SSE parsers that nobody here wrote.
+"""Any text passes the service unchanged, as read by two third-party SSE parsers.
 
-docs/protocol.md §6: `data` is one line; a message's text comes back as it was posted, whatever
-newlines and control characters are in it, however the network cuts the bytes.
+docs/protocol.md §6: `data` is one line. A message's text is received as it was posted, with any
+newlines and control characters, wherever the network splits the bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.signing import token
 
 _NEWLINES = ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
 _CONTROLS = [chr(code) for code in [*range(1, 32), 127, 0xFEFF, 0xFFFE, 0xFFFF, 0x202E]]
-# A lone surrogate is not text: JSON in UTF-8 cannot hold it.
+# No lone surrogates: JSON in UTF-8 cannot represent them.
 _text = st.lists(
     st.one_of(
         st.characters(exclude_categories=["Cs"], exclude_characters="\x00"),
@@ -64,7 +64,7 @@ def _cut(data: bytes, rng: random.Random) -> list[bytes]:
     seed=st.integers(0, 2**32),
 )
 def test_frames_are_read_back_however_they_are_cut(texts: list[str], first: int, seed: int) -> None:
-    """Framing: name, id and data of every event, for both parsers."""
+    """§6: both parsers read the name, id and data of every event."""
     sent = [
         (seq, msgspec.json.encode({"seq": seq, "content": {"text": text}}))
         for seq, text in enumerate(texts, first)
@@ -87,7 +87,7 @@ def _nasty_texts() -> list[str]:
 
 
 async def test_any_text_comes_back_as_it_was_posted(start_service: StartService) -> None:
-    """Replayed and live, up to 64 KiB, for both parsers."""
+    """§6: replayed and live messages of up to 64 KiB, with both parsers."""
     service = await start_service()
     texts = _nasty_texts()
     half = len(texts) // 2
@@ -113,7 +113,7 @@ async def test_any_text_comes_back_as_it_was_posted(start_service: StartService)
 
 
 async def _raw_stream(url: str, last_seq: int) -> bytes:
-    """Read a stream from the beginning until the event of `last_seq` is whole."""
+    """Read a stream from the beginning until the event of `last_seq` is complete."""
     end = b"\nid: %d\n" % last_seq
     data = bytearray()
     async with asyncio.timeout(30), httpx.AsyncClient(verify=False, trust_env=False) as http:

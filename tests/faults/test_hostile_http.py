@@ -1,7 +1,7 @@
-"""Hostile HTTP hurts nobody but its sender: the service goes on answering everyone else.
+"""Hostile HTTP does not affect other callers.
 
-No time is judged: while the hostile connections are open, posts are answered and a stream
-delivers; the process never takes much memory for them, and afterwards it has let go of them.
+While the hostile connections are open, posts are answered and a stream delivers; memory stays
+bounded, and afterwards the connections are closed. No time is judged.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tests.support.signing import signed_headers, token
 from tests.support.sse_client import SseClient
 from tests.support.waiting import wait_until
 
-# By a thread it would end pytest at once and leave the servers running.
+# A timeout by thread would end pytest at once and leave the servers running.
 pytestmark = pytest.mark.timeout(60, method="signal")
 
 _MESSAGES = "/v1/projects/p/chat/messages"
 _POSTS = 20
 _SEND_FOR_S = 2.0
-# All hostile connections of one attack together; a quiet process has some 70 MiB.
+# For all connections of one attack together; an idle process has some 70 MiB.
 _ALLOWED_GROWTH_BYTES = 64 * 2**20
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -42,7 +42,7 @@ async def _connect(service: ServiceProcess, data: bytes) -> Connection:
 
 
 async def _flood(service: ServiceProcess, first: bytes, again: bytes) -> Connection:
-    """Send `first`, then `again` for as long as the service takes it, at most some seconds."""
+    """Send `first`, then `again` repeatedly, for at most `_SEND_FOR_S`."""
     reader, writer = await _connect(service, first)
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(_SEND_FOR_S):
@@ -62,7 +62,7 @@ def _signed(body_lines: tuple[str, ...]) -> bytes:
 
 
 async def _silent(service: ServiceProcess) -> list[Connection]:
-    """A thousand connections that never say anything."""
+    """A thousand connections that send nothing."""
     return [await _connect(service, b"") for _ in range(1000)]
 
 
@@ -88,7 +88,7 @@ async def _endless_target(service: ServiceProcess) -> list[Connection]:
 
 
 async def _endless_body(service: ServiceProcess) -> list[Connection]:
-    """Chunked bodies without an end, and a declared one that is larger than allowed."""
+    """Chunked bodies that never end, and a declared length above the limit."""
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     lines = ("Transfer-Encoding: chunked", "Content-Type: application/json")
     connections = [await _flood(service, _signed(lines), chunk) for _ in range(3)]
@@ -98,7 +98,7 @@ async def _endless_body(service: ServiceProcess) -> list[Connection]:
 
 
 async def _endless_framing(service: ServiceProcess) -> list[Connection]:
-    """Trailers and an extension of a chunk that never end, behind a body that is all right."""
+    """Trailers and a chunk extension that never end, after a valid body."""
     head = _signed(("Transfer-Encoding: chunked", "Content-Type: application/json"))
     begins = [b"2\r\n{}\r\n0\r\nX: ", b"2\r\n{}\r\n0\r\n", b"2\r\n{}\r\n2;a="]
     agains = [b"a" * 65_536, b"X: a\r\n" * 10_000, b"a" * 65_536]
@@ -109,7 +109,7 @@ async def _endless_framing(service: ServiceProcess) -> list[Connection]:
 
 
 async def _upgraded(service: ServiceProcess) -> list[Connection]:
-    """Requests to upgrade whose bodies would be posts, if they were parsed as requests."""
+    """Upgrade requests whose bodies would be posts if they were parsed as requests."""
     hidden = _signed(("Content-Length: 0",))
     lines = ("Connection: Upgrade", "Upgrade: h", f"Content-Length: {len(hidden)}")
     return [await _connect(service, _signed(lines) + hidden) for _ in range(50)]
@@ -122,7 +122,7 @@ async def _slow_body(service: ServiceProcess) -> list[Connection]:
 
 
 async def _bad_chunking(service: ServiceProcess) -> list[Connection]:
-    """Chunk sizes that are none, too large, negative, or contradict a length."""
+    """Chunk sizes that are not numbers, too large, negative, or contradict a length."""
     lines = ("Transfer-Encoding: chunked", "Content-Type: application/json")
     both = (*lines, "Content-Length: 5")
     bodies = [b"zz\r\n{}\r\n", b"-5\r\n{}\r\n", b"f" * 40 + b"\r\n{}", b"5\r\n{}\r\n0\r\n\r\n"]
@@ -143,14 +143,14 @@ async def _not_http(service: ServiceProcess) -> list[Connection]:
 
 
 async def _abandoned_streams(service: ServiceProcess) -> list[Connection]:
-    """Two hundred streams that are asked for and never read."""
+    """Two hundred streams that are requested and never read."""
     target = f"/v1/projects/p/chat/stream?from_seq=0&token={token('u')}"
     head = _head("Accept: text/event-stream", target=target, method="GET")
     return [await _connect(service, head) for _ in range(200)]
 
 
 async def _pipelined(service: ServiceProcess) -> list[Connection]:
-    """Requests without end on one connection, and no answer is ever read."""
+    """Endless requests on one connection; the responses are never read."""
     return [await _flood(service, b"", _head(target="/health/live", method="GET") * 1500)]
 
 
@@ -172,10 +172,10 @@ async def _attacked(service: ServiceProcess, attack: Attack) -> AsyncIterator[No
         _pipelined,
     ],
 )  # fmt: skip
-async def test_others_are_served_and_nothing_stays(
+async def test_others_are_served_and_the_connections_are_closed(
     attack: Attack, start_service: StartService
 ) -> None:
-    """Others are served meanwhile, memory stays bounded, and connections are let go."""
+    """Other callers are served, memory stays bounded, and the connections are closed."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 4096:
         pytest.skip("too few open files are allowed here")
@@ -194,7 +194,7 @@ async def test_others_are_served_and_nothing_stays(
             await client.wait_seq(_POSTS + 1)
             assert client.reconnects == 0
             growth = service.peak_resident_bytes() - size
-            assert growth < _ALLOWED_GROWTH_BYTES, f"{growth // 2**20} MiB taken for it"
+            assert growth < _ALLOWED_GROWTH_BYTES, f"{growth // 2**20} MiB more memory"
         await wait_until(
             lambda: service.client_connections() <= before, what="connections as before"
         )

@@ -1,9 +1,8 @@
-"""The short path of a post against the router: the same bytes get the same answers.
+"""The direct path of a post and the router give the same responses to the same bytes.
 
-Two services with databases of their own get each exchange in the same pieces; one serves posts
-directly (`service/routes/direct_append.py`), the other routes them. Status, headers and body must
-be equal, and so must the logs: whatever differs was a decision of one path alone.
-SEQSTREAM_ALL_FAULTS=1 makes it long, with other examples each time.
+Two services, each with its own database, get every exchange in the same pieces. One appends posts
+directly (`service/routes/direct_append.py`), the other routes them. Status, headers, bodies and the
+logs must be equal. SEQSTREAM_ALL_FAULTS=1 runs many more examples, others each time.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from tests.support.waiting import wait_until
 _LONG = bool(os.environ.get("SEQSTREAM_ALL_FAULTS"))
 pytestmark = [
     pytest.mark.timeout(1800 if _LONG else 120, method="signal"),
-    # Of a body of 1 MiB that fails: the blob is shown too.
+    # Hypothesis warns when a failing example has a body of 1 MiB.
     pytest.mark.filterwarnings("ignore:Generating overly large repr"),
 ]
 
@@ -50,7 +49,7 @@ _fuzzing = settings(
 )
 _PROJECTS = ("p1", "p2")
 _USERS = tuple(f"u{number}" for number in range(8))
-# Turns of the loop after which a request that waits for its body was answered, or goes on waiting.
+# After that many turns of the loop, every complete request is answered.
 _TURNS = 30
 _REPEATED = frozenset({b"date"})
 _MADE_UP = ("messageId", "timestamp", "requestId", "createdAt")
@@ -63,7 +62,7 @@ class _Answer(NamedTuple):
 
 
 class _Service:
-    """An application with a database of its own, served from memory."""
+    """An application with its own database, served over an in-memory transport."""
 
     def __init__(self, app: Any, direct: DirectAppend | None, served: Config) -> None:
         self.routed_directly = direct is not None
@@ -75,7 +74,7 @@ class _Service:
     async def exchange(
         self, pieces: Sequence[bytes], *, at_once: bool
     ) -> tuple[list[_Answer], bool]:
-        """Send pieces on a new connection; return the answers, and whether it ended by itself."""
+        """Send pieces on a new connection; return the answers, and whether the server closed it."""
         protocol = StreamingProtocol(
             self._direct, config=self._served, server_state=self._state, app_state={}
         )
@@ -91,7 +90,7 @@ class _Service:
         return _answers(bytes(transport.written)), has_ended
 
     async def _quiet(self, protocol: StreamingProtocol, transport: MemoryTransport) -> None:
-        """Wait until all that is whole was answered."""
+        """Wait until every complete request is answered."""
         turns = 0
         while turns < _TURNS:
             is_waiting = protocol.deadline.phase != "answer" and transport.is_read_out
@@ -100,7 +99,7 @@ class _Service:
 
 
 def _answers(data: bytes) -> list[_Answer]:
-    """Parse responses, without what cannot be equal."""
+    """Parse responses and drop the values that differ between two services."""
     answers: list[_Answer] = []
 
     class Reader:
@@ -161,7 +160,7 @@ class _Pair(NamedTuple):
 async def pair(
     postgres: PostgresServer, template_database: str, redis_server: RedisServer
 ) -> AsyncIterator[_Pair]:
-    """A service with the short path, and one without."""
+    """A service with the direct path, and one without."""
     async with AsyncExitStack() as stack:
         services = []
         for number, name in enumerate(("fuzz_direct", "fuzz_routed")):
@@ -197,7 +196,7 @@ async def _set_up(service: _Service, method: str, path: str, body: bytes) -> Non
     assert answer.status in (201, 204), answer
 
 
-# What is sent. Mostly what is right, so that more than the first check is reached.
+# Strategies for requests. Most values are valid, so that the later checks are reached too.
 
 
 def _mostly(usual: st.SearchStrategy[Any], *others: st.SearchStrategy[Any]) -> Any:
@@ -342,7 +341,7 @@ def _credential_lines(
 def _requests(draw: st.DrawFn) -> bytes:
     method, target, version = draw(_methods), draw(_targets), draw(_versions)
     drawn: Any = draw(_bodies)
-    # msgspec refuses half of a surrogate pair; clients can send its escape.
+    # Encoded by `json`: msgspec refuses a lone surrogate, which clients can send as an escape.
     body = drawn if isinstance(drawn, bytes) else json.dumps(drawn).encode()
     lines = [*draw(_mostly(st.just(["Host: x"]), st.sampled_from([[], ["Host: y"]])))]
     lines += _credential_lines(draw(_credentials), method, target, body)
@@ -387,8 +386,8 @@ def _exchanges(draw: st.DrawFn) -> tuple[list[bytes], bool]:
         pytest.param(b'{"message":"%b"}' % (b"x" * 2**21), id="two MiB"),
     ],
 )  # fmt: skip
-async def test_a_body_that_is_wrong_twice_is_called_the_same(pair: _Pair, body: bytes) -> None:
-    """§4: 400 says of a body first that it is no JSON, then which field is wrong."""
+async def test_both_paths_report_the_same_error_of_a_body(pair: _Pair, body: bytes) -> None:
+    """§4: 400 reports invalid JSON first, then a wrong field."""
     path = "/v1/projects/p1/chat/messages"
     lines = [f"{n}: {v}" for n, v in signed_headers("POST", path, "owner", body).items()]
     lines += ["Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}"]
@@ -397,11 +396,11 @@ async def test_a_body_that_is_wrong_twice_is_called_the_same(pair: _Pair, body: 
     assert answers[0] == answers[1]
 
 
-async def test_an_empty_body_is_not_asked_for(pair: _Pair) -> None:
-    """RFC 9110 §10.1.1: no `100 Continue` when the whole body is here."""
+async def test_a_complete_empty_body_gets_no_100_continue(pair: _Pair) -> None:
+    """RFC 9110 §10.1.1: no `100 Continue` when the whole body was received."""
     lines = ["POST /v1/projects/p1/chat/messages HTTP/1.1", "Host: x", "Expect: 100-continue"]
     path = "/v1/projects/p1/chat/messages"
-    # Of another body: what is signed is compared when the body is here.
+    # Signed for another body: the signature is compared after the body was received.
     lines += [f"{n}: {v}" for n, v in signed_headers("POST", path, "owner", b"x").items()]
     data = "\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""]).encode() + b"0\r\n\r\n"
     answers = [await service.exchange([data], at_once=True) for service in pair]
@@ -412,15 +411,15 @@ async def test_an_empty_body_is_not_asked_for(pair: _Pair) -> None:
 @_fuzzing
 @given(exchange=_exchanges())
 async def test_both_paths_answer_alike(pair: _Pair, exchange: tuple[list[bytes], bool]) -> None:
-    """`docs/protocol.md` §4: nobody may see by which way a post is served."""
+    """docs/protocol.md §4: callers cannot tell which path serves a post."""
     pieces, at_once = exchange
     directly = await pair.direct.exchange(pieces, at_once=at_once)
     routed = await pair.routed.exchange(pieces, at_once=at_once)
     assert directly == routed
 
 
-async def test_the_logs_are_alike_in_the_end(pair: _Pair) -> None:
-    """G1, G5: what was committed was the same, in the same order."""
+async def test_both_paths_append_the_same_log(pair: _Pair) -> None:
+    """G1, G5: both services have the same messages in the same order."""
     for project in _PROJECTS:
         path = f"/v1/projects/{project}/chat/messages?limit=500&order=desc"
         lines = [f"{n}: {v}" for n, v in signed_headers("GET", path, "owner").items()]

@@ -1,6 +1,6 @@
-"""Connects, disconnects and faults leave nothing behind: open files, memory, Redis' connections.
+"""Streams, disconnects and faults of Redis leak no open files, no memory and no connections.
 
-An hour's worth, accelerated: what is done per second here is done per minute there.
+The rounds follow each other without pauses, so a minute here stands for about an hour of use.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tests.support.waiting import wait_until
 
 _ROUNDS = 12
 _STREAMS = 60
-_READERS = 6  # each with half of the streams that a user may have in a project
-# The API's own connections (httpx keeps up to 20 of them).
+_READERS = 6  # each opens half of the streams that a user may have in a project
+# The connections of `Api`: httpx keeps up to 20 of them open.
 _KEPT_ALIVE = 20
-# Connections to Redis and Postgres are pooled, up to this many, and need not be open at first.
+# Pooled connections to Redis and Postgres, up to this many, may be opened in a later round.
 _POOLED = 24
 _ALLOWED_GROWTH_BYTES = 12 * 2**20
 
@@ -34,7 +34,7 @@ _ALLOWED_GROWTH_BYTES = 12 * 2**20
 async def test_nothing_is_left_behind(
     tmp_path: Path, postgres: PostgresServer, template_database: str
 ) -> None:
-    """After a warm-up, rounds of streams, posts and faults end where the first one ended."""
+    """After a warm-up, open files and memory do not grow over rounds of streams and faults."""
     shared = SharedPostgres(postgres, template_database)
     async with World(Plan(services=1), tmp_path, shared, seed=1) as world:
         service = world.services[0]
@@ -75,7 +75,7 @@ async def _streams_come_and_go(url: str, api: Api) -> None:
                 async for chunk in response.aiter_raw():
                     seen += chunk
                     if b"stream.live" in seen:
-                        return  # leave in the middle
+                        return  # disconnects while the stream is open
 
         posts = [api.post("ab"[number % 2], f"text {number}") for number in range(20)]
         await asyncio.gather(*(watch(number) for number in range(_STREAMS)), *posts)
@@ -93,7 +93,7 @@ async def _disturb(redis: RedisServer, number: int) -> None:
 
 
 async def _all_gone(url: str) -> None:
-    """Wait until the process itself counts no open stream."""
+    """Wait until the service's metrics count no open stream."""
     async with httpx.AsyncClient(verify=False, trust_env=False, timeout=10) as http:
 
         async def gone() -> bool:

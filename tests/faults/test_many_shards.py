@@ -1,7 +1,7 @@
-"""One short outage of Redis under readers in 200 shards, on a cluster and behind Sentinels.
+"""A short outage of Redis with readers in 200 shards, on a cluster and with Sentinel.
 
-The driver's pools there raise an error where others wait. 200 lanes that connect anew, with as many
-calls beside them, must not use a pool up and be taken for the next outage.
+There, an exhausted pool of the driver raises an error instead of waiting. 200 lanes that reconnect
+during as many calls must not exhaust a pool: that would count as the next outage.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from tests.support.redis_topology import (
 from tests.support.waiting import wait_until
 
 pytestmark = [
-    # By a thread it would end pytest at once and leave the servers running.
+    # A timeout by thread would end pytest at once and leave the servers running.
     pytest.mark.timeout(120, method="signal"),
-    # When a cluster changes, the driver drops nodes with open connections (`dropped_nodes`): they
-    # may be collected within the test too.
+    # When a cluster changes, the driver drops nodes with open connections (`dropped_nodes`), which
+    # may be collected during the test.
     pytest.mark.filterwarnings("ignore:unclosed Connection:ResourceWarning"),
 ]
 
 
 @pytest.fixture(autouse=True)
 def dropped_nodes() -> Iterator[None]:
-    """Collect what the driver dropped, here and not in another test."""
+    """Collect the driver's dropped nodes now, so that no other test gets their warning."""
     yield
     collect_dropped_nodes()
 
@@ -66,7 +66,7 @@ def _project_per_shard() -> list[str]:
 
 
 class _Users:
-    """A reader of each project; all of them are posted to in turn."""
+    """One reader for each project; posts to all projects."""
 
     def __init__(self, log: EventLog, projects: list[str]) -> None:
         self.log = log
@@ -80,7 +80,7 @@ class _Users:
         await asyncio.gather(*(each.task for each in self._followers), return_exceptions=True)
 
     async def post_and_receive(self) -> None:
-        """Post to every project, signal to every shard, and see every message arrive, once."""
+        """Post to every project, signal to every shard, and wait for every message, once."""
         self._head += 1
         message = NewMessage(user_id="u", text=f"message {self._head}")
         await asyncio.gather(
@@ -92,7 +92,7 @@ class _Users:
             assert follower.seqs == list(range(1, self._head + 1))
 
     async def wait_well(self) -> None:
-        """Wait until Redis is well, every lane reads, and every window ends with the head."""
+        """Wait until Redis is healthy, every lane reads, and every window ends at the head."""
         log = self.log
         await wait_until(
             lambda: log.health.redis_up and log.tails.lanes.stuck() == [],
@@ -136,18 +136,18 @@ async def _users(
 
 
 async def _settles(users: _Users, caplog: pytest.LogCaptureFixture) -> None:
-    """Redis is found well, and stays so while every project is posted to."""
+    """Check that Redis becomes healthy once and stays healthy under posts to every project."""
     await users.wait_well()
     until_s = time.monotonic() + _STAYS_WELL_S
     while time.monotonic() < until_s:
         await users.post_and_receive()
     await users.wait_well()
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("streams")]
-    changes = [message for message in told if message.startswith("redis ")]
+    logged = [each.getMessage() for each in caplog.records if each.name.startswith("streams")]
+    changes = [message for message in logged if message.startswith("redis ")]
     assert changes == [
         "redis is unhealthy: streams continue from the log", "redis is healthy again",
     ]  # fmt: skip
-    assert len(told) < _MOST_LINES, told
+    assert len(logged) < _MOST_LINES, logged
 
 
 async def test_a_cluster_settles_after_a_node_was_killed(
@@ -156,7 +156,7 @@ async def test_a_cluster_settles_after_a_node_was_killed(
     database_url: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """G2, G7 of docs/protocol.md §2: one outage is one outage, however many lanes it ends."""
+    """G2, G7 of docs/protocol.md §2: one outage is reported once, with any number of lanes."""
     async with (
         ClusterRedis(tmp_path) as cluster,
         _users(postgres, database_url, cluster.url) as users,
@@ -172,7 +172,7 @@ async def test_a_cluster_settles_after_a_node_was_killed(
         await _settles(users, caplog)
 
 
-async def test_it_settles_behind_sentinels_after_the_primary_was_cut(
+async def test_a_sentinel_setup_settles_after_the_primary_was_cut(
     tmp_path: Path,
     postgres: PostgresServer,
     database_url: str,
@@ -181,7 +181,7 @@ async def test_it_settles_behind_sentinels_after_the_primary_was_cut(
     """G2, G7 of docs/protocol.md §2: all connections are lost, and none can be made for 2 s."""
     async with ReplicatedRedis(tmp_path, sentinel=True) as redis:
         assert redis.sentinel is not None
-        # Shorter than Sentinel waits: no failover.
+        # Sentinel waits longer than the outage lasts: no failover.
         await redis_cli(
             redis.sentinel, "SENTINEL", "SET", SENTINEL_NAME, "down-after-milliseconds", "60000"
         )

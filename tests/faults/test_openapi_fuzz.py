@@ -1,7 +1,7 @@
-"""Whatever is asked, the answer is one that the OpenAPI document describes, and never a 5xx.
+"""Every response conforms to the OpenAPI document, and none is a 5xx.
 
-schemathesis makes the requests from the document of the running service; half of them go to a
-project that exists. The stream, which never ends, is fuzzed by its cursor alone.
+schemathesis generates requests from the document of the running service; half of them go to an
+existing project. For the stream, which never ends, only the cursor is fuzzed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.support.api import Api
 from tests.support.processes import ServiceProcess, service_environment
 from tests.support.signing import token
 
-# By a thread it would end pytest at once and leave the servers running.
+# A timeout by thread would end pytest at once and leave the servers running.
 pytestmark = pytest.mark.timeout(180, method="signal")
 
 _USER = "fuzzer"
@@ -54,7 +54,7 @@ _OPERATIONS = [
     ("GET", "/metrics"),
 ]
 _EXAMPLES = 60
-# The built-in assistant takes most of a second for an answer, and this request waits for it.
+# This request waits for the built-in assistant, which takes most of a second for an answer.
 _FEWER_EXAMPLES = {} if os.environ.get("SEQSTREAM_ALL_FAULTS") else {"/v1/chat/unified": 12}
 
 
@@ -73,7 +73,7 @@ async def fuzzed(
     redis_server: RedisServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[ServiceProcess]:
-    """One service for all of them: what it answers must not depend on what it was asked before."""
+    """One service for all tests: its responses must not depend on earlier requests."""
     database_url = postgres.create_database("fuzzed", template=template_database)
     environment = service_environment(database_url, redis_server.url, None)
     process = ServiceProcess("service-1", tmp_path_factory.mktemp("fuzzed"), environment)
@@ -86,7 +86,7 @@ async def fuzzed(
 
 @pytest.fixture
 async def project(fuzzed: ServiceProcess) -> str:
-    """A project with one message, of the test's own."""
+    """A project with one message, for one test."""
     project_id = f"known-{uuid.uuid4().hex}"
     async with Api(fuzzed.url, _USER) as api:
         await api.create_project(project_id)
@@ -98,7 +98,7 @@ async def project(fuzzed: ServiceProcess) -> str:
 def test_answers_are_as_documented(
     method: str, path: str, fuzzed: ServiceProcess, project: str
 ) -> None:
-    """docs/protocol.md §4: status, content type and form of every answer; never a 5xx."""
+    """docs/protocol.md §4: status, content type and schema of every response; never a 5xx."""
     schema = schemathesis.openapi.from_url(f"{fuzzed.url}/schema/openapi.json")
     operation = schema[path][method]
     headers = {
@@ -110,7 +110,7 @@ def test_answers_are_as_documented(
     def ask(case: schemathesis.Case[Any], known: bool) -> None:
         if known and "project_id" in case.path_parameters:
             case.path_parameters["project_id"] = project
-        # Twice: a repeat has answers of its own.
+        # Sent twice: a repeat may have another response.
         for _ in range(2):
             response = case.call(headers=headers, timeout=10)
             case.validate_response(response, checks=_CHECKS, headers=headers)
@@ -125,7 +125,7 @@ def http() -> Iterator[httpx.Client]:
         yield client
 
 
-# What a header can carry at all: httpx refuses the rest before it is sent.
+# Characters that httpx sends in a header; it refuses all others.
 _header_text = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
 _cursor = st.one_of(
     _header_text,

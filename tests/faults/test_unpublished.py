@@ -1,4 +1,4 @@
-"""A commit whose process dies before it publishes it reaches the streams of other processes."""
+"""A message whose process dies between commit and publishing reaches other processes' streams."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from tests.support.sse_client import SseClient
 
 
 @pytest.mark.timeout(120, method="signal")  # a thread would end pytest and leave servers
-async def test_it_is_delivered_though_nobody_posts_again(
+async def test_an_unpublished_message_is_delivered_without_another_post(
     tmp_path: Path, postgres: PostgresServer, template_database: str
 ) -> None:
-    """G1: the heads poll finds it; nothing else is posted that could bring it along."""
+    """G1: the heads poll finds the message; no later post publishes it."""
     plan = Plan(first_service={"SEQSTREAM_FAULT": "kill-before-publish:1"})
     async with World(plan, tmp_path, SharedPostgres(postgres, template_database), seed=1) as world:
-        doomed, other = world.services
+        killed, other = world.services
         async with Api(other.url, "u") as api:
             await api.create_project("p")
         async with (
             SseClient("a", [other.url], "p", token("u"), from_seq=None) as client,
-            Api(doomed.url, "u") as api,
+            Api(killed.url, "u") as api,
         ):
             await client.wait_live()
             with pytest.raises(httpx.TransportError):
                 await api.post("p", "hello", "c1")
-            assert await doomed.wait_end() == -9
+            assert await killed.wait_end() == -9
             await client.wait_seq(1, timeout_s=10)
             assert b'"client_msg_id":"c1"' in client.events("message.new")[0].data

@@ -1,7 +1,7 @@
-"""Look into Redis after a fault: the window must be a contiguous copy of the log's end (I2, G2).
+"""Check the window in Redis after a fault: it must be a contiguous copy of the log's end (I2, G2).
 
-It may be behind the log, or gone: that is what readers heal. It may not have a hole, a message
-that the log has not, or another content.
+The window may be behind the log or empty, since readers repair it. It must not have a gap, a
+message that is not in the log, or a message whose content differs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.support.history import LogRow
 
 
 async def check_window(world: World, project_id: str, log: Sequence[LogRow]) -> list[str]:
-    """Return what is wrong with a project's window on every Redis server that can be asked."""
+    """Return what is wrong with a project's window on every Redis server that runs."""
     servers = [world.redis]
     if world.topology is not None:
         servers = [world.topology.primary, world.topology.replica]
@@ -37,7 +37,7 @@ async def _check_server(server: RedisServer, project_id: str, log: Sequence[LogR
             reply = await client.xrange(keys.stream(project_id))
     except RedisError as error:
         return [f"the window cannot be read: {error!r}"]
-    # Without decode_responses all of a reply is bytes.
+    # Without decode_responses everything in a reply is bytes.
     entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", reply)
     by_seq = {row.seq: row for row in log}
     problems: list[str] = []
@@ -47,11 +47,11 @@ async def _check_server(server: RedisServer, project_id: str, log: Sequence[LogR
         if k != "0":
             continue
         if last is not None and int(seq) != last + 1:
-            problems.append(f"the window has a hole between {last} and {seq}")
+            problems.append(f"the window has a gap between {last} and {seq}")
         last = int(seq)
         row = by_seq.get(last)
         if row is None:
-            problems.append(f"the window has message {seq}, and the log has not")
+            problems.append(f"the window has message {seq}, which is not in the log")
         elif msgspec.json.decode(fields[b"data"]) != msgspec.json.decode(row.data):
-            problems.append(f"the window has another message {seq} than the log")
+            problems.append(f"message {seq} differs between the window and the log")
     return problems

@@ -1,6 +1,6 @@
-"""What a fault happens to: service processes, a worker, Redis and Postgres, proxies in between.
+"""The system under a fault: service processes, a worker, Redis, Postgres, and proxies between.
 
-It starts and stops; what goes wrong and when is the matter of the faults.
+Only starts and stops them; the faults are in `*_faults.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.support.redis_topology import ReplicatedRedis
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.workers import WorkerProcess
 
-# Short, so that a fault's test is: what counts is the order of things, not their length.
+# Short times keep the tests short; the faults depend on the order of events, not on durations.
 FAST_SETTINGS = {
     "SEQSTREAM_HEARTBEAT_SECONDS": "1",
     "SEQSTREAM_RETRY_MS": "300",
@@ -54,13 +54,12 @@ class RedisKind(Enum):
 class Plan:
     """What a fault needs of its world.
 
-    `proxied`: clients, Redis and Postgres are reached through proxies (never Sentinel's).
-    `own_postgres`: a Postgres that may be hurt, with these settings; else the shared one;
-    `postgres_disk_mib` puts it on a disk of this size (it takes root).
-    `own_role`: the service's role is no superuser; it is named as the database.
+    `proxied`: services, Redis and Postgres are reached through proxies (Redis under Sentinel is
+    not). `own_postgres`: a Postgres of its own that the fault may stop, with `postgres_settings`;
+    otherwise the shared one. `postgres_disk_mib` puts it on a disk of this size, which takes root.
+    `own_role`: the service's role is not a superuser; it has the database's name.
     `stepping_clock`: the services and Redis have a wall clock that a fault can step.
-    `first_service`: settings of the first process alone. The worker uses the same servers, by the
-    same ways.
+    `first_service`: settings of the first process alone. The worker connects as the services do.
     """
 
     services: int = 2
@@ -123,7 +122,7 @@ class World:
 
     @property
     def postgres(self) -> PostgresServer:
-        """The Postgres server; hurt it only when the plan says that it is the world's own."""
+        """The Postgres server; only a plan with `own_postgres` may stop it."""
         assert self._postgres is not None
         return self._postgres
 
@@ -167,7 +166,7 @@ class World:
         return await self._as_own_role(url) if self.plan.own_role else url
 
     async def _as_own_role(self, url: str) -> str:
-        """Make a role that may use the tables and no more; return the URL with it."""
+        """Create a role that may only use the tables; return the URL with it."""
         password = secrets.token_hex(16)
         await self.psql(f"CREATE ROLE \"{self.database}\" LOGIN PASSWORD '{password}'")
         for kind in ("TABLES", "SEQUENCES"):
@@ -205,7 +204,7 @@ class World:
 
     @contextmanager
     def _stepping_environment(self) -> Iterator[None]:
-        # An embedded server inherits this process's own environment.
+        # An embedded server inherits the environment of this process.
         if self.clock is None:
             yield
             return
@@ -249,7 +248,7 @@ class World:
 
 @dataclass(frozen=True)
 class SharedPostgres:
-    """A Postgres that many worlds use, each with a database of its own made from `template`."""
+    """A Postgres that many worlds share; each creates its own database from `template`."""
 
     server: PostgresServer
     template: str
