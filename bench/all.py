@@ -1,4 +1,4 @@
-"""All workloads, one after the other, and one table of the targets."""
+"""Run all workloads, one after another, and print one table of the targets."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def main(
     env: tuple[str, ...],
     results: Path,
 ) -> None:
-    """Run the workloads and exit 1 when a check of a run failed. A missed target is no failure."""
+    """Run the workloads; exit with 1 when a check failed. A missed target is not a failure."""
     raise_file_limit()
     rounds, seconds = SHORT if short else FULL
     options = Options(

@@ -1,4 +1,7 @@
-"""How cost grows: CPU over connections and projects, latency over concurrency, memory."""
+"""How cost grows: CPU over connections and projects, latency over concurrency, memory.
+
+Reuses the workloads W4 to W6 with other sizes.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def _sized(options: Options, sizes: tuple[int, ...]) -> Options:
 
 
 async def _over_connections(options: Options, screen: Screen, report: Report) -> list[Round]:
-    """Fan-out to more and more connections: at most 1,000 messages and 50,000 deliveries a s."""
+    """Fan-out to growing numbers of connections; 1,000 messages or 50,000 deliveries a second."""
     rounds = []
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(Workspace()).path

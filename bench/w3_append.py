@@ -67,7 +67,7 @@ async def _create(stores: Stores, project: str) -> None:
 
 
 async def _verify(stores: Stores, project: str, appended: int) -> None:
-    """Every append is in the log, under seqs without a hole."""
+    """Check that every append is in the log, and that seqs have no gap."""
     query = f"SELECT count(*), max(seq) FROM messages WHERE project_id = '{project}'"
     found = stores.postgres.psql(query, database=stores.database).strip()
     if found != f"{appended}|{appended}":

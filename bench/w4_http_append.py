@@ -91,7 +91,7 @@ async def measure(options: Options, screen: Screen) -> Report:
 
 
 def latency_plot(runs: dict[int, list[Posted]]) -> Plot:
-    """Post latency over the number of posting connections."""
+    """Return the plot of post latency over the number of posting connections."""
     series: dict[str, list[tuple[float, float]]] = {}
     for name in ("p50_ms", "p99_ms"):
         points = []
@@ -104,7 +104,7 @@ def latency_plot(runs: dict[int, list[Posted]]) -> Plot:
 
 
 def verify_log(system: Seqstream, run: Posted) -> None:
-    """Every post that was answered is in the log, under seqs without a hole."""
+    """Check that every answered post is in the log, and that seqs have no gap."""
     stores = system.stores
     query = f"SELECT count(*), max(seq) FROM messages WHERE project_id = '{run.channel}'"
     found = stores.postgres.psql(query, database=stores.database).strip()

@@ -22,10 +22,10 @@ _RATE = 1000
 
 
 async def measure(options: Options, screen: Screen) -> Report:
-    """Run the workload. Sizes: numbers of projects; the largest is judged by the smallest."""
+    """Run the workload. Sizes: numbers of projects; the largest is compared with the smallest."""
     sizes = sorted(options.sizes or (10, 100, 1000, 5000))
     report = new_report(WORKLOAD, "W5: N projects, one connection each, 1000 messages/s", options)
-    # Four sizes with thousands of connections each: a round less than elsewhere is enough.
+    # One round less than in other workloads: four sizes with thousands of connections take long.
     rounds = max(options.rounds - 1, 1)
     runs: dict[int, list[Round]] = {size: [] for size in sizes}
     async with AsyncExitStack() as stack:
@@ -83,7 +83,7 @@ async def measure(options: Options, screen: Screen) -> Report:
 
 
 def projects_plot(runs: dict[int, list[Round]]) -> Plot:
-    """CPU per message over the number of active projects, by process and in all."""
+    """Return the plot of CPU per message over active projects, by process and in total."""
     series: dict[str, list[tuple[float, float]]] = {}
     for role in ("service", "redis", "postgres", "all"):
         points = []

@@ -33,7 +33,7 @@ _ADDRESS_CONNECTIONS = 20_000
 
 
 class Idle(msgspec.Struct, frozen=True):
-    """What a number of idle connections cost."""
+    """The cost of a number of idle connections."""
 
     connections: int
     rss_kib_each: float
@@ -47,7 +47,7 @@ async def measure(options: Options, screen: Screen) -> Report:
     """Run the workload. Sizes: numbers of connections; the largest one is judged."""
     sizes = sorted(options.sizes or (10_000,))
     report = new_report(WORKLOAD, "W6: idle connections in one process", options)
-    # Memory hardly varies; a third of the rounds is enough.
+    # Memory varies little between rounds; a third of them is enough.
     rounds = max(options.rounds // 3, 1)
     found: dict[tuple[str, int], list[Idle]] = {}
     with Workspace() as workspace:
@@ -104,7 +104,7 @@ async def _measure_one(system: System, connections: int, seconds: float) -> Idle
     try:
         channels = new_channels(_CHANNELS)
         await system.prepare(channels)
-        # The first connections pay for what all share.
+        # The first connections also allocate what all connections share.
         await _hold(system, channels, _WARM_UP_CONNECTIONS, 0.0)
         return await _hold(system, channels, connections, seconds)
     finally:
@@ -112,11 +112,11 @@ async def _measure_one(system: System, connections: int, seconds: float) -> Idle
 
 
 async def _hold(system: System, channels: list[str], connections: int, seconds: float) -> Idle:
-    """Open the connections, wait, look at the process, close them."""
+    """Open the connections, wait, measure the process, and close them."""
     pids = {"service": system.pids["service"]}
     before = memory(pids["service"])
     readers_count = -(-connections // _READER_CONNECTIONS)
-    # One address has some 28,000 ports for one destination.
+    # One source address has some 28,000 ports for one destination.
     addresses = tuple(f"127.0.0.{n + 1}" for n in range(-(-connections // _ADDRESS_CONNECTIONS)))
     groups = [
         system.stream(channel, connections // len(channels) + (n < connections % len(channels)))

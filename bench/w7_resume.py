@@ -39,7 +39,7 @@ _JUDGED: Case = "from Redis"
 
 
 class Resume(msgspec.Struct, frozen=True):
-    """One crowd of connections: seconds until the last was live, and what the stores were asked."""
+    """One crowd of connections: seconds until the last is live, and the stores' commands."""
 
     seconds: float
     redis_reads: int
@@ -95,11 +95,11 @@ async def measure(options: Options, screen: Screen) -> Report:
 
 
 async def _one(system: Seqstream, channel: str, case: Case, clients: int) -> Resume:
-    """Let a crowd connect. Raises `ChildError` when one of them misses a message."""
+    """Let a crowd connect. Raises `ChildError` when a connection misses a message."""
     if case == "from Postgres":
         await _flush_redis(system)
     if case == "from memory":
-        # One reader has made the process hold the newest messages.
+        # One reader that is already open: the process has a tail with the newest messages.
         await _crowd(system, channel, 1, 0)
     else:
         await system.stop_service()

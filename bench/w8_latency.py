@@ -1,4 +1,4 @@
-"""W8: latency at 50 posts a second to 10 connections, against what the stores alone take."""
+"""W8: latency at 50 posts a second to 10 connections, compared with the stores alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def measure(options: Options, screen: Screen) -> Report:
     rate = float(options.sizes[0]) if options.sizes else _RATE
     title = f"W8: {rate:g} posts/s to {_CONNECTIONS} connections"
     report = new_report(WORKLOAD, title, options)
-    # A p99 needs samples: at 50 a second some seconds are hundreds.
+    # Twice as long as other workloads: at 50 posts a second a p99 needs it for enough samples.
     seconds = options.seconds * 2
     runs: list[Round] = []
     commits: list[BareRun] = []

@@ -30,8 +30,8 @@ from streams.model.events import NewMessage
 _USER = "bench"
 _TIMEOUT_S = 20.0
 
-# The log's insert as anyone would write it for one message: number it under the project's lock,
-# insert it, commit. A repeat of a client_msg_id meets the same unique index.
+# The plain insert of one message: assign its seq under the project's row lock, insert, commit. A
+# repeated client_msg_id hits the same unique index as in the service.
 _INSERT = """
 WITH numbered AS (
     UPDATE projects SET last_seq = last_seq + 1 WHERE id = $1 RETURNING last_seq
@@ -93,7 +93,7 @@ async def _xadd_xread(plan: BarePlan, stack: contextlib.AsyncExitStack) -> list[
         return bool(await reader.xread({key: after}, block=10_000))
 
     async def there_and_back(number: int) -> None:
-        # The reader is blocked before the entry is added; ids rise with the numbers.
+        # The reader blocks before the entry is added; ids grow with the numbers.
         reading = asyncio.create_task(read(f"{number - 1}-0"))
         await asyncio.sleep(0.002)
         begun = time.monotonic_ns()

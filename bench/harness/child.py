@@ -34,7 +34,7 @@ class ChildError(Exception):
 
 
 class Child:
-    """A load generator process, seen from the orchestrator. `module` is run with `python -m`."""
+    """The orchestrator's side of a load generator process, run with `python -m module`."""
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -109,14 +109,14 @@ class Child:
 
 
 class Parent:
-    """The orchestrator, seen from a load generator."""
+    """A load generator's side of the connection to the orchestrator."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
 
     @classmethod
     async def connect(cls) -> Parent:
-        """Take over standard input."""
+        """Begin to read standard input."""
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=_LINE_LIMIT)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -133,13 +133,13 @@ class Parent:
         return message
 
     def send(self, message: FromChild) -> None:
-        """Send one message. Blocks for a moment: the lines are short and few."""
+        """Send one message. Blocks briefly, since lines are short and few."""
         sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
         sys.stdout.buffer.flush()
 
 
 def write_samples(path: str, samples: array[int]) -> None:
-    """Hand times to the parent as a file: they are too many for a message."""
+    """Write samples to a file for the parent; they are too many for a message."""
     Path(path).write_bytes(samples.tobytes())
 
 

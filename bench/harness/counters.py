@@ -1,4 +1,4 @@
-"""What Redis and Postgres did: their own counters, read before and after a run.
+"""Redis' and Postgres' own counters, read before and after a run.
 
 Postgres's by pg_stat_statements: pg_stat_database lags by up to ten seconds. What asking costs is
 taken out by name.
@@ -29,13 +29,13 @@ async def redis_calls(url: str) -> dict[str, int]:
 
 
 def difference(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
-    """Return what grew, by name."""
+    """Return the counters that grew, and by how much."""
     grown = {name: count - before.get(name, 0) for name, count in after.items()}
     return {name: count for name, count in grown.items() if count}
 
 
 async def count_statements_of(database_url: str) -> None:
-    """Make `statements` possible. The server was started with the extension preloaded."""
+    """Create the extension that `statements` reads; the server must have it preloaded."""
     connection = await asyncpg.connect(database_url, timeout=10)
     try:
         await connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")

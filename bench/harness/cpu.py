@@ -49,7 +49,7 @@ def memory(pid: int) -> Memory:
         try:
             lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended between the listing and the look
+            continue  # the process ended after it was listed
         for line in lines:
             if line.startswith("Rss:"):
                 rss += int(line.split()[1])
@@ -59,7 +59,7 @@ def memory(pid: int) -> Memory:
 
 
 def machine_busy_seconds() -> float:
-    """Return the CPU seconds that the whole machine has been busy, stolen time included."""
+    """Return the CPU seconds for which the whole machine was busy, including stolen time."""
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     user, nice, system, _idle, _iowait, irq, softirq, steal = (int(f) for f in fields[:8])
     return (user + nice + system + irq + softirq + steal) / _TICKS_PER_S
@@ -86,7 +86,7 @@ class CpuMeter:
         self._before: dict[str, float] = {}
 
     def start(self) -> None:
-        """Remember the present state."""
+        """Record the current counters."""
         self._before = {role: cpu_seconds(pid) for role, pid in self._pids.items()}
 
     def stop(self) -> dict[str, float]:
@@ -100,7 +100,7 @@ def _children_files(pid: int) -> list[str]:
         try:
             texts.append(path.read_text())
         except (FileNotFoundError, ProcessLookupError):
-            continue  # a thread or process that has just ended
+            continue  # a thread or process that has ended in the meantime
     return texts
 
 
@@ -109,6 +109,6 @@ def _ticks(pid: int) -> int:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    # The name in brackets may hold spaces; utime, stime, cutime, cstime follow it.
+    # The name in brackets may contain spaces; utime, stime, cutime and cstime follow it.
     fields = text.rpartition(")")[2].split()
     return sum(int(field) for field in fields[11:15])

@@ -108,7 +108,7 @@ async def run_round(
             poster = await stack.enter_async_context(Child(POSTER))
             await poster.send(poster_plan(system, load, channels))
             await poster.receive(Started, _START_TIMEOUT_S)
-            # Headers are sent before a peer has subscribed at its store; give it that time.
+            # A peer may send its headers before it has subscribed at its store; wait for that.
             await asyncio.sleep(_SETTLE_S)
             before = await system.counters()
             meter = CpuMeter(system.pids)
@@ -168,13 +168,13 @@ async def open_readers(
 
 
 async def close_readers(readers: Sequence[Child]) -> list[ReaderResult]:
-    """Stop the readers and return what they saw."""
+    """Stop the readers and return their results."""
     await asyncio.gather(*(reader.send(Stop()) for reader in readers))
     return [await reader.receive(ReaderResult, _START_TIMEOUT_S) for reader in readers]
 
 
 async def finish_readers(readers: Sequence[Child], expected: dict[str, Expected]) -> None:
-    """Tell readers what to wait for, and wait."""
+    """Send readers the expected counts and wait until they have them."""
     finish = Finish(expected, _CATCH_UP_TIMEOUT_S)
     await asyncio.gather(*(reader.send(finish) for reader in readers))
     await asyncio.gather(

@@ -1,4 +1,4 @@
-"""Fan-out against peers: rounds of seqstream and of the others, taking turns. Used by W1 and W2."""
+"""Fan-out compared with peers, in alternating rounds. Used by W1 and W2."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bench.peers.python_app import LitestarChannels, SubscriberEach
 from bench.peers.seqstream import Seqstream
 from service.operate.embedded import EmbeddedError
 
-# In the order of their rounds: the yardstick right after seqstream, in the same weather.
+# In the order of their rounds: the yardstick follows seqstream, under the same conditions.
 PEERS: tuple[type[System], ...] = (
     NchanRedis, NchanMemory, Centrifugo, Mercure, LitestarChannels, SubscriberEach,
 )  # fmt: skip
@@ -33,7 +33,7 @@ _WARM_UP_S = 1.0
 
 
 class FanoutTargets(msgspec.Struct, frozen=True):
-    """The bounds of one fan-out workload, as ratios to the yardstick."""
+    """The targets of one fan-out workload, as ratios to the yardstick."""
 
     cpu: Target
     p99: Target
@@ -43,7 +43,7 @@ class FanoutTargets(msgspec.Struct, frozen=True):
 async def measure_fanout(
     workload: str, title: str, load: Load, targets: FanoutTargets, options: Options, screen: Screen
 ) -> Report:
-    """Measure a fan-out load on seqstream and on every peer that can be had."""
+    """Measure a fan-out load on seqstream and on every peer that is installed."""
     report = new_report(workload, title, options)
     rounds: list[Round] = []
     with Workspace() as workspace:
@@ -108,7 +108,7 @@ async def _started_peers(
 
 
 def _repeated(system: System) -> bool:
-    """Whether a system is measured in every round: seqstream, and what it is judged by."""
+    """Tell whether a system is measured in every round: seqstream and its yardsticks."""
     return isinstance(system, (Seqstream, YARDSTICK))
 
 
@@ -131,7 +131,7 @@ async def _one(
 
 
 def describe(done: Round) -> str:
-    """Say in one line what a round gave."""
+    """Return one line that describes a round's result."""
     latency = done.delivery
     shown = f"p50 {latency.p50_ms:.2f} p99 {latency.p99_ms:.2f} ms" if latency else "no deliveries"
     per_role = " + ".join(
@@ -176,7 +176,7 @@ def _figures(name: str, rounds: list[Round]) -> list[Figure]:
 
 
 def _without_postgres(entry: Round) -> float | None:
-    """CPU of service and Redis per million deliveries: what the target compares."""
+    """Return the CPU of service and Redis per million deliveries, which the target compares."""
     parts = [entry.cpu_per_million.get(role) for role in ("service", "redis")]
     present = [part for part in parts if part is not None]
     return sum(present) if present else None

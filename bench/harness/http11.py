@@ -16,14 +16,14 @@ CHANNEL = "%CHANNEL%"
 
 
 class Signer(msgspec.Struct, frozen=True):
-    """Who signs requests, and with what: a trusted proxy that speaks for `user`."""
+    """The user and the secret of signed requests."""
 
     user: str
     secret: str
 
 
 class PostTemplate(msgspec.Struct, frozen=True):
-    """How one system takes a message: path and body with places for text, number and channel."""
+    """One system's post request: path and body with places for text, number and channel."""
 
     path: str
     body: str
@@ -45,7 +45,7 @@ def sign(signer: Signer, method: str, path: str, body: bytes, unix_s: int) -> by
 
 
 class PostBuilder:
-    """Fills one template for one host; what does not change is rendered once."""
+    """Fills one template for one host; constant parts are rendered once."""
 
     def __init__(self, template: PostTemplate, host: str) -> None:
         self._template = template

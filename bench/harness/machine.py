@@ -1,4 +1,4 @@
-"""What a result was measured with: commit, machine, versions. Names no host and no path."""
+"""The setting of a result: commit, machine, versions. Contains no host name and no path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PACKAGES = (
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """The machine in a few words."""
+    """A short description of the machine."""
 
     processor: str
     cores: int
@@ -29,7 +29,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """Everything that a result depends on and that the code does not say."""
+    """What a result depends on besides the code."""
 
     commit: str
     changed_files: bool
@@ -39,7 +39,7 @@ class Setting(msgspec.Struct, frozen=True):
 
 def setting() -> Setting:
     """Describe this machine and checkout."""
-    # What the workloads before this one wrote is no change of what is measured.
+    # Results that earlier workloads wrote do not make the checkout dirty.
     status = _output("git", "-C", str(ROOT), "status", "--porcelain", "--", ".", ":!bench/results")
     return Setting(
         commit=_output("git", "-C", str(ROOT), "rev-parse", "HEAD") or "unknown",
@@ -70,7 +70,7 @@ def _versions() -> dict[str, str]:
 
 
 def _server_version(package: str, program: str) -> str:
-    # Found, not imported: both packages do work at import.
+    # Located without an import, since both packages do work at import.
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         return "unknown"

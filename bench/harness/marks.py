@@ -1,4 +1,4 @@
-"""The mark inside every message's text: when its post was begun, and its number.
+"""The mark in every message's text: the time its post began, and its number.
 
 The load generators run in different processes; a mark in the text lets the reader know both
 without a table shared between them. CLOCK_MONOTONIC is the same for all processes of a machine.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 MARK_BYTES = 2 + 16 + 1 + 9 + 1
 
-# Fixed widths: the stamp stands 2 bytes after the beginning, the number 19.
+# Fixed widths: the time is at offset 2, the number at offset 19.
 MARK_BEGIN = b"~T"
 
 _FILLER = "The quick brown fox jumps over the lazy dog; "

@@ -1,4 +1,4 @@
-"""What the orchestrator and its load generators tell each other: one JSON object a line.
+"""The messages between the orchestrator and its load generators: one JSON object a line.
 
 Data only. Samples do not travel here: they go through a file that the plan names.
 """
@@ -40,7 +40,7 @@ class ReaderPlan(msgspec.Struct, frozen=True, tag="reader_plan"):
 
 
 class PosterPlan(msgspec.Struct, frozen=True, tag="poster_plan"):
-    """What a poster process sends.
+    """The requests that a poster process sends.
 
     `rate`: posts a second in all, open loop; 0 sends as fast as `concurrency` allows. Ends after
     `count` posts, or, when that is 0, after `duration_s`. Channels take turns.
@@ -94,13 +94,13 @@ class Live(msgspec.Struct, frozen=True, tag="live"):
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
-    """How many messages were read or posted so far."""
+    """The number of messages read or posted so far."""
 
     count: int
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """What was posted to a channel: how many messages, and the sum of their numbers."""
+    """The count of messages posted to a channel, and the sum of their numbers."""
 
     count: int
     number_sum: int
@@ -117,7 +117,7 @@ class Finish(msgspec.Struct, frozen=True, tag="finish"):
 
 
 class Complete(msgspec.Struct, frozen=True, tag="complete"):
-    """Every connection has what was expected, or the time is over; the result follows `Stop`."""
+    """Every connection has the expected messages, or time is up; the result follows `Stop`."""
 
     seconds_since_go: float
 
@@ -127,7 +127,7 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 
 class ReaderResult(msgspec.Struct, frozen=True, tag="reader_result"):
-    """What a reader process saw. `lost`: messages missing over all connections."""
+    """A reader process's result. `lost`: messages missing over all connections."""
 
     deliveries: int
     lost: int
@@ -155,7 +155,7 @@ class PosterResult(msgspec.Struct, frozen=True, tag="poster_result"):
 
 
 class BareResult(msgspec.Struct, frozen=True, tag="bare_result"):
-    """What a process without the service did: operations, and CPU seconds of its own."""
+    """The result of load without the service: operations, and the process's CPU seconds."""
 
     done: int
     wall_s: float
@@ -163,7 +163,7 @@ class BareResult(msgspec.Struct, frozen=True, tag="bare_result"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """The process cannot go on."""
+    """The process failed and ends."""
 
     error: str
 

@@ -1,4 +1,4 @@
-"""The options that all workloads share, and the command line that reads them."""
+"""The options of all workloads, and the command line that reads them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import msgspec
 from bench.harness.report import Report, Screen, write
 from bench.harness.servers import ROOT, raise_file_limit
 
-# Rounds, and seconds of each.
+# The number of rounds and the seconds of each.
 SHORT = (3, 3.0)
 FULL = (5, 15.0)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How long and how often to measure, and what.
+    """What to measure, how long and how often.
 
-    `rounds` of `seconds` each, each after waiting at most `quiet_s` for an idle machine.
-    `sizes` replaces a workload's own list of sizes. `service_env` is added to the service's
+    There are `rounds` of `seconds` each; before each, up to `quiet_s` pass in waiting for an idle
+    machine. `sizes` replaces the workload's default sizes. `service_env` is added to the service's
     environment. `profile` samples the service's Python stack.
     """
 

@@ -19,7 +19,7 @@ def available() -> bool:
 
 
 def bars(path: Path, title: str, unit: str, values: Mapping[str, float], ours: str) -> None:
-    """Draw one horizontal bar per name; the one of `ours` stands out."""
+    """Draw one horizontal bar per name; the bar of `ours` is highlighted."""
     figure, axes = _axes(title)
     names = list(values)
     drawn = axes.barh(
@@ -64,7 +64,7 @@ def lines(
 def _axes(title: str) -> tuple[Any, Any]:
     matplotlib = importlib.import_module("matplotlib")
     matplotlib.use("Agg")
-    # The same figures give the same file: no date, no random ids.
+    # Without a date and random ids, the same figures give the same file.
     matplotlib.rcParams["svg.hashsalt"] = "seqstream"
     figure, axes = importlib.import_module("matplotlib.pyplot").subplots(
         figsize=(_WIDTH_IN, _HEIGHT_IN), layout="constrained"

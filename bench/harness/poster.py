@@ -1,8 +1,8 @@
 """Load generator: posts messages over keep-alive HTTP (`python -m bench.harness.poster`).
 
-Open loop at a rate, or closed loop as fast as its connections allow. A post begins when it is
-due: time spent waiting for a free connection counts, so that a stalled server cannot hide its
-stall by holding up the generator.
+Open loop at a rate, or closed loop as fast as its connections allow. In an open loop a post's
+latency begins when it is due: waiting for a free connection is included, so that a stalled server
+does not hide its stall (coordinated omission).
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class PostConnection(asyncio.Protocol):
         self._answer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclasses of asyncio's.
+        # uvloop's transports are not subclasses of asyncio's.
         self._transport = cast(asyncio.WriteTransport, transport)
         self._poster.free(self)
 
     def send(self, post: Post) -> None:
-        """Send a request; the poster hears of its end."""
+        """Send a request; the poster is called with its response or its loss."""
         assert self._transport is not None
         self._post = post
         self._answer = b""
@@ -87,7 +87,7 @@ class PostConnection(asyncio.Protocol):
 
 
 class Poster:
-    """The connections, the posts that wait for one, and the count."""
+    """Holds the connections, the posts that wait for a free one, and the counts."""
 
     def __init__(self, plan: PosterPlan, parent: Parent) -> None:
         self._plan = plan
@@ -109,7 +109,7 @@ class Poster:
         self._done = asyncio.Event()
 
     async def run(self) -> None:
-        """Connect, wait for the word, post, report."""
+        """Connect, wait for `Go`, post, and report."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             for _ in range(self._plan.concurrency):
@@ -186,7 +186,7 @@ class Poster:
         return Post(channel, number, begun_ns, request)
 
     def free(self, connection: PostConnection) -> None:
-        """Give a connection that has nothing to do its next post."""
+        """Give a free connection its next post."""
         if self._waiting:
             connection.send(self._waiting.popleft())
         elif self._wants_more():
@@ -205,7 +205,7 @@ class Poster:
         return self._running
 
     def answered(self, post: Post, status: int) -> None:
-        """Count an answer."""
+        """Count a response."""
         self._answered += 1
         self._last_answer_ns = time.monotonic_ns()
         if 200 <= status < 300:
@@ -216,7 +216,7 @@ class Poster:
             self._errors[str(status)] += 1
 
     def lost(self, connection: PostConnection, post: Post | None) -> None:
-        """Count the post that a closed connection took with it."""
+        """Count the post that was lost with a closed connection."""
         self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -241,7 +241,7 @@ class Poster:
 
 
 def _complete_status(answer: bytes) -> int | None:
-    """Return the status of a complete HTTP answer; None when more bytes must come."""
+    """Return the status of a complete HTTP response, or None while it is incomplete."""
     head_end = answer.find(b"\r\n\r\n")
     if head_end < 0:
         return None

@@ -1,4 +1,4 @@
-"""Posting to a system by the poster process, alone or as a part of a round (drive.py)."""
+"""Posts to a system with the poster process, alone or as part of a round (`drive.py`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _numbers = itertools.count()
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What is asked of a system in one round.
+    """The load on a system in one round.
 
     `rate` in posts a second over all channels; `connections` per channel.
     """
@@ -49,7 +49,7 @@ def new_channels(count: int) -> list[str]:
 
 
 class Posted(msgspec.Struct, frozen=True, kw_only=True):
-    """What posting alone gave, without readers. CPU in seconds by role."""
+    """The result of posts without readers. CPU in seconds by role."""
 
     system: str
     posted: int
@@ -120,7 +120,7 @@ async def post_some(system: System, channel: str, count: int, text_bytes: int = 
 
 
 def poster_plan(system: System, load: Load, channels: Sequence[str]) -> PosterPlan:
-    """Say what a poster has to send for a load; every channel in turn."""
+    """Return the poster's plan for a load; channels take turns."""
     return PosterPlan(
         host="127.0.0.1",
         port=system.port,
@@ -136,7 +136,7 @@ def poster_plan(system: System, load: Load, channels: Sequence[str]) -> PosterPl
 
 
 def samples_path(system: System, name: str) -> Path:
-    """Where a load generator leaves its samples."""
+    """Return the path at which a load generator writes its samples."""
     return system.folder / f"{name}.samples"
 
 

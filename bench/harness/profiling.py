@@ -22,7 +22,7 @@ _END_TIMEOUT_S = 30.0
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """Shares of samples by function: in it alone, and with all it called."""
+    """Shares of samples by function: in the function itself, and including its callees."""
 
     samples: int
     own: list[tuple[str, float]]
@@ -38,7 +38,7 @@ class Profiler:
 
     @classmethod
     async def start(cls, pid: int, seconds: float, path: Path) -> Self | None:
-        """Begin; None when py-spy is not installed."""
+        """Start py-spy; return None when it is not installed."""
         program = shutil.which("py-spy", path=str(Path(sys.executable).parent)) or shutil.which(
             "py-spy"
         )
@@ -52,7 +52,7 @@ class Profiler:
         return cls(process, path)
 
     async def summary(self) -> Profile | None:
-        """Return what was seen; None when py-spy could not look."""
+        """Return the profile, or None when py-spy could not sample the process."""
         await asyncio.wait_for(self._process.wait(), _END_TIMEOUT_S)
         if not self._path.exists():
             return None
@@ -65,9 +65,10 @@ async def profile_during(
     seconds: float,
     load: Callable[[Callable[[], None]], Coroutine[object, object, object]],
 ) -> str:
-    """Sample a process while a load runs, and say in a few lines where its time went.
+    """Sample a process under load, and return a few lines about where its time went.
 
-    `load` takes a function to call when there is something to see, which then lasts `seconds`.
+    `load` must call the function that it is given once its load has begun; the load then lasts
+    `seconds`.
     """
     path = CACHE / f"{name}.folded"
     path.unlink(missing_ok=True)
@@ -79,11 +80,11 @@ async def profile_during(
     await load(begin)
     profiler = await starting[0] if starting else None
     found = await profiler.summary() if profiler is not None else None
-    return "no profile: py-spy is not installed" if found is None else told(found)
+    return "no profile: py-spy is not installed" if found is None else described(found)
 
 
-def told(profile: Profile) -> str:
-    """Put a profile in words."""
+def described(profile: Profile) -> str:
+    """Return a few lines of text about a profile."""
     own = ", ".join(f"{name} {share:.1%}" for name, share in profile.own)
     total = ", ".join(f"{name} {share:.1%}" for name, share in profile.total)
     return f"profile of {profile.samples} samples; own: {own}; with callees: {total}"
@@ -92,8 +93,7 @@ def told(profile: Profile) -> str:
 def summarise(folded: list[str], *, top: int = 25) -> Profile:
     """Sum folded stacks (`frame;frame;frame count`). Pure.
 
-    What nearly every sample passes through (the start of the program) says nothing and is left
-    out of `total`.
+    Functions that nearly every sample passes through (the program's start) are left out of `total`.
     """
     own: Counter[str] = Counter()
     total: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""What a workload found: kept as JSON, shown as tables, drawn as plots; and the live screen."""
+"""A workload's report, written as JSON, tables and plots; and the live display of its progress."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from bench.harness.machine import Setting, setting
 from bench.harness.stats import median
 from bench.harness.targets import Outcome
 
-# A log file folds no lines; a terminal says how wide it is.
+# The width in a log file, which does not wrap lines; a terminal has its own width.
 _FILE_WIDTH = 180
 _STYLES = {"reached": "green", "missed": "red", "not measured": "yellow"}
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One measured quantity of one case, once per round. None: could not be measured."""
+    """One quantity of one case, measured once per round; None where that was not possible."""
 
     case: str
     name: str
@@ -51,7 +51,7 @@ class Plot(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of one workload. `sound`: every check of the run itself held."""
+    """The result of one workload. `sound`: every check of the run passed."""
 
     workload: str
     title: str
@@ -68,7 +68,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Screen:
-    """The terminal while a workload runs: finished steps as lines, the present one as a bar."""
+    """The terminal during a workload: finished steps as lines, the current one as a bar."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
@@ -93,7 +93,7 @@ class Screen:
         self._progress.stop()
 
     def step(self, text: str) -> Callable[[int, int], None]:
-        """Begin a step; the returned function takes how much of it is done."""
+        """Begin a step; the returned function reports its progress."""
         self._progress.reset(self._task, description=text, total=None, count="")
 
         def advance(done: int, total: int) -> None:
@@ -102,12 +102,12 @@ class Screen:
         return advance
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self.console.print(text)
 
 
 def new_report(workload: str, title: str, options: msgspec.Struct) -> Report:
-    """Return an empty report of this moment, machine and checkout."""
+    """Return an empty report with the current time, machine and checkout."""
     return Report(
         workload=workload,
         title=title,
@@ -120,7 +120,7 @@ def new_report(workload: str, title: str, options: msgspec.Struct) -> Report:
 
 
 def write(report: Report, folder: Path, screen: Screen) -> None:
-    """Show a report and keep it: `<workload>.json` and one SVG per plot."""
+    """Print a report and write it: `<workload>.json` and one SVG per plot."""
     folder.mkdir(parents=True, exist_ok=True)
     show(report, screen.console)
     path = folder / f"{report.workload}.json"
@@ -156,7 +156,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
-    """Return targets, what was measured, and whether that reaches them."""
+    """Return a table of targets, measured values and verdicts."""
     table = Table()
     for column in ("workload", "what", "target", "measured", "", "note"):
         table.add_column(column)

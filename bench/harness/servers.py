@@ -1,7 +1,7 @@
 """Real servers for one benchmark: Postgres with fsync on, Redis, the service as a process.
 
-The data lies in a fresh folder under bench/.cache (on the checkout's disk: a commit there costs
-what a commit costs) and goes away at the end.
+Data is in a new folder under bench/.cache, which is removed at the end. It is on the checkout's
+disk, so that commits have their real cost.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Workspace:
     def __init__(self) -> None:
         CACHE.mkdir(parents=True, exist_ok=True)
         self.path = Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))
-        # Postgres runs as another user and has to reach its folder below this one.
+        # Postgres runs as another user and must be able to enter its folder below this one.
         self.path.chmod(0o755)
 
     def __enter__(self) -> Self:
@@ -90,7 +90,7 @@ class HttpProcess:
         return self._process.pid
 
     async def start(self) -> None:
-        """Start the process and wait until it is ready; raise `ServerError` when it is not."""
+        """Start the process and wait until it is ready. Raises `ServerError`."""
         process = self._process = self._spawn()
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while not await asyncio.to_thread(self._is_ready):
@@ -101,7 +101,7 @@ class HttpProcess:
             await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
-        """End the process: first politely."""
+        """End the process: SIGTERM first, SIGKILL after a timeout."""
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return
@@ -149,7 +149,7 @@ class Stores:
         return _DATABASE
 
     async def start(self) -> None:
-        """Start both, create the database and bring it to the present schema."""
+        """Start both, and create and migrate the database."""
         (self._folder / "redis").mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(self.postgres.start)
         await asyncio.to_thread(self.redis.start)
@@ -162,7 +162,7 @@ class Stores:
         await count_statements_of(self.database_url)
 
     async def stop(self) -> None:
-        """End both."""
+        """Stop both."""
         await asyncio.to_thread(self.redis.stop)
         await asyncio.to_thread(self.postgres.stop)
 
@@ -175,7 +175,7 @@ def new_secret() -> str:
 def service_env(
     database_url: str, redis_url: str, hmac_secret: str, token_secret: str
 ) -> dict[str, str]:
-    """Return the service's environment, its limits turned off."""
+    """Return the service's environment, with its limits turned off."""
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -193,7 +193,7 @@ def service_env(
 def service_process(
     folder: Path, env: Mapping[str, str], *, port: int | None = None, workers: int = 1
 ) -> HttpProcess:
-    """Return the service as a process that is not started yet."""
+    """Return the service as a process that is not started."""
     chosen = port or free_port()
     command = [sys.executable, "-m", "service", "serve"]
     command += ["--host", "127.0.0.1", "--port", str(chosen)]
@@ -206,7 +206,7 @@ def service_process(
 
 
 def raise_file_limit() -> int:
-    """Raise this process's (and so its children's) limit of open files as far as allowed."""
+    """Raise the limit of open files of this process and its children as far as allowed."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard

@@ -1,7 +1,7 @@
 """Load generator: thousands of event streams in one process (`python -m bench.harness.sse_reader`).
 
-Raw asyncio protocols on uvloop; a read costs a few microseconds and no JSON is parsed. What the
-bytes mean is in sse_wire.py. Ends with every connection's count checked against what was posted.
+Raw asyncio protocols on uvloop; a read costs a few microseconds and no JSON is parsed. The bytes
+are parsed in `sse_wire.py`. In the end every connection's count is compared with the posts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _POLL_S = 0.005
 
 
 class StreamConnection(asyncio.Protocol):
-    """One event stream. `opened` ends when it is live, or with an error when it never is."""
+    """One event stream. `opened` is done when the stream is live, or fails with its error."""
 
     def __init__(self, tally: Tally, group: StreamGroup, request: bytes, strict: bool) -> None:
         self.group = group
@@ -49,7 +49,7 @@ class StreamConnection(asyncio.Protocol):
         self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclasses of asyncio's.
+        # uvloop's transports are not subclasses of asyncio's.
         self._transport = cast(asyncio.WriteTransport, transport)
         self._transport.write(self._request)
 
@@ -75,7 +75,7 @@ class StreamConnection(asyncio.Protocol):
 
     @property
     def state(self) -> str:
-        """How far the opening has come, in words."""
+        """The state of the opening, for error messages."""
         if not self._body.status:
             return "no answer yet"
         cursor = getattr(self.scanner, "last_seq", None)
@@ -120,7 +120,7 @@ class Reader:
         self._connections: list[StreamConnection] = []
 
     async def run(self) -> None:
-        """Open everything, read until told to finish, report."""
+        """Open all streams, read until `Stop`, and report."""
         self._parent.send(Started())
         await self._parent.receive(Go)
         begun = time.monotonic()
@@ -207,7 +207,7 @@ class Reader:
             for group in self._plan.groups
             if group.channel in finish.expected
         )
-        # A poll, so that reading an event pays nothing for it.
+        # Polled, so that waiting adds no cost to the reading of events.
         while self._tally.deliveries < wanted and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
 

@@ -1,8 +1,8 @@
-"""Bytes of a streaming response to checked events: HTTP head, chunked framing, event scanning.
+"""Parses a streaming response into checked events: HTTP head, chunked framing, event scanning.
 
-Pure: knows neither sockets nor clocks. Two scanners: `SeqScanner` demands seqs that rise by
-exactly one (seqstream), `MarkScanner` only counts (peers, whose ids mean something else). Both
-parse no JSON: on two cores the reader must not be what limits a run.
+Pure: no sockets and no clocks. `SeqScanner` requires seqs that grow by exactly one (seqstream);
+`MarkScanner` only counts (peers, whose ids have other meanings). Neither parses JSON, so that the
+reader does not limit a run on two cores.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.harness.marks import MARK_BEGIN as _MARK_BEGIN
 from bench.harness.marks import MARK_BYTES
 
 _I = ord("i")
-# Data is one line and ends with a bracket: a line end after a number is that of an id.
+# Data is one line and ends with a bracket, so a number before a line end is an id.
 _ID = re.compile(rb"id: (\d+)\n")
 _STAMP = re.compile(rb"~T(\d{16})\.")
 _LARGE_BYTES = 4096
@@ -26,25 +26,25 @@ _MAX_CHECKED_BYTES = 1_048_576
 
 
 class WireError(Exception):
-    """The peer sent what is no HTTP response or no event stream."""
+    """The peer sent something other than an HTTP response with an event stream."""
 
 
 class CheckedRun:
-    """Bytes of consecutive messages that were checked once, for those who get the same bytes.
+    """Bytes of consecutive messages that were checked once, for connections that get equal bytes.
 
-    A thousand clients that resume get the same hundred messages: looking for numbers in each
-    copy would make the reader what is measured, and comparing the bytes says as much.
+    A thousand clients that resume get the same hundred messages. Comparing the bytes is as strict
+    as scanning each copy, which would make the reader the bottleneck.
     """
 
     def __init__(self) -> None:
         self._first = 0
         self._body = b""
         self._stamps: list[bytes] = []
-        # Where each message ends in the body.
+        # The end of each message in the body.
         self._ends: list[int] = []
 
     def keep(self, first: int, body: bytes, stamps: list[bytes]) -> None:
-        """Keep whole messages that were checked, from seq `first` on."""
+        """Keep complete, checked messages, from seq `first` on."""
         if first != self._first + len(self._stamps) or len(self._body) > _MAX_CHECKED_BYTES:
             self._first, self._body, self._stamps, self._ends = first, b"", [], []
         end = len(self._body)
@@ -55,7 +55,7 @@ class CheckedRun:
         self._stamps += stamps
 
     def same(self, first: int, body: bytes) -> list[bytes] | None:
-        """Return the stamps when these are, byte for byte, whole messages of the run."""
+        """Return the stamps if the body equals complete messages of the run, else None."""
         place = first - self._first
         if not 0 <= place < len(self._stamps):
             return None
@@ -69,7 +69,7 @@ class CheckedRun:
 
 
 class Tally:
-    """What the connections of one reader process counted together."""
+    """The counts of all connections of one reader process."""
 
     def __init__(self) -> None:
         self.checked = CheckedRun()
@@ -82,13 +82,13 @@ class Tally:
         self.keep_latencies = True
 
     def violate(self, text: str) -> None:
-        """Note a broken rule; the first ones are kept in words."""
+        """Count a violation; the texts of the first ones are kept."""
         self.violation_count += 1
         if len(self.violations) < _MAX_VIOLATIONS:
             self.violations.append(text)
 
     def record(self, stamp: bytes, now_ns: int) -> None:
-        """Count a marked message that was begun at `stamp` and read at `now_ns`."""
+        """Count a message whose post began at `stamp` and which was read at `now_ns`."""
         self.deliveries += 1
         if self.keep_latencies:
             self.latencies_us.append((now_ns - int(stamp)) // 1000)
@@ -101,7 +101,7 @@ class Tally:
 
 
 class ResponseBody:
-    """Incremental parser of one HTTP/1.1 response: head first, then body bytes as they come."""
+    """Incremental parser of one HTTP/1.1 response: the head, then body bytes as received."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -113,9 +113,9 @@ class ResponseBody:
         self._size_line = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Take what the socket gave; return the body bytes in it, without framing.
+        """Parse received bytes; return the body bytes in them, without framing.
 
-        Raises `WireError` when it is no HTTP response.
+        Raises `WireError` when they are not an HTTP response.
         """
         if not self.status:
             data = self._read_head(data)
@@ -144,7 +144,7 @@ class ResponseBody:
 
     def _dechunk(self, data: bytes) -> bytes:
         if not (self._left or self._skip or self._size_line):
-            # Nearly always a read is one whole chunk.
+            # Fast path: a read is nearly always one complete chunk.
             line_end = data.find(b"\r\n")
             if line_end > 0:
                 size = _chunk_size(data[:line_end])
@@ -186,10 +186,10 @@ def _chunk_size(line: bytes) -> int:
 
 
 class SeqScanner:
-    """Checks that a seqstream stream brings every seq once and in order.
+    """Checks that a seqstream stream has every seq once and in order.
 
-    The first `id` (without data) is the cursor; every marked message after it has to carry the
-    next seq. Whole events only: the rest waits for more bytes.
+    The first `id` (without data) is the cursor; every marked message after it must have the next
+    seq. Incomplete events are kept until more bytes are received.
     """
 
     def __init__(self, tally: Tally, label: str) -> None:
@@ -206,7 +206,7 @@ class SeqScanner:
         if self._rest:
             body = self._rest + body
         if len(body) > _LARGE_BYTES:
-            # A crowd that resumes must not be limited by its reader.
+            # Fast path, so that the reader does not limit a crowd that resumes.
             start, stop = _bounds(body)
             self._events(body[:start], now_ns)
             if not self._run_of_messages(body[start:stop], now_ns):
@@ -217,7 +217,7 @@ class SeqScanner:
             raise WireError("endless event")
 
     def _events(self, body: bytes, now_ns: int) -> bytes:
-        """Take event by event; return what comes after the last whole one."""
+        """Scan event by event; return the bytes after the last complete one."""
         events = body.split(b"\n\n")
         rest = events.pop()
         for event in events:
@@ -235,7 +235,7 @@ class SeqScanner:
         return rest
 
     def _run_of_messages(self, body: bytes, now_ns: int) -> bool:
-        """Take whole events that are all messages in order; else do nothing and return False."""
+        """Scan a body of complete messages in order; for any other do nothing and return False."""
         if self.last_seq is None:
             return False
         first = self.last_seq + 1
@@ -254,7 +254,7 @@ class SeqScanner:
         return True
 
     def _other(self, event: bytes) -> None:
-        """Take an event that is no marked message: the prologue, a heartbeat, an end."""
+        """Scan an event other than a marked message: the prologue, a heartbeat, an end."""
         lines = event.split(b"\n")
         if self.last_seq is None:
             for line in lines:
@@ -270,7 +270,7 @@ class SeqScanner:
 
 
 def _bounds(body: bytes) -> tuple[int, int]:
-    """Return where the first whole marked event begins and the last one ends (0, 0: none)."""
+    """Return the bounds of the complete marked events in a body, or (0, 0) for none."""
     first = body.find(_MARK_BEGIN)
     if first < 0:
         return 0, 0
@@ -278,7 +278,7 @@ def _bounds(body: bytes) -> tuple[int, int]:
     start = before + 2 if before >= 0 else 0
     end = body.find(b"\n\n", body.rfind(_MARK_BEGIN))
     if end < 0:
-        # The last one is cut: those before it are whole.
+        # The last event is incomplete; those before it are complete.
         end = body.rfind(b"\n\n")
     return (start, end + 2) if end >= start else (0, 0)
 
@@ -286,8 +286,8 @@ def _bounds(body: bytes) -> tuple[int, int]:
 class MarkScanner:
     """Counts the marked messages of a peer's stream, and sums their numbers.
 
-    Count and sum together tell a lost message from a repeated one: with the right number of
-    messages and the right sum, a loss would have to be made up for exactly.
+    A loss changes the count, the sum or both, unless repeats have exactly the lost numbers' count
+    and sum.
     """
 
     def __init__(self, tally: Tally) -> None:
@@ -309,5 +309,5 @@ class MarkScanner:
             self._tally.record(body[mark + 2 : mark + 18], now_ns)
             done = mark + MARK_BYTES
             mark = body.find(_MARK_BEGIN, done)
-        # A mark may be cut in two by the end.
+        # The end may split a mark.
         self._rest = body[max(done, last + 1) :]

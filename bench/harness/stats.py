@@ -1,4 +1,4 @@
-"""Figures out of samples: percentiles, medians, ratios. Pure."""
+"""Figures from samples: percentiles, medians, ratios. Pure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def latency_of(samples_us: Iterable[int]) -> Latency | None:
 
 
 def median(values: Iterable[float | None]) -> float | None:
-    """Return the median of the values that are there; None when there is none."""
+    """Return the median of the values that are not None, or None without any."""
     present = [value for value in values if value is not None]
     return statistics.median(present) if present else None
 
@@ -60,10 +60,10 @@ def ratio(value: float | None, base: float | None) -> float | None:
 
 
 def median_ratio(values: Sequence[float | None], bases: Sequence[float | None]) -> float | None:
-    """Return the median of the ratios of pairs measured one after the other.
+    """Return the median of the ratios of pairs that were measured one after another.
 
-    Machines drift: a pair of neighbours sees the same weather, so its ratio says more than the
-    ratio of two medians.
+    A machine's speed drifts. The two values of a pair see the same conditions, so their ratio is
+    more precise than the ratio of two medians.
     """
     return median(ratio(value, base) for value, base in zip(values, bases, strict=False))
 

@@ -10,7 +10,7 @@ Verdict = Literal["reached", "missed", "not measured"]
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A bound on one figure. `at_most` and `at_least`: exactly one is given."""
+    """A bound on one figure: exactly one of `at_most` and `at_least`."""
 
     workload: str
     what: str
@@ -24,13 +24,13 @@ class Target(msgspec.Struct, frozen=True):
 
     @property
     def bound(self) -> str:
-        """The bound as a reader sees it."""
+        """The bound as text."""
         sign, limit = ("≤", self.at_most) if self.at_least is None else ("≥", self.at_least)
         return f"{sign} {limit:g}{self.unit}"
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A target and what was measured; `measured` is None when it could not be."""
+    """A target and its measured value, which is None when it could not be measured."""
 
     target: Target
     measured: float | None

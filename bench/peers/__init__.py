@@ -1,1 +1,1 @@
-"""The systems under test: seqstream and what people would pick instead, behind one interface."""
+"""The systems under test, behind one interface: seqstream and alternatives to it."""

@@ -1,4 +1,4 @@
-"""The interface that every measured system has: start, stop, where to post, where to read."""
+"""The interface of every measured system: start, stop, how to post, how to read."""
 
 from __future__ import annotations
 
@@ -29,39 +29,39 @@ class System(ABC):
 
     @classmethod
     def missing(cls) -> str | None:
-        """Say why this system cannot be had here; None when it can."""
+        """Return why this system cannot run here, or None when it can."""
         return None
 
     @abstractmethod
     async def start(self) -> None:
-        """Start all its processes and wait until they answer."""
+        """Start all processes and wait until they are ready."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """End all its processes."""
+        """Stop all processes."""
 
     @property
     @abstractmethod
     def port(self) -> int:
-        """The loopback port of its HTTP server."""
+        """The loopback port of the HTTP server."""
 
     @property
     @abstractmethod
     def pids(self) -> dict[str, int]:
-        """Its root processes by role: `service`, `redis`, `postgres`."""
+        """The ids of the root processes by role: `service`, `redis`, `postgres`."""
 
     @abstractmethod
     def post_template(self) -> PostTemplate:
-        """How it takes a message."""
+        """The request that posts a message."""
 
     @abstractmethod
     def stream(self, channel: str, connections: int) -> StreamGroup:
-        """How its streams of a channel are opened, live from now."""
+        """Return how to open streams of a channel, live from now."""
 
     async def prepare(self, channels: list[str]) -> None:
-        """Create the channels, where that is needed."""
+        """Create the channels, in systems that require it."""
         return
 
     async def counters(self) -> dict[str, int]:
-        """Return what its stores have counted so far; empty when nobody counts."""
+        """Return the stores' counters so far; empty for a system without any."""
         return {}

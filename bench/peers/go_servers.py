@@ -25,7 +25,7 @@ _HOUR_S = 3600
 
 
 class GoServer(System):
-    """A server that is one binary."""
+    """A server that consists of one binary."""
 
     binary: ClassVar[str]
     source: ClassVar[str]
@@ -38,7 +38,7 @@ class GoServer(System):
 
     @classmethod
     def path(cls) -> str | None:
-        """Where the binary is."""
+        """The path of the binary, or None."""
         return shutil.which(cls.binary, path=str(CACHE / "bin")) or shutil.which(cls.binary)
 
     @classmethod
@@ -61,7 +61,7 @@ class GoServer(System):
 
 
 class Centrifugo(GoServer):
-    """Centrifugo's unidirectional SSE, its memory engine with a history of 200."""
+    """Centrifugo with unidirectional SSE and its memory engine, with a history of 200."""
 
     name: ClassVar[str] = "Centrifugo"
     binary: ClassVar[str] = "centrifugo"

@@ -20,7 +20,7 @@ _channels = ChannelsPlugin(
     backend=RedisChannelsStreamBackend(
         history=200,
         redis=_client,
-        # The default of 1 ms polls; a long block would delay a new channel's first subscriber.
+        # The default of 1 ms is polling; a long block would delay a new channel's first subscriber.
         stream_sleep_no_subscriptions=50,
     ),
     arbitrary_channels_allowed=True,
@@ -29,13 +29,13 @@ _channels = ChannelsPlugin(
 
 @get("/ready")
 async def ready() -> str:
-    """Tell the harness that requests are answered."""
+    """Answer the harness's readiness check."""
     return "ready"
 
 
 @post("/pub/{channel:str}")
 async def publish(channel: str, request: Request[Any, Any, Any]) -> None:
-    """Publish the body as it is."""
+    """Publish the request's body unchanged."""
     await _channels.wait_published((await request.body()).decode(), channel)
 
 

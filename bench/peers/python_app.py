@@ -1,4 +1,4 @@
-"""Peers that are a Python web application of one process over one Redis."""
+"""Peers that are a Python web application: one process and one Redis."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ class LitestarChannels(PythonApp):
     name: ClassVar[str] = "Litestar channels"
     application: ClassVar[str] = "bench.peers.litestar_channels_app:app"
     requirement: ClassVar[str] = "litestar"
-    # At the full rate it falls behind without end.
+    # At the full rate its delay grows without bound.
     rate_share: ClassVar[float] = 0.2
 
 
 class SubscriberEach(PythonApp):
-    """One Redis subscriber per connection, with sse-starlette: the plan most people write first."""
+    """One Redis subscriber per connection, with sse-starlette: the most common first design."""
 
     name: ClassVar[str] = "subscriber each"
     application: ClassVar[str] = "bench.peers.subscriber_app:app"

@@ -29,7 +29,7 @@ _PREPARE_TIMEOUT_S = 120.0
 
 
 class Seqstream(System):
-    """The service under test. Readers show tokens; posts are signed requests."""
+    """The service under test. Readers send tokens; posts are signed requests."""
 
     name: ClassVar[str] = "seqstream"
     strict: ClassVar[bool] = True
@@ -54,7 +54,7 @@ class Seqstream(System):
         await self.start_service()
 
     async def start_service(self) -> None:
-        """Start a service process; its servers run already."""
+        """Start a service process; Postgres and Redis must already run."""
         env = service_env(
             self.stores.database_url, self.stores.redis.url, self._hmac_secret, self._token_secret
         )
@@ -62,7 +62,7 @@ class Seqstream(System):
         await self._process.start()
 
     async def stop_service(self) -> None:
-        """End the service process alone."""
+        """Stop the service process; Postgres and Redis keep running."""
         if self._process is not None:
             await self._process.stop()
 
@@ -83,7 +83,7 @@ class Seqstream(System):
         return {**service, "redis": redis, "postgres": postgres}
 
     def post_template(self) -> PostTemplate:
-        # With a client_msg_id, as every browser sends it: the dedupe is in the measured path.
+        # With a client_msg_id, as browsers send one, so that duplicate detection is measured too.
         return PostTemplate(
             path=f"/v1/projects/{CHANNEL}/chat/messages",
             body=f'{{"message":"{TEXT}","client_msg_id":"{CHANNEL}-{NUMBER}"}}',

@@ -1,4 +1,4 @@
-"""A peer: every connection subscribes at Redis for itself, with sse-starlette.
+"""A peer: every connection has its own subscription at Redis, with sse-starlette.
 
 Started by python_app.py under uvicorn. Its two packages are bench-only requirements and are
 loaded by name, so that type checks do not need them. Not part of seqstream.
@@ -18,7 +18,7 @@ _routing = importlib.import_module("starlette.routing")
 _responses = importlib.import_module("starlette.responses")
 _sse = importlib.import_module("sse_starlette")
 
-# A subscriber keeps its connection: as many connections as clients.
+# Every subscriber holds a connection to Redis: there are as many connections as clients.
 _client = redis.Redis.from_url(
     os.environ["PEER_REDIS_URL"], protocol=2, max_connections=20_000, socket_timeout=None
 )

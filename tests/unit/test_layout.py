@@ -1,4 +1,4 @@
-"""The import boundaries hold at run time too: `streams` alone loads no web framework."""
+"""Import boundaries at run time and in the sources; import-linter checks the layers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FORBIDDEN = (
 
 
 def _loaded_after(statement: str) -> set[str]:
-    """Names of the top-level modules that a fresh interpreter has loaded after a statement."""
+    """Return the top-level modules that a fresh interpreter has loaded after a statement."""
     program = f"{statement}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -33,7 +33,7 @@ def _loaded_after(statement: str) -> set[str]:
 
 
 def test_the_library_loads_no_web_framework() -> None:
-    """`streams` knows no web framework and never imports `service`."""
+    """docs/design.md: `streams` imports no web framework and never `service`."""
     loaded = _loaded_after(
         "import importlib, pkgutil, streams\n"
         "for module in pkgutil.walk_packages(streams.__path__, 'streams.'):\n"
@@ -46,15 +46,15 @@ def test_the_library_loads_no_web_framework() -> None:
     "module", ["model.ids", "window.keys", "model.events", "model.sse", "tail.tail"]
 )
 def test_the_pure_modules_load_no_driver(module: str) -> None:
-    """Asyncpg and redis are imported in one file each."""
-    # Without the package's own __init__, which offers everything.
+    """The pure modules import neither asyncpg nor redis, also indirectly."""
+    # Without the package's own __init__, which imports everything.
     loaded = _loaded_after(
         "import sys, types\n"
         "package = types.ModuleType('streams'); package.__path__ = ['streams']\n"
         "sys.modules['streams'] = package\n"
         f"import streams.{module}"
     )
-    # The tail knows the form of an entry, which the window defines.
+    # The tail uses the type of an entry, which the window defines.
     allowed = {"redis"} if module == "tail.tail" else set()
     assert loaded & {"asyncpg", "redis"} <= allowed
 
@@ -96,7 +96,7 @@ def test_a_driver_is_imported_in_few_files_of_one_room(
 
 
 def test_the_library_reads_no_environment() -> None:
-    """One composition root; the library reads no environment."""
+    """docs/design.md: the library reads no environment; the composition root passes settings."""
     for path in (ROOT / "streams").rglob("*.py"):
         text = path.read_text()
         assert "os.environ" not in text, path.name

@@ -1,4 +1,4 @@
-"""The benchmark's requests: marks in texts, signatures of docs/protocol.md §3, answers."""
+"""The benchmark's requests: marks in texts, signatures of docs/protocol.md §3, responses."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def _split(request: bytes) -> tuple[str, dict[str, str], bytes]:
 
 
 def test_a_text_has_the_asked_size_and_its_mark_first() -> None:
-    """250-byte events are 250 bytes, the mark among them."""
+    """The size of a text includes its mark."""
     text = make_text(7, 123, 250)
     assert len(text.encode()) == 250
     assert text.encode().startswith(MARK_BEGIN + b"0000000000000123.000000007~")
 
 
 def test_a_text_too_small_for_its_mark_is_refused() -> None:
-    """A message that cannot be timed would not count."""
+    """A text without its whole mark could not be timed."""
     with pytest.raises(ValueError):
         make_text(1, 1, MARK_BYTES - 1)
 
 
 def test_a_post_is_filled_in_and_has_its_length() -> None:
-    """Channel, number and text stand where the template says."""
+    """Channel, number and text are inserted where the template has their places."""
     line, fields, body = _split(PostBuilder(_TEMPLATE, "h:1").build("p1", 3, "hello", 1000))
     assert line == "POST /v1/projects/p1/chat/messages HTTP/1.1"
     assert json.loads(body) == {"message": "hello", "client_msg_id": "p1-3"}
@@ -70,16 +70,16 @@ def test_a_post_is_signed_as_the_protocol_says() -> None:
     ],
 )
 def test_an_answer_counts_when_it_is_complete(answer: bytes, status: int | None) -> None:
-    """A connection is free for the next post only after the whole answer."""
+    """A connection is free for the next post only after the complete response."""
     assert _complete_status(answer) == status
 
 
 def test_environment_pairs_are_split_at_the_first_sign() -> None:
-    """A value may hold the sign too."""
+    """A value may contain `=`."""
     assert parse_env(("A=b=c",)) == {"A": "b=c"}
 
 
 def test_an_environment_pair_without_a_sign_is_refused() -> None:
-    """A typing mistake is not an empty value."""
+    """A pair without `=` is an error, not an empty value."""
     with pytest.raises(click.BadParameter):
         parse_env(("A",))
