@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import msgspec
 
-from bench.harness.bare_runs import run_bare
+from bench.harness.bare_runs import BareRun, run_bare
 from bench.harness.cpu import wait_until_quiet
 from bench.harness.options import Options, command
 from bench.harness.posting import Posted, new_channels, run_posts
 from bench.harness.profiling import profile_during
 from bench.harness.report import Figure, Plot, Report, Screen, new_report
 from bench.harness.servers import Workspace
-from bench.harness.stats import Latency, median, median_ratio
+from bench.harness.stats import median, median_ratio
 from bench.harness.targets import Target, judge
 from bench.peers.seqstream import Seqstream
 from bench.w3_append import SINGLE_CONNECTIONS
@@ -27,8 +28,7 @@ async def measure(options: Options, screen: Screen) -> Report:
     concurrencies = sorted(options.sizes or (1, 128))
     title = f"W4: single posts over HTTP, one project, {options.text_bytes}-byte texts"
     report = new_report(WORKLOAD, title, options)
-    single: list[float] = []
-    single_latency: list[Latency | None] = []
+    single: list[BareRun] = []
     runs: dict[int, list[Posted]] = {n: [] for n in concurrencies}
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(Workspace()).path
@@ -38,17 +38,10 @@ async def measure(options: Options, screen: Screen) -> Report:
         await run_posts(system, concurrency=16, seconds=1, text_bytes=options.text_bytes)
         for number in range(options.rounds):
             screen.step(f"single rows, round {number + 1}")
-            [project] = new_channels(1)
-            await system.prepare([project])
-            await wait_until_quiet(options.quiet_s)
-            bare = await run_bare(
-                system.stores, folder, "single_row", project=project,
-                concurrency=SINGLE_CONNECTIONS, seconds=options.seconds,
-                text_bytes=options.text_bytes,
-            )  # fmt: skip
-            single.append(bare.per_s)
-            single_latency.append(bare.latency)
-            screen.say(f"single rows, {SINGLE_CONNECTIONS} connections {bare.per_s:9,.0f} per s")
+            single.append(await _single_rows(system, folder, options))
+            screen.say(
+                f"single rows, {SINGLE_CONNECTIONS} connections {single[-1].per_s:9,.0f} per s"
+            )
             for concurrency in concurrencies:
                 screen.step(f"posts, {concurrency} connections, round {number + 1}")
                 await wait_until_quiet(options.quiet_s)
@@ -70,18 +63,35 @@ async def measure(options: Options, screen: Screen) -> Report:
                     ),
                 )
             )  # fmt: skip
-    judged = runs[concurrencies[-1]]
+    return _report(report, single, runs)
+
+
+async def _single_rows(system: Seqstream, folder: Path, options: Options) -> BareRun:
+    """Measure single-row commits of the log's insert."""
+    [project] = new_channels(1)
+    await system.prepare([project])
+    await wait_until_quiet(options.quiet_s)
+    return await run_bare(
+        system.stores, folder, "single_row", project=project, concurrency=SINGLE_CONNECTIONS,
+        seconds=options.seconds, text_bytes=options.text_bytes,
+    )  # fmt: skip
+
+
+def _report(report: Report, single: list[BareRun], runs: dict[int, list[Posted]]) -> Report:
+    judged = runs[max(runs)]
     case = f"single rows, {SINGLE_CONNECTIONS} connections"
+    rates = [bare.per_s for bare in single]
+    latencies = [bare.latency for bare in single]
     baseline = [
-        Figure(case, "appends", "per s", tuple(single)),
-        Figure(case, "p50", "ms", tuple(e.p50_ms if e else None for e in single_latency)),
-        Figure(case, "p99", "ms", tuple(e.p99_ms if e else None for e in single_latency)),
+        Figure(case, "appends", "per s", tuple(rates)),
+        Figure(case, "p50", "ms", tuple(e.p50_ms if e else None for e in latencies)),
+        Figure(case, "p99", "ms", tuple(e.p99_ms if e else None for e in latencies)),
     ]
     ours = [figure for n, found in runs.items() for figure in _figures(n, found)]
     return msgspec.structs.replace(
         report,
         figures=baseline + ours,
-        outcomes=[judge(TARGET, median_ratio([run.posts_per_s for run in judged], single))],
+        outcomes=[judge(TARGET, median_ratio([run.posts_per_s for run in judged], rates))],
         plots=[
             Plot("Appends per second over HTTP", "per second", figure="appends"),
             latency_plot(runs),

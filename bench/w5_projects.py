@@ -36,16 +36,12 @@ async def measure(options: Options, screen: Screen) -> Report:
         for number in range(rounds):
             for size in sizes:
                 advance = screen.step(f"{size} projects, round {number + 1}")
-                # A fresh process: what it remembers of an earlier size would count here.
+                # A new process: the state that earlier sizes left in it would be measured too.
                 await wait_until_quiet(options.quiet_s)
                 await system.stop_service()
                 await system.start_service()
-                load = Load(
-                    connections=1, channels=size, rate=_RATE, seconds=options.seconds,
-                    text_bytes=options.text_bytes,
-                )  # fmt: skip
                 try:
-                    done = await run_round(system, load, progress=advance)
+                    done = await run_round(system, _load(size, options), progress=advance)
                 except RoundFailed as error:
                     report.notes.append(f"{size} projects, round {number + 1} failed: {error}")
                     screen.say(report.notes[-1])
@@ -54,16 +50,25 @@ async def measure(options: Options, screen: Screen) -> Report:
                 screen.say(_line(size, done))
         if options.profile:
             screen.step("profile of the service")
-            load = Load(
-                connections=1, channels=sizes[-1], rate=_RATE, seconds=options.seconds,
-                text_bytes=options.text_bytes,
-            )  # fmt: skip
+            load = _load(sizes[-1], options)
             report.notes.append(
                 await profile_during(
                     system.pids["service"], WORKLOAD, load.seconds,
                     lambda begin: run_round(system, load, during=begin),
                 )
             )  # fmt: skip
+    return _report(report, runs, rounds)
+
+
+def _load(size: int, options: Options) -> Load:
+    return Load(
+        connections=1, channels=size, rate=_RATE, seconds=options.seconds,
+        text_bytes=options.text_bytes,
+    )  # fmt: skip
+
+
+def _report(report: Report, runs: dict[int, list[Round]], rounds: int) -> Report:
+    sizes = sorted(runs)
     target = Target(
         "W5", f"CPU per message (service, Redis, Postgres), {sizes[-1]} to {sizes[0]} projects",
         at_most=1.5, unit=" x",

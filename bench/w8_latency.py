@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import msgspec
 
@@ -31,9 +32,7 @@ async def measure(options: Options, screen: Screen) -> Report:
     report = new_report(WORKLOAD, title, options)
     # Twice as long as other workloads: at 50 posts a second a p99 needs it for enough samples.
     seconds = options.seconds * 2
-    runs: list[Round] = []
-    commits: list[BareRun] = []
-    round_trips: list[BareRun] = []
+    measured: list[_Measured] = []
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(Workspace()).path
         system = Seqstream(folder / "seqstream", env=options.service_env)
@@ -47,24 +46,47 @@ async def measure(options: Options, screen: Screen) -> Report:
             [project] = new_channels(1)
             await system.prepare([project])
             await wait_until_quiet(options.quiet_s)
-            screen.step(f"bare commits, round {number + 1}")
-            commits.append(
-                await run_bare(system.stores, folder, "commit", project=project, concurrency=1,
-                               seconds=seconds / 2, rate=rate, text_bytes=options.text_bytes)
-            )  # fmt: skip
-            screen.step(f"XADD to XREAD, round {number + 1}")
-            round_trips.append(
-                await run_bare(system.stores, folder, "xadd_xread", project=project,
-                               concurrency=1, seconds=seconds / 2, rate=rate,
-                               text_bytes=options.text_bytes)
-            )  # fmt: skip
-            advance = screen.step(f"seqstream, round {number + 1}")
-            runs.append(await run_round(system, load, progress=advance))
-            screen.say(
-                f"round {number + 1}: commit {_shown(commits[-1].latency)}, XADD to XREAD "
-                f"{_shown(round_trips[-1].latency)}, post to event {_shown(runs[-1].delivery)}, "
-                f"post answered {_shown(runs[-1].post)}"
+            done = await _measure_round(
+                system, folder, project, load, screen, f"round {number + 1}"
             )
+            measured.append(done)
+            screen.say(
+                f"round {number + 1}: commit {_shown(done.commit.latency)}, XADD to XREAD "
+                f"{_shown(done.round_trip.latency)}, post to event {_shown(done.run.delivery)}, "
+                f"post answered {_shown(done.run.post)}"
+            )
+    return _report(report, measured)
+
+
+class _Measured(msgspec.Struct, frozen=True):
+    """One round: a bare commit, a bare XADD to XREAD, and the service."""
+
+    commit: BareRun
+    round_trip: BareRun
+    run: Round
+
+
+async def _measure_round(
+    system: Seqstream, folder: Path, project: str, load: Load, screen: Screen, name: str
+) -> _Measured:
+    screen.step(f"bare commits, {name}")
+    commit = await run_bare(
+        system.stores, folder, "commit", project=project, concurrency=1,
+        seconds=load.seconds / 2, rate=load.rate, text_bytes=load.text_bytes,
+    )  # fmt: skip
+    screen.step(f"XADD to XREAD, {name}")
+    round_trip = await run_bare(
+        system.stores, folder, "xadd_xread", project=project, concurrency=1,
+        seconds=load.seconds / 2, rate=load.rate, text_bytes=load.text_bytes,
+    )  # fmt: skip
+    run = await run_round(system, load, progress=screen.step(f"seqstream, {name}"))
+    return _Measured(commit, round_trip, run)
+
+
+def _report(report: Report, measured: list[_Measured]) -> Report:
+    runs = [done.run for done in measured]
+    commits = [done.commit for done in measured]
+    round_trips = [done.round_trip for done in measured]
     base = [
         c.latency.p99_ms + r.latency.p99_ms if c.latency and r.latency else None
         for c, r in zip(commits, round_trips, strict=True)

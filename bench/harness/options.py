@@ -70,6 +70,16 @@ def command(measure: Measure, *, help_text: str, sizes_help: str = "") -> click.
         write(report, results, screen)
         sys.exit(0 if report.sound else 1)
 
+    def callback(short: bool, sizes: tuple[int, ...] = (), **rest: object) -> None:
+        run(full=not short, sizes=sizes, **rest)  # type: ignore[arg-type]
+
+    return click.Command(
+        None, params=_parameters(sizes_help), callback=callback, help=help_text,
+        context_settings={"show_default": True},
+    )  # fmt: skip
+
+
+def _parameters(sizes_help: str) -> list[click.Parameter]:
     parameters: list[click.Parameter] = [
         click.Option(["--short/--full", "short"], default=True, help="Seconds or minutes."),
         click.Option(["--rounds"], type=click.IntRange(1), help="Rounds; medians are reported."),
@@ -95,13 +105,7 @@ def command(measure: Measure, *, help_text: str, sizes_help: str = "") -> click.
                          help=sizes_help)
         )  # fmt: skip
 
-    def callback(short: bool, sizes: tuple[int, ...] = (), **rest: object) -> None:
-        run(full=not short, sizes=sizes, **rest)  # type: ignore[arg-type]
-
-    return click.Command(
-        None, params=parameters, callback=callback, help=help_text,
-        context_settings={"show_default": True},
-    )  # fmt: skip
+    return parameters
 
 
 def parse_env(pairs: tuple[str, ...]) -> dict[str, str]:
