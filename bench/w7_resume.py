@@ -30,7 +30,7 @@ POSTGRES = Target("W7", "Postgres reads for all resumes, beside membership, poll
 _BEHIND = 150
 _CURSOR = 40
 _FLUSH_TIMEOUT_S = 10.0
-_CLOCKWORK_S = 2.5
+_PERIODIC_S = 2.5
 _READS = frozenset({"xrange", "xrevrange", "xread", "xlen", "xinfo", "xinfo|stream", "get"})
 
 Case = Literal["fresh", "from memory", "from Redis", "from Postgres"]
@@ -104,7 +104,7 @@ async def _one(system: Seqstream, channel: str, case: Case, clients: int) -> Res
     else:
         await system.stop_service()
         await system.start_service()
-    clockwork = await _clockwork(system)
+    periodic = await _periodic_statements(system)
     redis_url, database_url = system.stores.redis.url, system.stores.database_url
     calls = await counters.redis_calls(redis_url)
     statements = await counters.statements(database_url)
@@ -116,7 +116,7 @@ async def _one(system: Seqstream, channel: str, case: Case, clients: int) -> Res
         seconds=seconds,
         redis_reads=sum(n for name, n in new_calls.items() if name in _READS),
         postgres_reads=sum(
-            max(n - math.ceil(clockwork.get(text, 0.0) * seconds), 0)
+            max(n - math.ceil(periodic.get(text, 0.0) * seconds), 0)
             for text, n in new_statements.items()
             if text not in membership
         ),
@@ -126,10 +126,10 @@ async def _one(system: Seqstream, channel: str, case: Case, clients: int) -> Res
     )
 
 
-async def _clockwork(system: Seqstream) -> dict[str, float]:
-    """Return the statements a second that the service makes by its clock, with one reader.
+async def _periodic_statements(system: Seqstream) -> dict[str, float]:
+    """Return the statements a second that the service runs periodically, with one reader.
 
-    Polls of heads and builds are no reads of a resume, however long it takes.
+    Polls of heads and builds are not part of a resume, and are subtracted from its statements.
     """
     [channel] = new_channels(1)
     await system.prepare([channel])
@@ -137,11 +137,11 @@ async def _clockwork(system: Seqstream) -> dict[str, float]:
         load = Load(connections=1, rate=0, seconds=0)
         readers, _ = await open_readers(stack, system, [system.stream(channel, 1)], load)
         before = await counters.statements(system.stores.database_url)
-        await asyncio.sleep(_CLOCKWORK_S)
+        await asyncio.sleep(_PERIODIC_S)
         after = await counters.statements(system.stores.database_url)
         await finish_readers(readers, {})
         await close_readers(readers)
-    return {text: n / _CLOCKWORK_S for text, n in counters.difference(before, after).items()}
+    return {text: n / _PERIODIC_S for text, n in counters.difference(before, after).items()}
 
 
 async def _crowd(system: Seqstream, channel: str, clients: int, cursor: int | None) -> float:

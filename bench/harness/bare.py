@@ -1,6 +1,6 @@
 """Load on the stores without the service (`python -m bench.harness.bare`).
 
-Three yardsticks of the same runs as the service's figures, and the library:
+Baselines, measured in the same runs as the service, and the library alone:
 
 - `single_row`: one row per commit with the same columns, lock and checks as the log's insert
 - `library`: `EventLog.append` by many tasks

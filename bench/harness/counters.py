@@ -1,7 +1,7 @@
 """Redis' and Postgres' own counters, read before and after a run.
 
-Postgres's by pg_stat_statements: pg_stat_database lags by up to ten seconds. What asking costs is
-taken out by name.
+Postgres' are from pg_stat_statements, since pg_stat_database lags by up to ten seconds. The
+statements and commands that read the counters are left out by name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One measured round: streams are opened, messages are posted, every delivery is accounted for.
+"""One measured round: opens streams, posts messages, and accounts for every delivery.
 
-The same for every system; what it is made of is the System's business. Reader and poster are
-processes of their own (child.py). CPU is counted from the word to post until the last delivery.
+The same for every system; a system's own processes are in `bench/peers`. Readers and posters are
+separate processes (`child.py`). CPU is measured from the first post to the last delivery.
 """
 
 from __future__ import annotations
@@ -51,12 +51,11 @@ _SETTLE_S = 0.5
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """What one round gave. CPU in seconds by role; shares are of one core.
+    """The result of one round. CPU in seconds by role; shares are of one core.
 
-    `others_share` is what the rest of the machine used meanwhile: above a few tenths, somebody
-    else was at work, and the round says less.
-
-    `lost` counts deliveries that never came, `violations` says what else broke the rules.
+    `others_share` is what the rest of the machine used: above a few tenths, other programs were
+    running and the round is less reliable. `lost` counts missing deliveries; `violations` are
+    texts about other violations.
     """
 
     system: str
@@ -95,8 +94,10 @@ async def run_round(
     progress: Callable[[int, int], None] | None = None,
     during: Callable[[], None] | None = None,
 ) -> Round:
-    """Measure one round. `progress` hears deliveries so far and in all; `during` is called once
-    when posting begins. Raises `RoundFailed` when a load generator cannot go on.
+    """Measure one round.
+
+    `progress` is called with the deliveries so far and in total, `during` once when posting begins.
+    Raises `RoundFailed` when a load generator fails.
     """
     channels = new_channels(load.channels)
     await system.prepare(channels)
@@ -145,7 +146,7 @@ async def open_readers(
 ) -> tuple[list[Child], float]:
     """Start the reader processes and open every stream, `connect_concurrency` at a time.
 
-    Returns the readers, every stream live, and the seconds from the first connection on.
+    Returns the readers, with every stream live, and the seconds that this took.
     """
     readers = [await stack.enter_async_context(Child(READER)) for _ in range(load.readers)]
     for index, reader in enumerate(readers):

@@ -1,6 +1,6 @@
 """The messages between the orchestrator and its load generators: one JSON object a line.
 
-Data only. Samples do not travel here: they go through a file that the plan names.
+Data only. Samples are not sent as messages: they are written to a file that the plan names.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class StreamGroup(msgspec.Struct, frozen=True):
 class ReaderPlan(msgspec.Struct, frozen=True, tag="reader_plan"):
     """What a reader process opens, and how strictly it reads.
 
-    `strict`: demand SSE ids that rise by one. `connect_concurrency`: connections being opened at
-    a time. `source_addresses`: local addresses to take turns with, when one has too few ports.
+    `strict`: require SSE ids that grow by one. `connect_concurrency`: connections opened at a
+    time. `source_addresses`: local addresses that take turns, when one has too few ports.
     """
 
     host: str
@@ -140,10 +140,10 @@ class ReaderResult(msgspec.Struct, frozen=True, tag="reader_result"):
 
 
 class PosterResult(msgspec.Struct, frozen=True, tag="poster_result"):
-    """What a poster process did. `wall_s`: first post begun to last answer read.
+    """A poster process's result. `wall_s`: from the first post's begin to the last response.
 
-    `errors` counts answers by status, and `connection` for those that never came.
-    `longest_queue`: posts that were due and found no free connection.
+    `errors` counts responses by status, and under `connection` those that were never received.
+    `longest_queue`: the most posts that were due and waited for a free connection.
     """
 
     posted: int

@@ -1,7 +1,7 @@
 """Centrifugo and Mercure (Go), where their binaries are found.
 
-Looked for in bench/.cache/bin and on the PATH. Both are measured with their defaults for a
-server-sent-events subscriber without authentication of readers, and in-memory stores.
+The binaries are searched in bench/.cache/bin and on the PATH. Both are measured with their defaults
+for server-sent events, without authentication of readers, and with in-memory stores.
 """
 
 from __future__ import annotations
