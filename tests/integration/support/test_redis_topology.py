@@ -1,4 +1,4 @@
-"""Replication and failover of the fault tests' Redis are real."""
+"""Replication and failover of the tests' Redis servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.waiting import wait_until
 
 
 async def test_a_replica_follows_and_can_be_promoted(tmp_path: Path) -> None:
-    """What is written to the primary is on the replica, which is read-only until promoted."""
+    """Writes to the primary reach the replica, which is read-only until it is promoted."""
     async with ReplicatedRedis(tmp_path) as topology:
         await redis_cli(topology.primary, "SET", "key", "1")
 
@@ -23,7 +23,7 @@ async def test_a_replica_follows_and_can_be_promoted(tmp_path: Path) -> None:
 
 
 async def test_sentinel_promotes_the_replica_of_a_dead_primary(tmp_path: Path) -> None:
-    """And tells the new address to whoever asks."""
+    """Sentinel then reports the new primary's address."""
     async with ReplicatedRedis(tmp_path, sentinel=True) as topology:
         await asyncio.to_thread(topology.primary.kill)
         await topology.wait_failover()

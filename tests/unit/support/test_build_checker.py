@@ -1,4 +1,4 @@
-"""The checker of builds must be able to say no, and for the right reason."""
+"""The checker of builds accepts correct histories and reports the right violation of others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.history import (
     log_row,
 )
 
-# One build: asked for by message 2, ended by message 4; 1, 3 and 5 are others' messages.
+# One build: message 2 requests it, message 4 ends it; 1, 3 and 5 are other messages.
 _ASK = Post("p", "w", "c2", "make it")
 _DONE = BuildRow("b", "completed", 1, 2, 4)
 
@@ -177,41 +177,47 @@ GOOD: dict[str, tuple[StatusGuarantee, list[list[Event]]]] = {
 
 
 @pytest.mark.parametrize(("guarantee", "connections"), GOOD.values(), ids=GOOD.keys())
-def test_a_right_history_passes(guarantee: StatusGuarantee, connections: list[list[Event]]) -> None:
-    """G6, G7: what a client may see of a build."""
+def test_a_correct_history_passes(
+    guarantee: StatusGuarantee, connections: list[list[Event]]
+) -> None:
+    """G6, G7: histories that a client may see."""
     assert _kinds(*connections, guarantee=guarantee) == []
 
 
 BAD_STREAMS: dict[str, tuple[Kind, StatusGuarantee, list[list[Event]]]] = {
-    "the end was not told": (Kind.STATUS_LOST, StatusGuarantee.OPEN, [_without(_COMPLETED)]),
-    "the last change was not told": (
+    "the end was not received": (Kind.STATUS_LOST, StatusGuarantee.OPEN, [_without(_COMPLETED)]),
+    "the last change was not received": (
         Kind.STATUS_LOST,
         StatusGuarantee.OPEN,
         [_without(_QUEUED, _COMPLETED)],
     ),
-    "the first change was not told": (Kind.STATUS_LOST, StatusGuarantee.OPEN, [_without(_QUEUED)]),
-    "a change was not told": (Kind.STATUS_LOST, StatusGuarantee.OPEN, [_without(_BEGUN)]),
-    "the end was not told by a window that went back in time": (
+    "the first change was not received": (
+        Kind.STATUS_LOST,
+        StatusGuarantee.OPEN,
+        [_without(_QUEUED)],
+    ),
+    "a change was not received": (Kind.STATUS_LOST, StatusGuarantee.OPEN, [_without(_BEGUN)]),
+    "the end is missing from a window that was reset to an old state": (
         Kind.STATUS_LOST,
         StatusGuarantee.LAST,
         [_without(_COMPLETED)],
     ),
-    "nothing was told": (
+    "no status was received": (
         Kind.STATUS_LOST,
         StatusGuarantee.OPEN,
         [_without(_QUEUED, _BEGUN, _COMPLETED)],
     ),
-    "another end was told": (
+    "another end was received": (
         Kind.BUILD_WRONG,
         StatusGuarantee.NONE,
         [[*_without(_COMPLETED), _status("failed", 1, "5-1")]],
     ),
-    "the end was told with another attempt": (
+    "the end was received with another attempt": (
         Kind.BUILD_WRONG,
         StatusGuarantee.NONE,
         [[*_OPEN, _status("completed", 2, "5-1")]],
     ),
-    "told of an attempt that there was not": (
+    "a status of an attempt that does not exist": (
         Kind.STATUS_LOST,
         StatusGuarantee.OPEN,
         [[*_OPEN, _status("in_progress", 2, "5-1")]],
@@ -240,12 +246,12 @@ BAD_STREAMS: dict[str, tuple[Kind, StatusGuarantee, list[list[Event]]]] = {
 def test_a_broken_stream_fails_for_one_reason(
     kind: Kind, guarantee: StatusGuarantee, connections: list[list[Event]]
 ) -> None:
-    """G6, G7: whatever a stream does wrong with builds is found, and called by its name alone."""
+    """G6, G7: every wrong stream is reported, with its own kind of violation only."""
     assert set(_kinds(*connections, guarantee=guarantee)) == {kind}
 
 
 def test_a_client_that_does_not_keep_up_may_miss_statuses_and_no_end() -> None:
-    """G6: they are in the window alone; what it is told must be right all the same."""
+    """G6: statuses are in the window only; those that it receives must be correct nevertheless."""
     assert _kinds(_without(_COMPLETED), keeps_up=False, guarantee=StatusGuarantee.ALL) == []
     wrong = [*_without(_COMPLETED), _status("failed", 1, "5-1")]
     assert _kinds(wrong, keeps_up=False, guarantee=StatusGuarantee.ALL) == [Kind.BUILD_WRONG]
@@ -283,7 +289,7 @@ BAD_LOGS: dict[str, tuple[Kind, Sequence[BuildRow], list[LogRow]]] = {
         [_DONE],
         _log(*_UNENDED, _end(), _end(5, build_id="x")),
     ),
-    "a build that nobody asked for": (
+    "a build that nobody requested": (
         Kind.INVENTED,
         [_DONE, BuildRow("x", "completed", 1, 3, 5)],
         _log(*_UNENDED, _end(), _end(5, build_id="x")),
@@ -300,12 +306,12 @@ BAD_LOGS: dict[str, tuple[Kind, Sequence[BuildRow], list[LogRow]]] = {
 def test_a_broken_log_fails_for_one_reason(
     kind: Kind, builds: Sequence[BuildRow], log: list[LogRow]
 ) -> None:
-    """§8: exactly one end message a build, and the one that the build has."""
+    """§8: every build has exactly one end message, which has the build's status and attempt."""
     assert _kinds(_QUIET, builds=builds, log=log, guarantee=StatusGuarantee.NONE) == [kind]
 
 
 def test_one_post_is_one_build() -> None:
-    """G5: a repeat answers with the first result."""
+    """G5: a repeated post gets the first result."""
     assert (
         _kinds(
             _OPEN,
@@ -327,7 +333,7 @@ def test_one_post_is_one_build() -> None:
 
 @pytest.mark.parametrize("event_id", ["3-1", "4", "0"])
 def test_a_status_with_an_id_of_its_own_is_found(event_id: str) -> None:
-    """§6: it would move the cursor of a browser; found by the checker of messages."""
+    """§6: such an id would move a browser's cursor; the checker of messages reports it."""
     client = _without(_COMPLETED)
     client.insert(client.index(_OPEN[-2]), msgspec.structs.replace(_COMPLETED, event_id=event_id))
     posts = [_ASK, *(Post("p", "w", f"c{seq}", f"text {seq}") for seq in (1, 3, 5))]

@@ -1,4 +1,4 @@
-"""The checker of the fault tests must be able to say no, and for the right reason.
+"""The checker of messages accepts correct histories and reports the right violation of others.
 
 Hand-made histories that break one rule each, then random correct histories with one mutation.
 """
@@ -141,7 +141,7 @@ GOOD: dict[str, list[Connection]] = {
 
 @pytest.mark.parametrize("connections", GOOD.values(), ids=GOOD.keys())
 def test_a_correct_history_passes(connections: list[Connection]) -> None:
-    """G3: exactly once, in order, and what was not sent was announced."""
+    """G3: every message exactly once and in order, or announced as not sent."""
     report = _judge(connections)
     assert report.ok, str(report)
 
@@ -240,7 +240,7 @@ BAD_STREAMS: dict[str, tuple[Kind, list[Connection]]] = {
 
 @pytest.mark.parametrize(("kind", "connections"), BAD_STREAMS.values(), ids=BAD_STREAMS.keys())
 def test_a_broken_stream_fails_for_one_reason(kind: Kind, connections: list[Connection]) -> None:
-    """G3: whatever a stream does wrong is found, and called by its name alone."""
+    """G3: every wrong stream is reported, with its own kind of violation only."""
     assert set(_kinds(_judge(connections))) == {kind}
 
 
@@ -290,34 +290,34 @@ BAD_LOGS: dict[str, tuple[Kind, list[LogRow], list[Acknowledgement]]] = {
 def test_a_broken_log_fails_for_one_reason(
     kind: Kind, log: list[LogRow], acks: list[Acknowledgement]
 ) -> None:
-    """G1, G5: a wrong log or a wrong answer is found, and called by its name alone."""
+    """G1, G5: a wrong log or acknowledgement is reported, with its own kind of violation only."""
     assert _kinds(_judge(_whole(), log=log, acks=acks)) == [kind]
 
 
 def test_posts_without_an_answer_may_or_may_not_be_in_the_log() -> None:
-    """G5: a post whose answer was lost is not acknowledged; its row is no invention."""
+    """G5: a post whose answer was lost is not acknowledged, but its row may be in the log."""
     assert _judge(_whole(), acks=[]).ok
     assert _judge([_connection(None, _open(4))], log=_log(4), acks=[]).ok
 
 
 def test_a_repeat_with_the_first_result_is_right() -> None:
-    """G5: posting again answers with the first result."""
+    """G5: a repeated post gets the first result."""
     assert _judge(_whole(), acks=[_ack(2), _ack(2)]).ok
 
 
-def test_a_client_that_was_given_up_is_judged_up_to_where_it_came() -> None:
-    """A stalled client need not reach head, and still must not miss what lies before its end."""
+def test_a_client_closed_early_is_judged_up_to_its_last_message() -> None:
+    """A stalled client need not reach head, but must not miss a message before its last one."""
     assert _judge([_connection("0", _open(0, 0), *_news(1, 2))], must_reach_head=False).ok
     report = _judge([_connection("0", _open(0, 0), *_news(1, 3))], must_reach_head=False)
     assert _kinds(report) == [Kind.LOST]
 
 
-# Random correct histories, and one mutation of each.
+# Random correct histories, and mutations that make one thing wrong.
 
 
 @st.composite
 def _histories(draw: st.DrawFn) -> tuple[int, list[Connection]]:
-    """A head, and a client that was cut, came back with old cursors, and was told of gaps."""
+    """A head, and a client that was cut, reconnected with old cursors, and got announced gaps."""
     head = draw(st.integers(4, 30))
     rng = random.Random(draw(st.integers(0, 2**32)))
     cursor = 0
@@ -340,7 +340,7 @@ def _histories(draw: st.DrawFn) -> tuple[int, list[Connection]]:
 
 
 def _messages(connections: Sequence[Connection]) -> list[tuple[int, int]]:
-    """Where each message event stands: number of its connection, and its place there."""
+    """Return the position of each message event: its connection's number and its index there."""
     return [
         (number, place)
         for number, connection in enumerate(connections)
@@ -353,7 +353,7 @@ def _drop(events: list[Event], place: int, rng: random.Random) -> None:
     if any(event.name == "message.new" for event in events[place + 1 :]):
         del events[place]
     else:
-        # The last of a connection may go missing: the next connection brings it.
+        # The last message of a connection may be missing: the next connection has it.
         _repeat(events, place, rng)
 
 
@@ -402,7 +402,7 @@ def test_random_correct_histories_pass(history: tuple[int, list[Connection]]) ->
 def test_one_mutation_is_found(
     mutate: Mutation, history: tuple[int, list[Connection]], seed: int
 ) -> None:
-    """A history with one thing wrong is never called right."""
+    """A history with one thing wrong is always reported."""
     head, connections = history
     rng = random.Random(seed)
     number, place = rng.choice(_messages(connections))

@@ -1,4 +1,4 @@
-"""A process under the stepping clock sees the steps, and its monotonic clock does not."""
+"""Steps of the stepping clock change a process's wall clock and not its monotonic clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ for line in sys.stdin:
 
 
 def test_a_running_process_sees_every_step(tmp_path: Path) -> None:
-    """Forward and back by an hour, while it runs."""
+    """The clock steps forward and back by an hour while the process runs."""
     reason = why_no_stepping_clock()
     if reason is not None:
         pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""The recording client follows the rules that browsers follow, against literal bytes."""
+"""The recording client behaves as browsers do, tested with literal bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _message(seq: int) -> bytes:
 
 
 class _Script:
-    """Answers the n-th request with the n-th bytes, then holds the connection or ends it."""
+    """Answers the n-th request with the n-th bytes, then keeps the connection open or ends it."""
 
     def __init__(self, *answers: bytes) -> None:
         self.requests: list[str] = []
@@ -75,7 +75,7 @@ def _named(events: list[Event]) -> list[tuple[str, str]]:
 
 
 async def test_every_block_is_recorded_with_its_id() -> None:
-    """The priming block is no event, and is kept for its id."""
+    """The priming block is not an event; it is recorded for its id."""
     async with _serving(_HEAD + _PRIMED + _message(5)) as (_, url), _client(url) as client:
         await client.wait_seq(5)
     assert [entry for entry in _named(client.events()) if entry != ("", "")] == [
@@ -86,8 +86,8 @@ async def test_every_block_is_recorded_with_its_id() -> None:
     assert client.events("message.new")[0].data == b'{"seq":5}'
 
 
-async def test_it_comes_back_with_the_last_id() -> None:
-    """After a message its id is the cursor; the URL is the same, and the header wins."""
+async def test_it_reconnects_with_the_last_id() -> None:
+    """The cursor is the last message's id; the URL stays the same, with Last-Event-ID added."""
     script = (_HEAD + _PRIMED + _message(5), _HEAD + _message(6))
     async with _serving(*script) as (server, url), _client(url, from_seq=4) as client:
         await client.wait_seq(6)
@@ -98,7 +98,7 @@ async def test_it_comes_back_with_the_last_id() -> None:
 
 
 async def test_the_priming_id_is_a_cursor_without_an_event() -> None:
-    """docs/protocol.md §6: an early reconnect loses nothing."""
+    """docs/protocol.md §6: a reconnect before the first event loses no message."""
     async with (
         _serving(_HEAD + b"retry: 1\n\nid: 4\n\n", _HEAD) as (server, url),
         _client(url, from_seq=None) as client,
@@ -109,7 +109,7 @@ async def test_the_priming_id_is_a_cursor_without_an_event() -> None:
 
 
 async def test_a_block_that_was_cut_off_is_no_event() -> None:
-    """Nor does its id move the cursor: only the blank line ends a block."""
+    """An incomplete block, without its blank line, does not move the cursor either."""
     cut = _HEAD + _PRIMED + _message(5)[:-1]
     async with _serving(cut, _HEAD + _message(5)) as (server, url), _client(url) as client:
         await client.wait_seq(5)
@@ -118,14 +118,14 @@ async def test_a_block_that_was_cut_off_is_no_event() -> None:
 
 
 async def test_retry_is_honoured() -> None:
-    """The stream says in milliseconds how long to wait."""
+    """`retry` sets the time until the next connection, in milliseconds."""
     async with _serving(_HEAD + _PRIMED + _message(5)) as (_, url), _client(url) as client:
         await client.wait_seq(5)
         assert client.retry_s == 0.01
 
 
-async def test_an_http_error_ends_it_for_ever() -> None:
-    """EventSource gives up on any status but 200."""
+async def test_it_does_not_reconnect_after_an_http_error() -> None:
+    """An EventSource does not reconnect after a status other than 200."""
     refused = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
     async with _serving(refused) as (_, url), _client(url) as client:
         await wait_until(lambda: client.failure is not None)
@@ -133,7 +133,7 @@ async def test_an_http_error_ends_it_for_ever() -> None:
 
 
 async def test_silence_ends_a_connection_when_a_limit_is_set() -> None:
-    """What a client that watches for heartbeats does, and a plain EventSource does not."""
+    """A client that watches heartbeats reconnects after silence; a plain EventSource does not."""
     async with (
         _serving(_HEAD + _PRIMED, _HEAD + _PRIMED) as (server, url),
         _client(url, silence_limit_s=0.05) as client,
@@ -141,8 +141,8 @@ async def test_silence_ends_a_connection_when_a_limit_is_set() -> None:
         await client.wait_until(lambda _: len(server.requests) >= 3, timeout_s=10)
 
 
-async def test_it_moves_on_to_the_next_address() -> None:
-    """As a load balancer would make it."""
+async def test_it_reconnects_to_the_next_address() -> None:
+    """As behind a load balancer."""
     async with (
         _serving(_HEAD + _PRIMED, b"") as (_, first),
         _serving(_HEAD + _message(5)) as (server, second),
@@ -152,8 +152,8 @@ async def test_it_moves_on_to_the_next_address() -> None:
     assert "Last-Event-ID: 4\r\n" in server.requests[0]
 
 
-async def test_a_stalled_client_takes_nothing_more() -> None:
-    """The server's writes get stuck until it resumes."""
+async def test_a_stalled_client_reads_nothing_more() -> None:
+    """The server's writes block until the client resumes."""
     stream = _HEAD + _PRIMED + b"".join(_message(seq) for seq in range(5, 200_000))
     async with (
         _serving(stream) as (server, url),
@@ -167,7 +167,7 @@ async def test_a_stalled_client_takes_nothing_more() -> None:
 
 
 async def test_a_slow_client_gets_everything_late() -> None:
-    """Read in small pieces, parsed to the same events."""
+    """The stream is read in small pieces and parsed to the same events."""
     stream = _HEAD + _PRIMED + b"".join(_message(seq) for seq in range(5, 30))
     async with (
         _serving(stream) as (_, url),

@@ -1,4 +1,4 @@
-"""The proxy of the fault tests does to a connection what its name says, over real sockets."""
+"""The faults of the TCP proxy, over real sockets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @pytest.fixture
 async def echo_port() -> AsyncIterator[int]:
-    """A server that sends back what it gets."""
+    """A server that sends back what it receives."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -36,7 +36,7 @@ async def echo_port() -> AsyncIterator[int]:
 
 @pytest.fixture
 async def proxy(echo_port: int) -> AsyncIterator[TcpProxy]:
-    """A proxy in front of it."""
+    """A proxy in front of the echo server."""
     async with TcpProxy(echo_port, seed=1) as proxy:
         yield proxy
 
@@ -57,14 +57,14 @@ async def _echoed(streams: Streams, data: bytes) -> bytes:
 
 
 async def test_it_passes_bytes_both_ways(proxy: TcpProxy) -> None:
-    """Nothing is lost or changed while nothing is wrong."""
+    """Without a fault no byte is lost or changed."""
     data = bytes(range(256)) * 4000
     async with _connected(proxy) as streams:
         assert await _echoed(streams, data) == data
 
 
 async def test_the_end_of_one_side_reaches_the_other(proxy: TcpProxy) -> None:
-    """A clean end stays a clean end."""
+    """An end of file is forwarded as an end of file."""
     async with _connected(proxy) as (reader, writer):
         writer.write(b"last words")
         writer.write_eof()
@@ -82,7 +82,7 @@ async def test_cut_resets_open_connections(proxy: TcpProxy) -> None:
 
 
 async def test_after_a_cut_connections_can_be_made(proxy: TcpProxy) -> None:
-    """Cutting is not refusing."""
+    """A cut does not stop the proxy from accepting."""
     async with _connected(proxy) as streams:
         await _echoed(streams, b"a")
         proxy.cut()
@@ -91,7 +91,7 @@ async def test_after_a_cut_connections_can_be_made(proxy: TcpProxy) -> None:
 
 
 async def test_refuse_refuses_until_healed(proxy: TcpProxy) -> None:
-    """New connections are refused; after that the port is the same."""
+    """New connections are refused; after `heal()` the proxy listens on the same port."""
     await proxy.refuse()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", proxy.port)
@@ -101,7 +101,7 @@ async def test_refuse_refuses_until_healed(proxy: TcpProxy) -> None:
 
 
 async def test_stall_accepts_and_passes_nothing_until_healed(proxy: TcpProxy) -> None:
-    """Half-open: connecting works, no byte comes; what was held back comes afterwards."""
+    """Half-open: connections are accepted and no byte passes; held bytes pass after `heal()`."""
     async with _connected(proxy) as before:
         await _echoed(before, b"a")
         proxy.stall()
@@ -116,7 +116,7 @@ async def test_stall_accepts_and_passes_nothing_until_healed(proxy: TcpProxy) ->
 
 
 async def test_delay_holds_back_and_changes_nothing(proxy: TcpProxy) -> None:
-    """Later, and still everything in order."""
+    """Bytes are delivered late, and in order."""
     proxy.delay_s = 0.02
     async with _connected(proxy) as streams:
         for number in range(5):
@@ -134,7 +134,7 @@ async def test_drip_passes_a_few_bytes_a_second(proxy: TcpProxy) -> None:
 
 
 async def test_a_target_that_is_away_ends_the_connection(proxy: TcpProxy) -> None:
-    """The proxy has no answer of its own."""
+    """The proxy answers nothing itself."""
     proxy.target_port = 1
     async with _connected(proxy) as (reader, _):
         with pytest.raises(ConnectionResetError):
@@ -142,7 +142,7 @@ async def test_a_target_that_is_away_ends_the_connection(proxy: TcpProxy) -> Non
 
 
 async def test_a_target_that_dies_ends_the_connection() -> None:
-    """A reset on the far side is a reset on the near side."""
+    """A reset by the target is forwarded to the client."""
 
     def die(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.transport.abort()
