@@ -78,7 +78,7 @@ class Reported(msgspec.Struct):
 
 _BEING_CANCELLED = ResponseSpec(
     data_container=BuildView,
-    description="Its worker was told, and ends it soon",
+    description="Its worker was notified, and ends it soon",
     generate_examples=False,
 )
 

@@ -17,7 +17,7 @@ from litestar.openapi.spec import (
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
-    """How every error is told."""
+    """The body of every error."""
 
     error: str
     code: str

@@ -267,9 +267,9 @@ class Connection(StreamWriter):
     def _note_shown(self, frames: Sequence[bytes]) -> None:
         for frame in frames:
             if frame.startswith(b"event: build.status\n"):
-                told = read_build_status(sse.data_of(frame))
-                if told is not None and told[0] in self._builds:
-                    build_id, revision, _ = told
+                shown = read_build_status(sse.data_of(frame))
+                if shown is not None and shown[0] in self._builds:
+                    build_id, revision, _ = shown
                     if revision >= self._builds[build_id][0]:
                         del self._builds[build_id]
 
