@@ -91,7 +91,7 @@ def _check_ends(
     for build in rows.values():
         asking = by_seq.get(build.message_seq)
         if asking is None or (asking.user_id, asking.client_msg_id or "") not in requests:
-            detail = f"nobody asked for build {build.build_id}"
+            detail = f"no post requested build {build.build_id}"
             yield Violation(Kind.INVENTED, build.message_seq, detail)
         found = ends.get(build.build_id, [])
         if not found:

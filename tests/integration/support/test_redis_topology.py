@@ -30,8 +30,8 @@ async def test_sentinel_promotes_the_replica_of_a_dead_primary(tmp_path: Path) -
         assert topology.sentinel is not None
         sentinel = topology.sentinel
 
-        async def told() -> bool:
+        async def reported() -> bool:
             command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SENTINEL_NAME)
             return str(topology.replica.port) in await redis_cli(sentinel, *command)
 
-        await wait_until(told, what="the new address")
+        await wait_until(reported, what="the new address")

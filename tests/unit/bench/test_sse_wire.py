@@ -1,4 +1,4 @@
-"""The benchmark's reader says no to what breaks G3, however the bytes are cut."""
+"""The benchmark's reader reports violations of G3, wherever the bytes are split."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_any_cut_of_a_chunked_response_gives_the_same_messages(cuts: list[int]) 
     ],
 )
 def test_a_broken_order_is_a_violation(seqs: list[int]) -> None:
-    """Every seq comes exactly once, each one more than the last."""
+    """Every seq must be received exactly once, each one more than the last."""
     _, tally = _read(b"".join(_message(seq) for seq in seqs))
     assert tally.violation_count > 0
 
@@ -73,7 +73,7 @@ def test_a_broken_order_is_a_violation(seqs: list[int]) -> None:
     ],
 )
 def test_a_large_read_is_checked_like_small_ones(seqs: list[int], violations: int) -> None:
-    """The short way for many messages at once lets nothing pass."""
+    """The fast path for many messages in one read reports the same violations."""
     scanner, tally = _read(b"")
     scanner.feed(b"".join(_message(seq) for seq in seqs) + b"event: hear", _READ_NS)
     scanner.feed(b"tbeat\ndata: {}\n\n" + _message(205), _READ_NS)
@@ -89,7 +89,7 @@ def test_a_large_read_is_checked_like_small_ones(seqs: list[int], violations: in
 def test_any_cut_of_a_long_replay_gives_the_same_messages(
     cuts: list[int], heartbeats: set[int]
 ) -> None:
-    """Large and small reads, with other events in between, count alike."""
+    """Large and small reads, with other events between, give the same counts."""
     heartbeat = b"event: heartbeat\ndata: {}\n\n"
     wire = _PROLOGUE + b"".join(
         _message(seq) + (heartbeat if seq in heartbeats else b"") for seq in range(5, 205)
@@ -115,10 +115,10 @@ def test_any_cut_of_a_long_replay_gives_the_same_messages(
     ],
 )
 @given(cuts=st.lists(st.integers(min_value=0, max_value=60_000), max_size=5))
-def test_what_another_got_is_checked_for_each(
+def test_equal_bytes_are_checked_for_each_connection(
     second: list[int], violations: int, cuts: list[int]
 ) -> None:
-    """A crowd gets the same bytes, and they are compared: none of them is taken on trust."""
+    """Each connection's bytes are compared with those of the messages checked before."""
     tally = Tally()
     for number, seqs in enumerate((range(5, 205), second)):
         scanner = SeqScanner(tally, "p")
@@ -135,27 +135,27 @@ def test_what_another_got_is_checked_for_each(
 
 
 def test_a_message_without_an_id_is_a_violation() -> None:
-    """Every message carries its seq as the SSE id."""
+    """Every message must have its seq as the SSE id."""
     _, tally = _read(_message(5).partition(b"\n")[2])
     assert tally.violation_count == 1
 
 
 @pytest.mark.parametrize("event", ["stream.closing", "stream.refused", "replay.end"])
 def test_an_end_or_a_gap_that_is_announced_is_a_violation(event: str) -> None:
-    """In a benchmark nothing may be left out or closed, even when it is said so."""
+    """In a benchmark no stream may be closed and no message left out, even if announced."""
     _, tally = _read(b"event: %b\ndata: {}\n\n" % event.encode())
     assert tally.violation_count == 1
 
 
 def test_latency_is_from_the_mark_to_the_read() -> None:
-    """The time in the text and the time of the read are of one clock."""
+    """Latency is the time of the read minus the time in the text's mark."""
     _, tally = _read(_message(5, begun_ns=2_000_000))
     assert list(tally.latencies_us) == [7000]
 
 
 @given(cuts=st.lists(st.integers(min_value=0, max_value=400), max_size=20))
 def test_marks_are_counted_once_wherever_reads_end(cuts: list[int]) -> None:
-    """A mark that two reads share is one message."""
+    """A mark that is split over two reads counts as one message."""
     body = b"".join(b"data: %b\r\n\r\n" % make_text(n, 1, 50).encode() for n in (1, 2, 3))
     edges = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
     scanner = MarkScanner(Tally())
@@ -165,20 +165,20 @@ def test_marks_are_counted_once_wherever_reads_end(cuts: list[int]) -> None:
 
 
 def test_the_last_chunk_ends_the_body() -> None:
-    """A stream that the server ended is noticed."""
+    """The reader detects that the server ended a stream."""
     body = ResponseBody()
     assert body.feed(_HEAD + _chunk(b"x") + b"0\r\n\r\n") == b"x"
     assert body.ended
 
 
-def test_a_body_without_chunks_passes_as_it_is() -> None:
-    """Some peers end the body with the connection."""
+def test_a_body_without_chunks_is_read_unchanged() -> None:
+    """Some peers end the body by closing the connection."""
     body = ResponseBody()
     assert body.feed(b"HTTP/1.1 200 OK\r\n\r\ndata: 1\n\n") == b"data: 1\n\n"
 
 
 @pytest.mark.parametrize("wire", [b"SSH-2.0-x\r\n\r\n", _HEAD + b"zz\r\nx\r\n"])
-def test_what_is_no_http_is_refused(wire: bytes) -> None:
-    """Bytes that are no response fail the run instead of counting as silence."""
+def test_a_response_that_is_not_http_is_an_error(wire: bytes) -> None:
+    """Bytes that are not an HTTP response fail the run."""
     with pytest.raises(WireError):
         ResponseBody().feed(wire)
