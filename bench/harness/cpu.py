@@ -96,7 +96,11 @@ class CpuMeter:
 
 def _children_files(pid: int) -> list[str]:
     texts = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        paths = list(Path(f"/proc/{pid}/task").glob("*/children"))
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # the process has ended in the meantime
+    for path in paths:
         try:
             texts.append(path.read_text())
         except (FileNotFoundError, ProcessLookupError):
