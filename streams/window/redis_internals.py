@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import redis
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.cluster import NodesManager, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import Sentinel
@@ -30,10 +30,13 @@ _REQUIRED: tuple[Required, ...] = (
     (ConnectionPool, "get_connection", ()),
     (ConnectionPool, "ensure_connection", ("connection",)),
     (ConnectionPool, "release", ("connection",)),
+    (BlockingConnectionPool, "get_connection", ()),
+    (BlockingConnectionPool, "release", ("connection",)),
     (AbstractConnection, "pack_command", ()),
     (AbstractConnection, "send_packed_command", ("command", "check_health")),
     (AbstractConnection, "read_response", ()),
     (AbstractConnection, "disconnect", ("nowait",)),
+    (RedisCluster, "get_node_from_key", ("key",)),
     (RedisCluster, "nodes_manager", ()),
     (NodesManager, "initialize", ()),
     (NodesManager, "move_slot", ()),
