@@ -35,7 +35,7 @@ from service.http.body import MAX_BODY_BYTES
 from service.http.cors import StreamCors, route_config
 from service.http.error_answers import exception_handlers, with_request_id
 from service.http.intake import Intake
-from service.routes import builds, chat, ephemeral, health, messages, page, projects
+from service.routes import answers, builds, chat, ephemeral, health, messages, page, projects
 from service.routes.direct_append import DirectAppend
 from service.routes.documents import stream_path
 from service.routes.front import Front
@@ -212,6 +212,7 @@ def _routes(
             messages.Messages,
             builds.BuildRoutes,
             chat.unified,
+            answers.Answers,
             ephemeral.typing,
             ephemeral.presence,
         ],

@@ -1,6 +1,7 @@
 """The answers that run in this process: starting them within limits, waiting, draining.
 
-One answer is written by `answer_writer.py`; leases are kept by `answer_leases.py`.
+One answer is written by `answer_writer.py`; leases are kept by `answer_leases.py`. How a request to
+stop reaches the process that writes is in `answer_stops.py`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import uuid
 
 from service.access.limits import SlotRefusal, Slots
 from service.assistant.answer_leases import AnswerLeases
+from service.assistant.answer_pieces import AnswerPieces
+from service.assistant.answer_stops import AnswerStops
 from service.assistant.answer_writer import AnswerWriter
 from service.assistant.assistants import Assistant
+from service.assistant.running_answer import RunningAnswer
 from service.http.api_errors import rate_limited
 from service.telemetry.metrics import Metrics
-from streams.answers.answer_rows import Answer, Begun
+from streams.answers.answer_values import Answer, AnswerState, Begun
 from streams.eventlog import EventLog
 from streams.model.errors import Overloaded, Unavailable
 from streams.model.events import Message, NewMessage
@@ -46,16 +50,18 @@ class AnswerDesk:
         self._lease_s = lease_s
         self._timeout_s = timeout_s
         self._worker_id = f"{log.process_id}-{uuid.uuid4().hex[:8]}"
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, RunningAnswer] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing = False
         self._writer = AnswerWriter(log, assistant, self._worker_id, timeout_s=timeout_s)
         self._leases = AnswerLeases(
             log,
             self._worker_id,
             lease_s=lease_s,
-            running=self._running.keys,
+            running=self._running.values,
             fail=self._writer.fail,
         )
+        self._stops = AnswerStops(log, is_here=self._running.__contains__, wake=self._leases.wake)
 
     async def start(self, project_id: str, message: NewMessage, *, stream: bool) -> Begun:
         """Commit a user's message and start to answer it; return when it is committed.
@@ -101,16 +107,37 @@ class AnswerDesk:
             if refused is None and not is_begun:
                 self._slots.release(project_id, message.user_id)
         if is_begun:
-            answer = begun.answer
-            writing = self._writer.write(answer, message, stream=stream)
-            task = asyncio.create_task(writing, name="answer")
-            self._running[answer.id] = task
-            task.add_done_callback(lambda _: self._ended(answer))
+            self._write(begun.answer, message, stream)
         return begun
+
+    def _write(self, answer: Answer, message: NewMessage, stream: bool) -> None:
+        running = RunningAnswer(answer, AnswerPieces(self._log, answer, stream=stream))
+        self._running[answer.id] = running
+        task = asyncio.create_task(self._writer.write(running, message), name="answer")
+        self._tasks[answer.id] = task
+        task.add_done_callback(lambda _: self._ended(answer))
+        self._stops.listen(answer)
+        self._leases.wake()
 
     def _ended(self, answer: Answer) -> None:
         self._running.pop(answer.id, None)
+        self._tasks.pop(answer.id, None)
+        self._stops.unlisten(answer)
         self._slots.release(answer.project_id, answer.user_id)
+
+    async def stop(self, project_id: str, answer_id: str, user_id: str) -> AnswerState | None:
+        """Ask an answer to stop, wherever it is written; None when there is no such answer.
+
+        Returns when that is stored: from then on the answer ends soon, whatever becomes of this
+        process, of Redis and of the process that writes. One that has ended stays as it is.
+        Raises `LogUnavailable`.
+        """
+        requested = await self._log.answers.request_stop(project_id, answer_id, user_id)
+        if requested is None:
+            return None
+        if requested.is_new:
+            self._stops.announce(project_id, requested.state.id)
+        return requested.state
 
     def _refusal(self, refused: SlotRefusal) -> Exception:
         if refused == "process":
@@ -128,7 +155,7 @@ class AnswerDesk:
         """
         # The longest answer, and the time until a dead process's answer is taken over.
         limit_s = self._timeout_s + 3 * self._lease_s
-        task = self._running.get(answer.id)
+        task = self._tasks.get(answer.id)
         try:
             async with asyncio.timeout(limit_s):
                 if task is not None:
@@ -145,23 +172,25 @@ class AnswerDesk:
             raise Unavailable("the answer did not come in time") from None
 
     async def run(self) -> None:
-        """Keep leases until cancelled, also while draining (see `AnswerLeases.run`)."""
+        """Keep the answers until cancelled, also while draining (see `AnswerLeases.run`)."""
         await self._leases.run()
 
     async def drain(self) -> None:
-        """Refuse new answers; give running ones a moment, then end them as failed.
+        """Refuse new answers; give running ones a moment, then end them with the text so far.
 
         Runs once. An answer that cannot be ended because Postgres is away is left to expire.
         """
         if self._closing:
             return
         self._closing = True
-        tasks = list(self._running.values())
+        tasks = list(self._tasks.values())
         if tasks:
             await asyncio.wait(tasks, timeout=_DRAIN_S)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=_STOP_TIMEOUT_S)
+        await self._stops.close()
+        await self._writer.close()
         await self._assistant.close()
 
 

@@ -1,25 +1,38 @@
-"""The leases of answers: renew those of this process, take over those of processes that died.
+"""Keeps the answers of this process, and takes over those that are not kept.
 
-What an answer says and how it is ended is in `answer_writer.py`.
+Once or twice a second: stores the texts of the answers that are written here, renews their leases,
+and learns which of them were asked to stop. What an answer says and how it is ended is in
+`answer_writer.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 
-from streams.answers.answer_rows import Answer
+from service.assistant.running_answer import RunningAnswer
+from streams.answers.answer_values import Answer
 from streams.eventlog import EventLog
 from streams.model.errors import StreamsError, Unavailable
+from streams.runtime.owned_tasks import end
 
 _log = logging.getLogger(__name__)
 
+# Bounds both the text that a killed process loses and, while Redis is away, the time until a stop
+# is noticed.
+CHECKPOINT_EVERY_S = 0.5
+# Without answers of its own a process only looks for those of others.
+_LOOK_EVERY_S = 1.0
 _RETRY_S = 0.5
+# A worker that was asked to stop and did not in this time is not waited for.
+STOP_PATIENCE_S = 2.0
+_TAKEN_AT_ONCE = 20
 
 
 class AnswerLeases:
-    """Renews leases for `worker_id`. `running` returns the ids of the answers written here."""
+    """Keeps the answers in `running` for `worker_id`; ends those of others by `fail`."""
 
     def __init__(
         self,
@@ -27,7 +40,7 @@ class AnswerLeases:
         worker_id: str,
         *,
         lease_s: float,
-        running: Callable[[], Collection[str]],
+        running: Callable[[], Collection[RunningAnswer]],
         fail: Callable[[Answer, str], Awaitable[None]],
     ) -> None:
         self._answers = log.answers
@@ -35,43 +48,87 @@ class AnswerLeases:
         self._lease_s = lease_s
         self._running = running
         self._fail = fail
+        self._wake = asyncio.Event()
+        self._failing: set[asyncio.Task[None]] = set()
+
+    def wake(self) -> None:
+        """Do the next round now: an answer was begun, or asked to stop."""
+        self._wake.set()
 
     async def run(self) -> None:
-        """Renew and take over until cancelled.
+        """Keep and take over until cancelled.
 
         After an outage of Postgres the leases of living processes have run out too. So nothing is
         taken over until Postgres has answered for the length of a lease: the owners renew first.
         """
         loop = asyncio.get_running_loop()
-        pause_s = self._lease_s / 3
+        pause_s = self._pause_s()
         # Start of the current run of successful queries; None while Postgres is away.
         available_since_s: float | None = loop.time()
-        while True:
-            await asyncio.sleep(pause_s)
-            pause_s = self._lease_s / 3
-            try:
-                async with asyncio.timeout(self._lease_s):
-                    await self._renew()
-                if available_since_s is None:
-                    available_since_s = loop.time()
-                if loop.time() - available_since_s >= self._lease_s:
-                    await self._take_over()
-            except (Unavailable, TimeoutError):
-                # No other process can take over meanwhile. Retry soon, to renew before they can.
-                available_since_s = None
-                pause_s = min(_RETRY_S, pause_s)
-            except StreamsError as error:
-                available_since_s = None
-                _log.warning("answer leases not renewed", extra={"error": str(error)})
+        try:
+            while True:
+                await self._sleep(pause_s)
+                try:
+                    async with asyncio.timeout(self._lease_s):
+                        await self._keep()
+                    if available_since_s is None:
+                        available_since_s = loop.time()
+                    if loop.time() - available_since_s >= self._lease_s:
+                        await self._take_over()
+                    pause_s = self._pause_s()
+                except (Unavailable, TimeoutError):
+                    # Nobody can take over meanwhile. Retry soon, to renew before they can.
+                    available_since_s = None
+                    pause_s = min(_RETRY_S, self._pause_s())
+                except StreamsError as error:
+                    available_since_s = None
+                    _log.warning("answer leases not renewed", extra={"error": str(error)})
+        finally:
+            await end(self._failing)
+
+    def _pause_s(self) -> float:
+        every_s = CHECKPOINT_EVERY_S if self._running() else _LOOK_EVERY_S
+        return min(self._lease_s / 3, every_s)
+
+    async def _sleep(self, pause_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _keep(self) -> None:
+        """Store the texts, renew the leases, and interrupt the answers that must end."""
+        running = list(self._running())
+        checkpoints = [each.checkpoint() for each in running]
+        owned = await self._answers.checkpoint(checkpoints, self._worker_id, lease_s=self._lease_s)
+        for answer, checkpoint in zip(running, checkpoints, strict=True):
+            answer.stored(checkpoint)
+            answer_id = answer.answer.id
+            if answer_id not in owned:
+                # It ended just now, or another process took it over: `answers.end` does nothing.
+                _log.debug("answer not ours", extra={"answer_id": answer_id})
+                answer.interrupt()
+            elif owned[answer_id] is not None:
+                answer.interrupt()
 
     async def _take_over(self) -> None:
-        for answer in await self._answers.take_over(self._worker_id, lease_s=self._lease_s):
-            await self._fail(answer, "the process that was answering has died")
+        room = _TAKEN_AT_ONCE - len(self._failing)
+        if room <= 0:
+            return
+        taken = await self._answers.take_over(
+            self._worker_id, lease_s=self._lease_s, stop_patience_s=STOP_PATIENCE_S, limit=room
+        )
+        for answer in taken:
+            # In a task: a project whose row is locked must not delay the renewals.
+            task = asyncio.create_task(self._end_taken(answer), name="end answer")
+            self._failing.add(task)
+            task.add_done_callback(self._failing.discard)
 
-    async def _renew(self) -> None:
-        running = list(self._running())
-        renewed = await self._answers.renew(running, self._worker_id, lease_s=self._lease_s)
-        for answer_id in running:
-            if answer_id not in renewed and answer_id in self._running():
-                # It ended just now, or another process ended it: `answers.end` then does nothing.
-                _log.debug("answer not ours", extra={"answer_id": answer_id})
+    async def _end_taken(self, answer: Answer) -> None:
+        try:
+            await self._fail(answer, "the process that was answering has died")
+        except StreamsError as error:
+            # Taken over again once this lease runs out too.
+            _log.warning(
+                "answer not ended", extra={"project_id": answer.project_id, "error": str(error)}
+            )

@@ -6,10 +6,11 @@ Bounds the text and sends `message.delta` entries. How an answer ends is in `ans
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 import msgspec
 
-from streams.answers.answer_rows import Answer
+from streams.answers.answer_values import Answer
 from streams.eventlog import EventLog
 from streams.model.errors import StreamsError
 from streams.model.events import MAX_TEXT_BYTES, encode, format_now
@@ -48,7 +49,11 @@ class AnswerPieces:
         self._size_bytes = 0
         self._log = log
         self._answer = answer
+        # Of the text so far: where the pieces end that were appended and that were cut, the ends of
+        # the pieces between, and the index of the first of those.
         self._sent = 0
+        self._cut = 0
+        self._ends: deque[int] = deque()
         self._index = 0
         self._wake = asyncio.Event()
         self._is_complete = False
@@ -67,26 +72,49 @@ class AnswerPieces:
         self._wake.set()
         return not self.truncated
 
-    async def finish(self) -> None:
+    def so_far(self) -> tuple[str, int | None]:
+        """Return the text so far and the index of the piece that it ends with.
+
+        The pieces that follow have a higher index: one ends here, even if it waits to be sent.
+        None when no pieces are sent, or there is no text yet.
+        """
+        if self._sending is None:
+            return self.text, None
+        self._cut_pieces()
+        last = self._index + len(self._ends) - 1
+        return self.text, last if last >= 0 else None
+
+    async def finish(self, interrupted: asyncio.Future[None]) -> None:
         """Wait a moment for unsent pieces; the message will have the whole text anyway."""
         self._is_complete = True
         self._wake.set()
         if self._sending is not None:
-            await asyncio.wait([self._sending], timeout=_FINISH_TIMEOUT_S)
+            await asyncio.wait(
+                [self._sending, interrupted],
+                timeout=_FINISH_TIMEOUT_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
 
     def close(self) -> None:
         """Stop sending."""
         if self._sending is not None:
             self._sending.cancel()
 
+    def _cut_pieces(self) -> None:
+        while self._cut < len(self.text):
+            self._cut = min(len(self.text), self._cut + _DELTA_CHARACTERS)
+            self._ends.append(self._cut)
+
     async def _send(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._sent < len(self.text):
-                upto = min(len(self.text), self._sent + _DELTA_CHARACTERS)
-                await self._send_until_appended(self.text[self._sent : upto])
-                self._sent = upto
+                if not self._ends:
+                    self._cut_pieces()
+                await self._send_until_appended(self.text[self._sent : self._ends[0]])
+                self._sent = self._ends.popleft()
+                self._index += 1
                 if not self._is_complete:
                     await asyncio.sleep(DELTA_EVERY_S)
             if self._is_complete:
@@ -105,5 +133,4 @@ class AnswerPieces:
                 # Redis is probably away: the message at the end has the whole text.
                 await asyncio.sleep(backoff.next_s())
             else:
-                self._index += 1
                 return

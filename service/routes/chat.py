@@ -17,7 +17,7 @@ from service.context import Context, context_of
 from service.http.api_errors import forbidden, rate_limited
 from service.routes.documents import ERRORS
 from service.routes.messages import PostedMessage, new_message
-from streams.answers.answer_rows import Begun
+from streams.answers.answer_values import Begun
 from streams.builds.build_errors import TooManyBuilds
 from streams.log.log import Appended
 from streams.model.events import BuildState, Message, NewMessage

@@ -119,15 +119,16 @@ class PreparedMessage(msgspec.Struct, frozen=True):
         )
 
 
-def prepare(message: NewMessage) -> PreparedMessage:
-    """Check a message and compute what is stored beside it.
+def prepare(message: NewMessage, *, may_be_empty: bool = False) -> PreparedMessage:
+    """Check a message and compute what is stored beside it. Only an answer's text may be empty.
 
     Raises:
         InvalidInput: a field breaks a rule (`field` names it).
         PayloadTooLarge: the text or the metadata is above its limit.
     """
     check_user_id(message.user_id)
-    check_text(message.text)
+    if message.text or not may_be_empty:
+        check_text(message.text)
     if message.client_msg_id is not None:
         _check_opaque_id(message.client_msg_id, "client_msg_id")
     if message.parent_id is not None:

@@ -13,6 +13,7 @@ from tests.acceptance.conftest import Project, Services
 from tests.support.signing import signed_headers, token
 
 _NO_BUILD = "00000000-0000-4000-8000-000000000000"
+_NO_ANSWER = "00000000-0000-4000-8000-000000000001"
 _ALL = {"read", "write", "worker"}
 
 
@@ -29,6 +30,7 @@ class Route(NamedTuple):
     def documented(self) -> tuple[str, str]:
         """Method and path of the route in the OpenAPI document."""
         path = self.path.replace("{id}", "{project_id}").replace(_NO_BUILD, "{build_id}")
+        path = path.replace(_NO_ANSWER, "{message_id}")
         return self.method.lower(), path.replace("members/bob", "members/{user_id}")
 
 
@@ -46,6 +48,8 @@ ROUTES = [
     Route("GET", f"{_P}/chat/stream", {"read"}),
     Route("POST", f"{_P}/chat/typing", {"write"}, '{"typing":false}'),
     Route("GET", f"{_P}/presence", {"read"}),
+    Route("GET", f"{_P}/answers/{_NO_ANSWER}", {"read"}),
+    Route("POST", f"{_P}/answers/{_NO_ANSWER}/stop", {"write"}),
     Route("GET", f"{_P}/builds", {"read"}),
     Route("GET", f"{_P}/builds/{_NO_BUILD}", {"read"}),
     Route("POST", f"{_P}/builds/{_NO_BUILD}/cancel", {"write"}),
@@ -129,8 +133,9 @@ async def test_a_member_with_the_required_scopes_has_access(
     by_token = await caller.call(route, _bearer("owner", scope=scope))
     signed = await caller.signed(route, "owner", scope=scope)
     for status, code, _ in (by_token, signed):
-        # No build has this id.
-        assert status < 400 or (status == 404 and _NO_BUILD in route.path), code
+        # No build and no answer has this id.
+        is_nothing = _NO_BUILD in route.path or _NO_ANSWER in route.path
+        assert status < 400 or (status == 404 and is_nothing), code
 
 
 @each_route

@@ -191,16 +191,17 @@ async def test_a_client_that_reconnects_during_an_answer_gets_all_its_text(
 
 
 async def test_an_endpoint_failure_becomes_an_assistant_message(assistant: Assistant) -> None:
-    """§5: the assistant message names the error and contains no secret."""
+    """§5: the assistant message names the reason, contains no secret, and has the text so far."""
     server, service = assistant
     server.answer_with([b"key " + b"k" * 40], status=500)
     async with _alices_project(service) as project:
         made = await _plan(project)
-    answer = made["assistant"]
-    assert answer["content"]["text"] == (
-        "No answer: the assistant's endpoint answered with status 500."
-    )
-    assert answer["metadata"]["response_data"]["type"] == "answer_failed"
+    assert made["assistant"]["content"]["text"] == ""
+    assert made["assistant"]["metadata"]["response_data"] == {
+        "type": "answer_failed",
+        "replyTo": made["messageId"],
+        "reason": "the assistant's endpoint answered with status 500",
+    }
 
 
 async def test_an_answer_of_a_killed_process_ends_as_failed(

@@ -34,6 +34,8 @@ ROUTES = {
     "/v1/projects/{project_id}/chat/messages": {"post", "get"},
     "/v1/projects/{project_id}/chat/messages/batch": {"post"},
     "/v1/projects/{project_id}/chat/stream": {"get"},
+    "/v1/projects/{project_id}/answers/{message_id}": {"get"},
+    "/v1/projects/{project_id}/answers/{message_id}/stop": {"post"},
     "/health": {"get"},
     "/health/live": {"get"},
     "/health/ready": {"get"},

@@ -1,1 +1,1 @@
-SELECT 1 FROM answers WHERE id = $1 AND worker_id = $2 AND end_seq IS NULL FOR UPDATE
+SELECT stop_requested_by FROM answers WHERE id = $1 AND worker_id = $2 AND end_seq IS NULL FOR UPDATE

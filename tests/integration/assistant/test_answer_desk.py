@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,7 +17,7 @@ from service.assistant.assistants import Turn
 from service.http.api_errors import ApiError
 from service.operate.embedded import RedisServer
 from service.telemetry.metrics import Metrics
-from streams.answers.answer_rows import Answer
+from streams.answers.answer_values import Answer, Checkpoint
 from streams.eventlog import EventLog
 from streams.log.database import Database
 from streams.model.errors import IdempotencyMismatch, Overloaded
@@ -168,15 +168,15 @@ async def test_an_answer_outlives_an_outage_longer_than_its_lease(
             await wait_until(lambda: _leases_expired(database, project), what="expiry of the lease")
             # The peer reconnects first and completes a round before the owner may renew.
             rounds = _LeaseRounds(peers)
-            renew = owners.answers.renew
+            checkpoint = owners.answers.checkpoint
 
             async def renew_later(
-                answer_ids: Sequence[str], worker_id: str, *, lease_s: float
-            ) -> set[str]:
+                checkpoints: Sequence[Checkpoint], worker_id: str, *, lease_s: float
+            ) -> Mapping[str, str | None]:
                 await rounds.round_over.wait()
-                return await renew(answer_ids, worker_id, lease_s=lease_s)
+                return await checkpoint(checkpoints, worker_id, lease_s=lease_s)
 
-            monkeypatch.setattr(owners.answers, "renew", renew_later)
+            monkeypatch.setattr(owners.answers, "checkpoint", renew_later)
             await proxy.heal()
             async with asyncio.timeout(30):
                 await rounds.round_over.wait()
@@ -204,23 +204,29 @@ class _LeaseRounds:
     def __init__(self, log: EventLog) -> None:
         self.round_over = asyncio.Event()
         self._answered = 0
-        self._renew, self._take_over = log.answers.renew, log.answers.take_over
-        log.answers.renew = self.renew  # type: ignore[method-assign]
+        self._checkpoint, self._take_over = log.answers.checkpoint, log.answers.take_over
+        log.answers.checkpoint = self.checkpoint  # type: ignore[method-assign]
         log.answers.take_over = self.take_over  # type: ignore[method-assign]
 
     def _note_query(self) -> None:
         if self._answered == 1:
             self.round_over.set()
 
-    async def renew(self, answer_ids: Sequence[str], worker_id: str, *, lease_s: float) -> set[str]:
+    async def checkpoint(
+        self, checkpoints: Sequence[Checkpoint], worker_id: str, *, lease_s: float
+    ) -> Mapping[str, str | None]:
         self._note_query()
-        renewed = await self._renew(answer_ids, worker_id, lease_s=lease_s)
+        owned = await self._checkpoint(checkpoints, worker_id, lease_s=lease_s)
         self._answered += 1
-        return renewed
+        return owned
 
-    async def take_over(self, worker_id: str, *, lease_s: float, limit: int = 20) -> list[Answer]:
+    async def take_over(
+        self, worker_id: str, *, lease_s: float, stop_patience_s: float, limit: int = 20
+    ) -> list[Answer]:
         self._note_query()
-        taken = await self._take_over(worker_id, lease_s=lease_s, limit=limit)
+        taken = await self._take_over(
+            worker_id, lease_s=lease_s, stop_patience_s=stop_patience_s, limit=limit
+        )
         self._answered += 1
         return taken
 
