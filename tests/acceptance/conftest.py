@@ -14,7 +14,9 @@ import pytest
 
 from service.operate.embedded import PostgresServer, RedisServer
 from tests.support.api import Api
+from tests.support.completions_server import CompletionsServer
 from tests.support.key_leaks import leaked_keys
+from tests.support.plan_mode import Assistant
 from tests.support.processes import ServiceProcess, service_environment
 from tests.support.signing import token
 from tests.support.waiting import wait_until
@@ -70,6 +72,24 @@ def each_post_path(request: pytest.FixtureRequest, services: Services) -> Servic
     if request.param == "limited":
         return services
     return services._replace(a=request.getfixturevalue("unlimited"))
+
+
+@pytest.fixture(scope="module")
+async def assistant(
+    shared_url: str, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Assistant]:
+    """One for each file that uses it. A lease of 1 s: soon after a process died its answers end."""
+    async with CompletionsServer() as endpoint:
+        settings = {
+            "SEQSTREAM_ASSISTANT_URL": endpoint.url,
+            "SEQSTREAM_ASSISTANT_MODEL": "m",
+            "SEQSTREAM_ASSISTANT_KEY": "k" * 40,
+            "SEQSTREAM_ANSWER_LEASE_SECONDS": "1",
+        }
+        environment = service_environment(shared_url, redis_server.url, settings)
+        folder = tmp_path_factory.mktemp("assistant")
+        async with ServiceProcess("assistant", folder, environment) as service:
+            yield Assistant(endpoint, service)
 
 
 class Project(NamedTuple):

@@ -58,6 +58,8 @@ class CompletionsServer:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[bytes] = []
         self.go_on = asyncio.Event()
+        # Set when a client disconnects during the pause.
+        self.disconnected = asyncio.Event()
         self._blocks = blocks
         self._status = status
         self._pause_before = pause_before
@@ -88,10 +90,13 @@ class CompletionsServer:
                 % self._status
             )
             blocks, pause_before, go_on = self._blocks, self._pause_before, self.go_on
+            disconnected = self.disconnected
             for number, block in enumerate(blocks):
                 if number == pause_before:
                     await writer.drain()
-                    await go_on.wait()
+                    if await _closes_before(reader, go_on):
+                        disconnected.set()
+                        return
                 writer.write(block)
                 await writer.drain()
         except OSError:
@@ -99,3 +104,15 @@ class CompletionsServer:
             return
         finally:
             writer.close()
+
+
+async def _closes_before(reader: asyncio.StreamReader, go_on: asyncio.Event) -> bool:
+    """Wait until `go_on` is set or the client closes the connection; tell whether it did."""
+    waiting = {asyncio.create_task(go_on.wait()), asyncio.create_task(reader.read())}
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    return not go_on.is_set()
