@@ -180,6 +180,7 @@ def _context(settings: Settings, metrics: Metrics, callers: Callers, log: EventL
         metrics,
         lease_s=settings.answer_lease_s,
         timeout_s=settings.assistant_timeout_s,
+        max_text_bytes=settings.max_text_bytes,
     )
     return Context(
         settings=settings,

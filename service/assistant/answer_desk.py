@@ -21,7 +21,7 @@ from service.telemetry.metrics import Metrics
 from streams.answers.answer_values import Answer, AnswerState, Begun
 from streams.eventlog import EventLog
 from streams.model.errors import Overloaded, Unavailable
-from streams.model.events import Message, NewMessage
+from streams.model.events import MAX_TEXT_BYTES, Message, NewMessage
 
 # Retry-After for a user or project at its limit: about the length of an answer.
 _LIMIT_RETRY_S = 5.0
@@ -42,6 +42,7 @@ class AnswerDesk:
         *,
         lease_s: float,
         timeout_s: float,
+        max_text_bytes: int = MAX_TEXT_BYTES,
     ) -> None:
         self._log = log
         self._assistant = assistant
@@ -49,6 +50,7 @@ class AnswerDesk:
         self._metrics = metrics
         self._lease_s = lease_s
         self._timeout_s = timeout_s
+        self._max_text_bytes = max_text_bytes
         self._worker_id = f"{log.process_id}-{uuid.uuid4().hex[:8]}"
         self._running: dict[str, RunningAnswer] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -111,7 +113,8 @@ class AnswerDesk:
         return begun
 
     def _write(self, answer: Answer, message: NewMessage, stream: bool) -> None:
-        running = RunningAnswer(answer, AnswerPieces(self._log, answer, stream=stream))
+        pieces = AnswerPieces(self._log, answer, stream=stream, max_text_bytes=self._max_text_bytes)
+        running = RunningAnswer(answer, pieces)
         self._running[answer.id] = running
         task = asyncio.create_task(self._writer.write(running, message), name="answer")
         self._tasks[answer.id] = task
@@ -190,8 +193,8 @@ class AnswerDesk:
                 task.cancel()
             await asyncio.wait(tasks, timeout=_STOP_TIMEOUT_S)
         await self._stops.close()
-        await self._writer.close()
         await self._assistant.close()
+        await self._writer.close()
 
 
 def _retrieve_exception(task: asyncio.Task[Begun]) -> None:

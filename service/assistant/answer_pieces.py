@@ -43,10 +43,18 @@ class AnswerPieces:
     A piece that could not be appended is retried unchanged, because readers drop repeats by index.
     """
 
-    def __init__(self, log: EventLog, answer: Answer, *, stream: bool) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        answer: Answer,
+        *,
+        stream: bool,
+        max_text_bytes: int = MAX_TEXT_BYTES,
+    ) -> None:
         self.text = ""
         self.truncated = False
         self._size_bytes = 0
+        self._max_text_bytes = max_text_bytes
         self._log = log
         self._answer = answer
         # Of the text so far: where the pieces end that were appended and that were cut, the ends of
@@ -62,7 +70,7 @@ class AnswerPieces:
     def add(self, piece: str) -> bool:
         """Add a piece; return False when the text is full."""
         piece = piece.replace("\x00", "").encode("utf-8", "replace").decode()
-        room = MAX_TEXT_BYTES - self._size_bytes
+        room = self._max_text_bytes - self._size_bytes
         encoded = piece.encode()
         if len(encoded) > room:
             piece = encoded[:room].decode("utf-8", "ignore")

@@ -19,7 +19,6 @@ from streams.eventlog import EventLog
 from streams.model.errors import StreamsError, Unavailable
 from streams.model.events import Message, NewMessage
 from streams.runtime.backoff import Backoff
-from streams.runtime.owned_tasks import end
 
 _log = logging.getLogger(__name__)
 
@@ -59,8 +58,9 @@ class AnswerWriter:
         await self._end(answer, Ending(text=answer.text, reason=reason))
 
     async def close(self) -> None:
-        """End the assistants that are still closing their connections."""
-        await end(self._stopping)
+        """Give the assistants that still close their connections a moment more."""
+        if self._stopping:
+            await asyncio.wait(self._stopping, timeout=_CLOSE_S)
 
     async def _ask(self, running: RunningAnswer, question: NewMessage) -> str | None:
         """Let the assistant write; return why the text is not complete, None if it is."""

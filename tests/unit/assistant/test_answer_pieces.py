@@ -105,3 +105,12 @@ async def test_an_interruption_ends_the_wait_for_pieces() -> None:
     await asyncio.wait_for(finishing, 1)
     pieces.close()
     assert window.taken == []
+
+
+async def test_a_text_is_cut_at_its_bound_between_characters() -> None:
+    """SEQSTREAM_MAX_TEXT_BYTES bounds answers too, in bytes of UTF-8."""
+    log = cast(EventLog, _Window())
+    pieces = AnswerPieces(log, ANSWER, stream=False, max_text_bytes=6)
+    assert pieces.add("aé")
+    assert not pieces.add("éé")
+    assert (pieces.text, pieces.truncated) == ("aéé", True)
