@@ -8,6 +8,9 @@
 /** Open a project: connect, resume, fill gaps, send. Runs until `close()`. */
 export function open(options: ProjectOptions): Project;
 
+/** Remove what `persist` keeps in this browser, of all users and projects: for a sign-out. */
+export function clearStored(): Promise<void>;
+
 /** A refusal of the service, or a failure on the way (`status` 0). */
 export class SeqstreamError extends Error {
   /** HTTP status; 0 when no response came. */
@@ -40,9 +43,15 @@ export interface ProjectOptions {
   fetch?: typeof fetch;
   /** Called with every event of the stream as it arrives, before the state shows it. */
   onEvent?(event: StreamEvent): void;
-  /** Keep messages and unsent ones in IndexedDB, so that a reload resumes. */
+  /**
+   * Keep the newest messages and unsent ones in IndexedDB, so that a reload resumes. Needs `userId`
+   * (or a token with one). Call `clearStored()` at a sign-out.
+   */
   persist?: boolean;
-  /** One stream for all tabs of the browser that have this project open. */
+  /**
+   * One stream for all tabs of the browser that have this project open. Needs `userId` (or a token
+   * with one), and a secure context: elsewhere each tab has a stream of its own.
+   */
   shareTabs?: boolean;
   encryption?: Encryption;
   /** Where snapshots are kept, instead of what `persist` chooses. */
@@ -280,6 +289,8 @@ export interface Store {
   load(): Promise<Snapshot | null>;
   /** Called at most about once a second, and at `close()`. */
   save(snapshot: Snapshot): Promise<void>;
+  /** Called when the user has lost access: nothing of the project may stay. */
+  clear?(): Promise<void>;
 }
 
 /** Makes a source of events for a project: a connection, or a tab that has one. */

@@ -18,12 +18,16 @@ import { SeqstreamError } from "./errors.js";
 import { History } from "./history.js";
 import { ProjectModel } from "./model.js";
 import { Outbox } from "./sending.js";
+import { clearStored, indexedDbStore } from "./storage.js";
+import { SharedSource, canShare } from "./tabs.js";
 
-export { SeqstreamError };
+export { SeqstreamError, clearStored };
 
 const SAVE_MS = 1000;
 const TYPING_AGAIN_MS = 3000; // the service forgets it after 6 s
 const DEFAULT_TAIL = 50;
+// What is kept of a project's messages goes with the access to them.
+const ACCESS_ENDED = new Set(["UNAUTHORIZED_PROJECT_ACCESS", "access_revoked", "project_deleted"]);
 
 export function open(options) {
   return new Project(options);
@@ -38,6 +42,7 @@ class Project {
   #history;
   #outbox;
   #source;
+  #store;
   #connection = { status: "connecting", transport: "stream" };
   #state = null; // the snapshot, until the next change
   #listeners = new Set();
@@ -70,14 +75,36 @@ class Project {
     const encode = encryption ? (text) => encryption.encode(text) : null;
     const timeoutMs = options.sendTimeoutMs;
     this.#outbox = new Outbox({ api: this.#api, clock, project, encode, timeoutMs }, this.#outboxEvents());
-    const make = options.source ?? ((sink) =>
-      new Connection({ api: this.#api, credentials: this.#credentials, clock }, sink));
-    this.#source = make({
+    this.#store = this.#storeFor(base);
+    this.#source = this.#sourceFor(base, {
       onBlock: (event, id, data) => this.#onBlock(event, id, data),
       onStatus: (state) => this.#onStatus(state),
       cursor: () => this.#cursor(),
     });
     void this.#start();
+  }
+
+  #storeFor(base) {
+    const { store, persist, project } = this.#options;
+    if (store !== undefined || !persist || globalThis.indexedDB === undefined) return store ?? null;
+    return indexedDbStore({ base, userId: this.#identified("persist"), project });
+  }
+
+  #sourceFor(base, sink) {
+    const { source, shareTabs, project } = this.#options;
+    if (source !== undefined) return source(sink);
+    const clock = this.#clock;
+    const connect = (to) =>
+      new Connection({ api: this.#api, credentials: this.#credentials, clock }, to);
+    if (!shareTabs || !canShare()) return connect(sink);
+    const userId = this.#identified("shareTabs");
+    return new SharedSource({ base, userId, project, connect, clock }, sink);
+  }
+
+  /** Whose messages these are. Two users of one browser must not see each other's. */
+  #identified(option) {
+    if (this.#userId === null) throw new TypeError(`${option} needs userId`);
+    return this.#userId;
   }
 
   get state() {
@@ -171,8 +198,7 @@ class Project {
   }
 
   async #start() {
-    const { store } = this.#options;
-    const saved = await store?.load().catch(() => null);
+    const saved = await this.#store?.load().catch(() => null);
     if (this.#isClosed) return;
     if (saved?.project === this.#options.project) {
       // A cursor that was asked for wins over a saved one; what was not sent is sent in any case.
@@ -300,6 +326,10 @@ class Project {
     const isSame = status === state.status && reason === state.reason && retryAt === state.retryAt;
     if (isSame && transport === state.transport) return;
     this.#connection = Object.freeze(state);
+    if (ACCESS_ENDED.has(state.reason)) {
+      this.#store?.clear?.().catch(() => {});
+      this.#store = null;
+    }
     this.#changed();
   }
 
@@ -339,7 +369,7 @@ class Project {
   }
 
   #saveSoon() {
-    if (!this.#options.store || this.#isClosed || this.#timers.save !== null) return;
+    if (this.#store === null || this.#isClosed || this.#timers.save !== null) return;
     this.#timers.save = this.#clock.setTimeout(() => {
       this.#timers.save = null;
       void this.#save(this.#outbox.pending());
@@ -347,9 +377,9 @@ class Project {
   }
 
   async #save(pending) {
-    const { project, store } = this.#options;
+    const { project } = this.#options;
     // A store that fails is not the reader's trouble: the next page starts without it.
-    await store?.save({ project, ...this.#model.list.save(), pending }).catch(() => {});
+    await this.#store?.save({ project, ...this.#model.list.save(), pending }).catch(() => {});
   }
 }
 
