@@ -12,7 +12,10 @@ export function open(options: ProjectOptions): Project;
 export class SeqstreamError extends Error {
   /** HTTP status; 0 when no response came. */
   readonly status: number;
-  /** The service's code, else `NETWORK`, `TIMEOUT`, `TOKEN`, `CLOSED` or `DISCARDED`. */
+  /**
+   * The service's code, else `NETWORK`, `TIMEOUT`, `TOKEN`, `ENCODING`, `OUTBOX_FULL`, `CLOSED`
+   * or `DISCARDED`.
+   */
   readonly code: string;
   readonly details?: unknown;
   readonly requestId?: string;
@@ -65,9 +68,9 @@ export interface Project {
   /** Call `listener` after changes, once for all that came together; returns how to stop. */
   subscribe(listener: () => void): () => void;
   /**
-   * Show a message at once and post it, in the order of the calls; resolves at the receipt, or when
-   * the message arrives by the stream, whichever is first. Rejects with a `SeqstreamError` when it
-   * was refused or not sent in time; the item then has status `failed`.
+   * Show a message at once and post it, in the order of the calls; resolves at the receipt, or, when
+   * that is lost, once the message arrives by the stream. Rejects with a `SeqstreamError` when it was
+   * refused or not sent in time; the item then has status `failed`, so the promise may be ignored.
    */
   send(text: string, options?: SendOptions): Promise<Receipt>;
   /** Send a failed message again, under its `client_msg_id`: never twice in the log. */
@@ -254,8 +257,9 @@ export interface Snapshot {
   project: string;
   /** Stored messages by seq, as the service sent them: undecoded. */
   messages: Message[];
-  /** Everything up to here was received, but for `gaps`. */
-  cursor: number;
+  /** Everything above `floor` up to `cursor` was received, but for `gaps`; both null at the start. */
+  floor: number | null;
+  cursor: number | null;
   gaps: { after: number; before: number }[];
   pending: PendingMessage[];
 }
@@ -267,6 +271,8 @@ export interface PendingMessage {
   parentId?: string;
   metadata?: Record<string, unknown>;
   timestamp: string;
+  /** What `Encryption.encode` made of it: every attempt must post the same. */
+  encoded?: { message: string; metadata?: Record<string, unknown> };
 }
 
 /** Keeps one project's snapshot. A failure of it is not the client's: it goes on without. */
@@ -290,7 +296,10 @@ export interface Source {
 }
 
 export interface SourceSink {
-  /** One event of the stream, in the order of the wire; `data` as it came (JSON), or an object. */
+  /**
+   * One event of the stream, in the order of the wire; `data` as it came (JSON), or an object.
+   * `history.page` is not the service's: it has what long polling fetched.
+   */
   onBlock(event: string, id: string, data: string | object): void;
   onStatus(state: ConnectionState): void;
   /** Where to open the stream next: a seq, or the newest so many, or live from head. */
