@@ -391,10 +391,10 @@ function onWake(wake) {
     if (document.visibilityState === "visible") wake();
   };
   document.addEventListener("visibilitychange", onVisible);
-  for (const name of ["online", "pageshow"]) globalThis.addEventListener(name, wake);
+  for (const name of ["online", "pageshow"]) globalThis.addEventListener?.(name, wake);
   return () => {
     document.removeEventListener("visibilitychange", onVisible);
-    for (const name of ["online", "pageshow"]) globalThis.removeEventListener(name, wake);
+    for (const name of ["online", "pageshow"]) globalThis.removeEventListener?.(name, wake);
   };
 }
 
