@@ -35,7 +35,17 @@ from service.http.body import MAX_BODY_BYTES
 from service.http.cors import StreamCors, route_config
 from service.http.error_answers import exception_handlers, with_request_id
 from service.http.intake import Intake
-from service.routes import answers, builds, chat, ephemeral, health, messages, page, projects
+from service.routes import (
+    answers,
+    builds,
+    chat,
+    client_module,
+    ephemeral,
+    health,
+    messages,
+    page,
+    projects,
+)
 from service.routes.direct_append import DirectAppend
 from service.routes.documents import stream_path
 from service.routes.front import Front
@@ -219,9 +229,17 @@ def _routes(
         ],
         middleware=[Authentication(callers, ReadSlots(settings.max_reads_per_user), metrics)],
     )
-    pages = [page.demo] if settings.docs_page else []
+    pages = [page.chat_page, page.chat_file, page.demo] if settings.docs_page else []
     app = Litestar(
-        [api, health.health, health.live, health.ready, health.metrics, *pages],
+        [
+            api,
+            health.health,
+            health.live,
+            health.ready,
+            health.metrics,
+            client_module.client_file,
+            *pages,
+        ],
         lifespan=[lifespan],
         exception_handlers=exception_handlers(metrics),
         openapi_config=page.openapi_config(

@@ -204,7 +204,7 @@ def _welcome(
         f'curl -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" '
         f"-d '{message}' {chat}/messages",
         "",
-        f"demo page:       {url}/demo#{token}",
+        f"chat page:       {url}/chat#{token}",
         f"API page:        {url}/schema",
         f"DATABASE_URL     {environ['DATABASE_URL']}",
         f"REDIS_URL        {environ['REDIS_URL']}",

@@ -1,7 +1,7 @@
-"""The HTML pages: the demo, and Swagger UI for the API. Their files come from packages.
+"""The HTML pages: the chat, and Swagger UI for the API. Their files come from packages.
 
 A page loads nothing from another origin, and works without a network. Its policy names what it may
-load; the inline script and style are named by their hashes.
+load. The chat has nothing inline; the API page's inline script and style are named by their hashes.
 """
 
 from __future__ import annotations
@@ -14,18 +14,29 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from litestar import MediaType, Request, Response, Router, get
+from litestar import Request, Response, Router, get
 from litestar.datastructures import ResponseHeader
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.params import FromPath
+from litestar.response import Redirect
 from swagger_ui_bundle import swagger_ui_path
 
 from service import web
 from service.http.api_errors import not_found
+from service.routes.static_files import StaticFolder
 
-# The demo's token is in the URL's fragment, which browsers do not send.
-_DEMO = files(web).joinpath("demo.html").read_bytes()
+# No Trusted Types policy exists, so no code of the page can parse a string as HTML.
+_CHAT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; require-trusted-types-for 'script'; trusted-types 'none'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_CHAT = StaticFolder(
+    files(web).joinpath("chat"),
+    # The page's files belong together, and their URLs have no version: a browser asks each time.
+    {"Cache-Control": "no-cache", "Content-Security-Policy": _CHAT_POLICY},
+)
 _SWAGGER_FOLDER: Path = swagger_ui_path
 # Its name, and so the URLs of its files, contain the version: they may be cached without limit.
 _SWAGGER = _SWAGGER_FOLDER.name
@@ -49,13 +60,22 @@ def _policy(page: bytes) -> str:
     )
 
 
-_DEMO_HEADERS = {"Content-Security-Policy": _policy(_DEMO)}
+@get("/chat", include_in_schema=False, sync_to_thread=False)
+def chat_page(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Return the chat page. A token in the URL's fragment is not sent: the page reads it."""
+    return _CHAT.response(request, "index.html")
 
 
-@get("/demo", include_in_schema=False)
-async def demo() -> Response[bytes]:
-    """Return the demo page."""
-    return Response(_DEMO, media_type=MediaType.HTML, headers=_DEMO_HEADERS)
+@get("/chat/{name:str}", include_in_schema=False, sync_to_thread=False)
+def chat_file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
+    """Return a script or a style of the chat page."""
+    return _CHAT.response(request, name)
+
+
+@get("/demo", include_in_schema=False, sync_to_thread=False)
+def demo() -> Redirect:
+    """Lead links from before to the chat page. Browsers keep the fragment, with the token."""
+    return Redirect("/chat")
 
 
 def openapi_config(*, title: str, version: str, with_page: bool) -> OpenAPIConfig:

@@ -50,6 +50,17 @@ async def test_only_an_allowed_origin_gets_cors_headers(
         assert stream.header("access-control-allow-origin") == allowed
 
 
+@pytest.mark.parametrize(("origin", "allowed"), [(ORIGIN, ORIGIN), ("https://evil.example", "*")])
+async def test_any_origin_may_import_the_client(
+    cors: ServiceProcess, origin: str, allowed: str
+) -> None:
+    """The setting names who may use credentials; the browser client is public code."""
+    target = "/client/seqstream.d.ts"
+    async with raw_request(cors.port, target, headers={"Origin": origin}) as answer:
+        assert answer.status == 200
+        assert answer.header("access-control-allow-origin") == allowed
+
+
 async def test_a_cors_preflight_is_answered(cors: ServiceProcess, http: httpx.AsyncClient) -> None:
     """A browser sends a preflight request before it posts JSON to another origin."""
     response = await http.options(

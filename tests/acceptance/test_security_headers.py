@@ -26,7 +26,10 @@ def _check(answer: RawResponse) -> None:
         ("GET", "/schema/openapi.json", 200),
         ("GET", "/schema", 200),
         ("GET", "/schema/none", 404),
-        ("GET", "/demo", 200),
+        ("GET", "/chat", 200),
+        ("GET", "/chat/chat.js", 200),
+        ("GET", "/client/seqstream.d.ts", 200),
+        ("GET", "/demo", 302),
         ("GET", "/none", 404),
         ("POST", "/health", 405),
         ("OPTIONS", "/health", 204),
@@ -64,7 +67,7 @@ async def test_a_refused_stream_has_the_security_headers(
         _check(stream)
 
 
-@pytest.mark.parametrize("path", ["/demo", "/schema"])
+@pytest.mark.parametrize("path", ["/chat", "/schema"])
 async def test_a_page_loads_nothing_from_other_origins(services: Services, path: str) -> None:
     """§4: the pages' policy allows no other origin, no eval, and no arbitrary inline script."""
     async with httpx.AsyncClient(base_url=services.a.url, trust_env=False) as http:
@@ -108,5 +111,7 @@ async def test_without_pages_only_the_openapi_document_is_served(
         for path in ("", "/", "/swagger", "/redoc", "/elements", "/rapidoc", "/openapi.yaml"):
             answer = await http.get(f"/schema{path}", follow_redirects=True)
             assert "<script" not in answer.text, path
-        assert (await http.get("/demo")).status_code == 404
+        for path in ("/chat", "/chat/chat.js", "/demo"):
+            assert (await http.get(path)).status_code == 404, path
+        assert (await http.get("/client/seqstream.d.ts")).status_code == 200
         assert (await http.get("/schema/openapi.json")).json()["openapi"].startswith("3.")

@@ -1,0 +1,426 @@
+// The client's entry: `open` a project, follow its state, send. Types are in seqstream.d.ts.
+//
+// It connects the parts and holds no rule of its own: what events do is in model.js, when to
+// connect in connection.js, what to fetch in history.js, what to repeat in sending.js.
+//
+// Seams, for what is not everybody's:
+//   `store`       `load()` and `save(snapshot)`; asked before the first connection, told of changes
+//   `source`      makes the source of events from a sink: a connection of its own, or another tab's;
+//                 a source that joins late needs no replay, since what is missing below its first
+//                 message is read from the history like any gap. Sends go by HTTP from every tab
+//   `encryption`  `encode(text)` before a post, `decode(message)` after a message is in the list
+
+import { Api } from "./api.js";
+import { systemClock } from "./clock.js";
+import { Connection } from "./connection.js";
+import { Credentials } from "./credentials.js";
+import { SeqstreamError } from "./errors.js";
+import { History } from "./history.js";
+import { ProjectModel } from "./model.js";
+import { Outbox } from "./sending.js";
+import { clearStored, indexedDbStore } from "./storage.js";
+import { SharedSource, canShare } from "./tabs.js";
+
+export { SeqstreamError, clearStored };
+
+const SAVE_MS = 1000;
+const TYPING_AGAIN_MS = 3000; // the service forgets it after 6 s
+const DEFAULT_TAIL = 50;
+// What is kept of a project's messages goes with the access to them.
+const ACCESS_ENDED = new Set(["UNAUTHORIZED_PROJECT_ACCESS", "access_revoked", "project_deleted"]);
+
+export function open(options) {
+  return new Project(options);
+}
+
+class Project {
+  #options;
+  #clock;
+  #credentials;
+  #api;
+  #model;
+  #history;
+  #outbox;
+  #source;
+  #store;
+  #connection = { status: "connecting", transport: "stream" };
+  #state = null; // the snapshot, until the next change
+  #listeners = new Set();
+  #isTold = true;
+  #isClosed = false;
+  #timers = { save: null, typing: null };
+  #typedAt = -Infinity;
+  #unlisten = () => {};
+
+  constructor(options) {
+    const { project, clock = systemClock, encryption, after } = options;
+    if (!/^[A-Za-z0-9_-]{1,64}$/.test(project)) throw new TypeError("project is not a project's id");
+    this.#options = options;
+    this.#clock = clock;
+    this.#credentials = new Credentials(options.credentials, clock);
+    const given = options.fetch ?? globalThis.fetch;
+    const base = (options.url ?? globalThis.location.origin).replace(/\/+$/, "");
+    // Called on the global object: browsers refuse their own fetch on another one.
+    const fetch = (...request) => given.call(globalThis, ...request);
+    this.#api = new Api({ base, project, credentials: this.#credentials, fetch, clock });
+    this.#model = new ProjectModel({
+      max: options.maxMessages,
+      isMine: (userId) => this.#userId === null || this.#userId === userId,
+      onMessage: (message) => this.#arrived(message),
+    });
+    if (typeof after === "number") this.#model.list.begin(after);
+    this.#history = new History({
+      api: this.#api, clock, model: this.#model, onPage: () => this.#changed(),
+    });
+    const encode = encryption ? (text) => encryption.encode(text) : null;
+    const timeoutMs = options.sendTimeoutMs;
+    this.#outbox = new Outbox({ api: this.#api, clock, project, encode, timeoutMs }, this.#outboxEvents());
+    this.#store = this.#storeFor(base);
+    this.#source = this.#sourceFor(base, {
+      onBlock: (event, id, data) => this.#onBlock(event, id, data),
+      onStatus: (state) => this.#onStatus(state),
+      cursor: () => this.#cursor(),
+    });
+    void this.#start();
+  }
+
+  #storeFor(base) {
+    const { store, persist, project } = this.#options;
+    if (store !== undefined || !persist || globalThis.indexedDB === undefined) return store ?? null;
+    return indexedDbStore({ base, userId: this.#identified("persist"), project });
+  }
+
+  #sourceFor(base, sink) {
+    const { source, shareTabs, project } = this.#options;
+    if (source !== undefined) return source(sink);
+    const clock = this.#clock;
+    const connect = (to) =>
+      new Connection({ api: this.#api, credentials: this.#credentials, clock }, to);
+    if (!shareTabs || !canShare()) return connect(sink);
+    const userId = this.#identified("shareTabs");
+    return new SharedSource({ base, userId, project, connect, clock }, sink);
+  }
+
+  /** Whose messages these are. Two users of one browser must not see each other's. */
+  #identified(option) {
+    if (this.#userId === null) throw new TypeError(`${option} needs userId`);
+    return this.#userId;
+  }
+
+  get state() {
+    this.#state ??= this.#snapshot();
+    return this.#state;
+  }
+
+  subscribe(listener) {
+    const own = () => listener(); // so that one function may be given twice
+    this.#listeners.add(own);
+    return () => this.#listeners.delete(own);
+  }
+
+  send(text, { clientMsgId = newId(), parentId, metadata, mode = "chat" } = {}) {
+    const timestamp = new Date(this.#clock.now()).toISOString();
+    return this.#outbox.send({ clientMsgId, text, mode, parentId, metadata, timestamp });
+  }
+
+  retry(clientMsgId) {
+    return this.#outbox.retry(clientMsgId);
+  }
+
+  discard(clientMsgId) {
+    this.#outbox.discard(clientMsgId);
+    this.#model.list.removePending(clientMsgId);
+    this.#changed();
+  }
+
+  loadOlder(limit = DEFAULT_TAIL) {
+    const loading = this.#history.older(limit);
+    this.#changed();
+    return loading;
+  }
+
+  async stopAnswer(messageId) {
+    await this.#api.request("POST", `/answers/${encodeURIComponent(messageId)}/stop`);
+  }
+
+  async regenerateAnswer(messageId) {
+    await this.#api.request("POST", `/answers/${encodeURIComponent(messageId)}/regenerate`);
+  }
+
+  async cancelBuild(buildId) {
+    await this.#api.request("POST", `/builds/${encodeURIComponent(buildId)}/cancel`);
+  }
+
+  async edit(seq, text) {
+    const { message, metadata } = (await this.#options.encryption?.encode(text)) ?? { message: text };
+    const body = { message, metadata, client_msg_id: newId() };
+    await this.#api.request("PATCH", `/chat/messages/${seq}`, { body });
+  }
+
+  async redact(seq) {
+    await this.#api.request("DELETE", `/chat/messages/${seq}`);
+  }
+
+  async react(seq, emoji, on = true) {
+    const path = `/chat/messages/${seq}/reactions/${encodeURIComponent(emoji)}`;
+    await this.#api.request(on ? "PUT" : "DELETE", path);
+  }
+
+  async markRead(seq) {
+    const said = await this.#api.request("PUT", "/chat/read", { body: { seq } });
+    if (this.#userId !== null && this.#model.people.read(this.#userId, said.readSeq)) this.#changed();
+  }
+
+  setTyping(typing) {
+    const now = this.#clock.now();
+    const isOn = this.#typedAt + TYPING_AGAIN_MS > now;
+    if (this.#isClosed || isOn === typing || (!typing && this.#typedAt === -Infinity)) return;
+    this.#typedAt = typing ? now : -Infinity;
+    // Nobody waits for it, and the next one makes up for one that was lost.
+    this.#api.request("POST", "/chat/typing", { body: { typing } }).catch(() => {});
+  }
+
+  reconnect() {
+    if (!this.#isClosed) this.#source.reconnect();
+  }
+
+  close() {
+    if (this.#isClosed) return;
+    const unsent = this.#outbox.pending();
+    this.#isClosed = true;
+    this.#unlisten();
+    this.#source.stop();
+    this.#history.stop();
+    this.#outbox.close();
+    for (const timer of Object.values(this.#timers)) this.#clock.clearTimeout(timer);
+    void this.#save(unsent);
+    this.#onStatus({ status: "closed", transport: this.#connection.transport });
+  }
+
+  async #start() {
+    const saved = await this.#store?.load().catch(() => null);
+    if (this.#isClosed) return;
+    if (saved?.project === this.#options.project) {
+      // A cursor that was asked for wins over a saved one; what was not sent is sent in any case.
+      if (this.#options.after === undefined) this.#restore(saved);
+      for (const message of saved.pending) this.#outbox.send(message);
+    }
+    this.#unlisten = onWake(() => {
+      this.#source.wake();
+      this.#outbox.wake();
+    });
+    this.#source.start();
+  }
+
+  #restore(saved) {
+    this.#model.list.restore(saved);
+    for (const message of saved.messages) this.#arrived(message);
+    this.#history.fill();
+    this.#changed();
+  }
+
+  #cursor() {
+    const { after, tail = DEFAULT_TAIL } = this.#options;
+    const { cursor } = this.#model.list;
+    if (cursor !== null) return { after: cursor };
+    return after === "live" ? null : { tail };
+  }
+
+  #onBlock(event, id, data) {
+    if (this.#isClosed) return;
+    const value = typeof data === "string" ? parsed(data) : data;
+    if (value === undefined) return;
+    report(() => this.#options.onEvent?.({ event, id, data: value }));
+    const isNews = this.#model.apply(event, value, this.#clock.now());
+    this.#follow(event, value);
+    if (isNews) this.#changed();
+  }
+
+  /** What an event asks for besides the model. */
+  #follow(event, data) {
+    const { list } = this.#model;
+    if (event === "stream.open") {
+      this.#history.allow();
+      if (this.#options.after === "live" && list.cursor === null) list.begin(data.headSeq);
+    } else if (event === "stream.live") {
+      // Nothing came of the newest ones, so there are none, or they were not sent.
+      if (list.floor === null && this.#options.after !== "live" && data.headSeq > 0) this.#newest();
+      else list.begin(data.headSeq);
+      this.#askWhoIsOnline();
+    } else if (event === "stream.reset") this.#newest();
+    else if (event === "typing.start") this.#watchTyping();
+    this.#history.fill();
+  }
+
+  #newest() {
+    this.#history.start(Math.max(this.#options.tail ?? DEFAULT_TAIL, 1));
+  }
+
+  #askWhoIsOnline() {
+    const { people } = this.#model;
+    const changes = people.watchPresence();
+    this.#api.request("GET", "/presence").then(
+      ({ users }) => {
+        people.setOnline(users.map((user) => user.userId), changes);
+        this.#changed();
+      },
+      () => {}, // shown as it was; the events go on
+    );
+  }
+
+  #watchTyping() {
+    this.#clock.clearTimeout(this.#timers.typing);
+    const { people } = this.#model;
+    if (people.nextExpiry === null) return;
+    this.#timers.typing = this.#clock.setTimeout(() => {
+      if (people.expire(this.#clock.now())) this.#changed();
+      this.#watchTyping();
+    }, Math.max(people.nextExpiry - this.#clock.now(), 0));
+  }
+
+  /** A message came, was changed or was read again. */
+  #arrived(message) {
+    const isOwn = this.#userId === null || message.userId === this.#userId;
+    if (message.client_msg_id && isOwn) this.#outbox.arrived(message);
+    if (!this.#options.encryption || message.redacted) return;
+    this.#options.encryption.decode(message).catch(() => message.content.text).then((text) => {
+      this.#model.list.decoded(message, text);
+      this.#changed();
+    });
+  }
+
+  #outboxEvents() {
+    const { list } = this.#model;
+    return {
+      sending: (message) => {
+        if (list.hasPending(message.clientMsgId)) list.setPending(message.clientMsgId, "sending");
+        else list.addPending(message);
+        this.#changed();
+      },
+      sent: (receipt, stored) => {
+        list.receipt(receipt, { ...stored, userId: this.#userId });
+        const { assistantMessageId, buildId, messageId, timestamp } = receipt;
+        const { answers, builds } = this.#model;
+        if (assistantMessageId && !receipt.duplicate && !list.hasMessage(assistantMessageId)) {
+          answers.expect(assistantMessageId, { userId: this.#userId, replyTo: messageId, timestamp });
+        }
+        if (buildId && !receipt.duplicate) {
+          builds.status({ userId: this.#userId, status: "queued", content: { buildId }, timestamp });
+        }
+        this.#changed();
+      },
+      failed: ({ clientMsgId }, { code, message }) => {
+        list.setPending(clientMsgId, "failed", { code, message });
+        this.#changed();
+      },
+      encoded: () => this.#saveSoon(),
+    };
+  }
+
+  get #userId() {
+    return this.#options.userId ?? this.#credentials.subject;
+  }
+
+  #onStatus(state) {
+    const { status, reason, retryAt, transport } = this.#connection;
+    const isSame = status === state.status && reason === state.reason && retryAt === state.retryAt;
+    if (isSame && transport === state.transport) return;
+    this.#connection = Object.freeze(state);
+    if (ACCESS_ENDED.has(state.reason)) {
+      this.#store?.clear?.().catch(() => {});
+      this.#store = null;
+    }
+    this.#changed();
+  }
+
+  /** The state is another one. Listeners are called once for all that comes in one turn. */
+  #changed() {
+    this.#state = null;
+    this.#saveSoon();
+    if (!this.#isTold) return;
+    this.#isTold = false;
+    queueMicrotask(() => {
+      this.#isTold = true;
+      for (const listener of [...this.#listeners]) report(listener);
+    });
+  }
+
+  #snapshot() {
+    const { list, answers, builds, people, headSeq } = this.#model;
+    const reads = people.reads();
+    return Object.freeze({
+      connection: this.#connection,
+      messages: Object.freeze([
+        ...list.storedItems(Boolean(this.#options.encryption)),
+        ...answers.items(),
+        ...list.pendingItems(this.#userId),
+      ]),
+      builds: Object.freeze(builds.list()),
+      typing: Object.freeze(people.typingUsers(this.#userId)),
+      online: Object.freeze(people.onlineUsers()),
+      headSeq,
+      oldestSeq: list.oldestSeq,
+      hasOlder: list.floor !== null && list.floor > 0,
+      loadingOlder: this.#history.isLoadingOlder,
+      gaps: Object.freeze(list.gaps()),
+      readSeq: reads[this.#userId] ?? 0,
+      reads,
+    });
+  }
+
+  #saveSoon() {
+    if (this.#store === null || this.#isClosed || this.#timers.save !== null) return;
+    this.#timers.save = this.#clock.setTimeout(() => {
+      this.#timers.save = null;
+      void this.#save(this.#outbox.pending());
+    }, SAVE_MS);
+  }
+
+  async #save(pending) {
+    const { project } = this.#options;
+    // A store that fails is not the reader's trouble: the next page starts without it.
+    await this.#store?.save({ project, ...this.#model.list.save(), pending }).catch(() => {});
+  }
+}
+
+/** Call `wake` when the page comes back, or the network does; returns how to stop. */
+function onWake(wake) {
+  const { document } = globalThis;
+  if (document === undefined) return () => {};
+  const onVisible = () => {
+    if (document.visibilityState === "visible") wake();
+  };
+  document.addEventListener("visibilitychange", onVisible);
+  for (const name of ["online", "pageshow"]) globalThis.addEventListener?.(name, wake);
+  return () => {
+    document.removeEventListener("visibilitychange", onVisible);
+    for (const name of ["online", "pageshow"]) globalThis.removeEventListener?.(name, wake);
+  };
+}
+
+function newId() {
+  // crypto.randomUUID needs a secure context; a page on plain http in a local network has none.
+  // Node 18 has no global crypto. The id has to be unique among its user's, and no secret.
+  const bytes = globalThis.crypto?.getRandomValues(new Uint8Array(16)) ??
+    Uint8Array.from({ length: 16 }, () => Math.random() * 256);
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function parsed(data) {
+  try {
+    const value = JSON.parse(data);
+    return value !== null && typeof value === "object" ? value : undefined;
+  } catch {
+    return undefined; // not of this service: nothing that could be applied
+  }
+}
+
+/** Run a caller's function; its errors are its own, and end nothing here. */
+function report(callback) {
+  try {
+    callback();
+  } catch (error) {
+    if (typeof reportError === "function") reportError(error);
+    else console.error(error);
+  }
+}
