@@ -63,8 +63,8 @@ test("a block without an end is given up", () => {
 });
 
 test("a long line in small pieces takes time in proportion to its length", () => {
-  // Looking through the whole line again for each piece would be 10^10 steps.
-  const pieces = Array.from({ length: 100_000 }, () => bytes("0123456789"));
+  // Looking through the whole line again for each piece would be 5 * 10^9 steps.
+  const pieces = Array.from({ length: 50_000 }, () => bytes("0123"));
   const { blocks } = parse(bytes("data: "), ...pieces, bytes("\n\n"));
-  assert.equal(blocks[0][2].length, 1_000_000);
+  assert.equal(blocks[0][2].length, 200_000);
 });
