@@ -145,7 +145,7 @@ async def test_requests_without_valid_credentials_are_401(
         {},
         _bearer("owner", scope="read write worker", ttl_s=-5),
         _bearer("owner", scope="read write worker", secret="x" * 40),
-        _bearer("owner", scope="read write admin"),
+        _bearer("owner", scope="read write owner"),
         signed_headers(route.method, "/v1/another", "owner"),
         half,
         {"Cookie": "seqstream_token=x"},
