@@ -45,7 +45,8 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     `cursor` is None when the client sent none, or none that is usable: then `reset` says why.
     `expires_at_s` is unix time; `member_since` is when the membership was last confirmed, in the
     time of `AccessControl`'s clock. `headers` are added to the response's. `builds` are the
-    unfinished builds: id, revision and frame.
+    unfinished builds: id, revision and frame. `as_admin`: the stream needs no membership, but
+    that the project exists.
     """
 
     connection_id: str
@@ -57,6 +58,7 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     member_since: float
     headers: list[tuple[bytes, bytes]]
     builds: Sequence[tuple[str, int, bytes]] = ()
+    as_admin: bool = False
 
 
 class Connection(StreamWriter):
@@ -77,6 +79,7 @@ class Connection(StreamWriter):
         "_reset",
         "_task",
         "_was_restored",
+        "as_admin",
         "connection_id",
         "cursor",
         "expires_at_s",
@@ -105,6 +108,7 @@ class Connection(StreamWriter):
         self.cursor = cursor
         self.expires_at_s = request.expires_at_s
         self.member_since = request.member_since
+        self.as_admin = request.as_admin
         self.opened_at = asyncio.get_running_loop().time()
         self._broadcast = broadcast
         # The unfinished builds (revision and frame) that the replay has not shown yet.

@@ -207,7 +207,7 @@ def test_signed_scope_is_the_callers(scopes: Any) -> None:
      "read\nwrite", "réad"],
 )  # fmt: skip
 def test_signed_scope_that_is_not_known_is_refused(scope: str) -> None:
-    """§3: a scope is out of `read`, `write`, `worker`, `admin`, separated by one space; empty is none."""
+    """§3: out of `read`, `write`, `worker`, `admin`, separated by one space; empty is none."""
     of_body = hashlib.sha256(BODY).hexdigest()
     text = f"v2\n1700000000\nPOST\n{TARGET.decode()}\nalice\n{scope}\n{of_body}"
     digest = hmac.new(NEW.encode(), text.encode(), hashlib.sha256).hexdigest()
