@@ -30,12 +30,13 @@ from service.access.tokens import TokenVerifier
 from service.assistant.answer_desk import AnswerDesk
 from service.assistant.assistants import assistant_of
 from service.background import running
+from service.console.console import Console
 from service.context import Context
 from service.http.body import MAX_BODY_BYTES
 from service.http.cors import StreamCors, route_config
 from service.http.error_answers import exception_handlers, with_request_id
 from service.http.intake import Intake
-from service.routes import builds, chat, ephemeral, health, messages, page, projects
+from service.routes import builds, chat, console, ephemeral, health, messages, page, projects
 from service.routes.direct_append import DirectAppend
 from service.routes.documents import stream_path
 from service.routes.front import Front
@@ -104,7 +105,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with _running_parts(settings, metrics, callers, fault, ended) as parts:
+        async with _running_parts(settings, metrics, callers, version, fault, ended) as parts:
             app.state.context = parts
             context.set(parts)
             yield
@@ -125,7 +126,12 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
 
 @contextlib.asynccontextmanager
 async def _running_parts(
-    settings: Settings, metrics: Metrics, callers: Callers, fault: str | None, ended: list[str]
+    settings: Settings,
+    metrics: Metrics,
+    callers: Callers,
+    version: str,
+    fault: str | None,
+    ended: list[str],
 ) -> AsyncIterator[Context]:
     """Connect, and run the tasks of the process; at the end drain the streams and answers."""
     async with EventLog.open(
@@ -134,7 +140,7 @@ async def _running_parts(
         config=_log_config(settings, fault),
         observer=MetricsObserver(metrics),
     ) as log:
-        context = _context(settings, metrics, callers, log)
+        context = _context(settings, metrics, callers, log, version)
         tasks = {
             "parts of the event log": log.failed(),
             "pulse of the streams": context.streams.run(),
@@ -146,6 +152,7 @@ async def _running_parts(
                 yield context
             finally:
                 await _drain(context)
+                await context.console.close()
 
 
 async def _drain(context: Context) -> None:
@@ -167,8 +174,11 @@ def _log_config(settings: Settings, fault: str | None) -> EventLogConfig:
     )
 
 
-def _context(settings: Settings, metrics: Metrics, callers: Callers, log: EventLog) -> Context:
+def _context(
+    settings: Settings, metrics: Metrics, callers: Callers, log: EventLog, version: str
+) -> Context:
     access = AccessControl(log)
+    streams = OpenStreams(log, access, metrics, settings)
     answers = AnswerDesk(
         log,
         assistant_of(settings),
@@ -186,13 +196,14 @@ def _context(settings: Settings, metrics: Metrics, callers: Callers, log: EventL
         log=log,
         metrics=metrics,
         access=access,
-        streams=OpenStreams(log, access, metrics, settings),
+        streams=streams,
         answers=answers,
         posting=Posting(
             access, PostLimit(log, settings, metrics), timeout_s=settings.post_timeout_s
         ),
         callers=callers,
         creations=CreationLimit(settings, metrics),
+        console=Console(log, streams, metrics, version=version),
     )
 
 
@@ -214,6 +225,7 @@ def _routes(
             chat.unified,
             ephemeral.typing,
             ephemeral.presence,
+            console.ConsoleRoutes,
         ],
         middleware=[Authentication(callers, ReadSlots(settings.max_reads_per_user), metrics)],
     )

@@ -115,7 +115,11 @@ async def test_every_documented_route_is_in_the_table(services: Services) -> Non
     async with httpx.AsyncClient(base_url=services.a.url, trust_env=False) as http:
         paths = (await http.get("/schema/openapi.json")).json()["paths"]
     documented = {
-        (method, path) for path, item in paths.items() for method in item if path.startswith("/v1/")
+        (method, path)
+        for path, item in paths.items()
+        for method in item
+        # The operator's routes need no membership: `test_console.py`.
+        if path.startswith("/v1/") and not path.startswith("/v1/console/")
     }
     assert documented == {route.documented for route in ROUTES}
 
