@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Controller, Request, get
-from litestar.datastructures import State
+from litestar.datastructures import ResponseHeader, State
 from litestar.params import FromPath, QueryParameter
 
 from service.access.identity import Caller
@@ -32,6 +32,8 @@ class ConsoleRoutes(Controller):
 
     path = "/v1/console"
     tags = ("operation",)
+    # What an operator sees is for the moment, and for nobody else.
+    response_headers = (ResponseHeader(name="Cache-Control", value="no-store"),)
 
     @get("/overview", responses=ERRORS)
     async def overview(self, request: ApiRequest) -> Overview:

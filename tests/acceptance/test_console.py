@@ -99,7 +99,8 @@ async def test_admin_opens_the_console_in_every_kind_of_credential(
         {"Cookie": f"seqstream_token={token('operator', scope='admin')}"},
         signed_headers("GET", path, "operator", scope="admin"),
     ):
-        assert (await http.get(path, headers=headers)).status_code == 200
+        answer = await http.get(path, headers=headers)
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
     posted = await http.post(path, json={}, headers=_bearer("write admin"))
     assert _refusal(posted) == (405, "METHOD_NOT_ALLOWED")
 

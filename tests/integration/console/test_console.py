@@ -65,6 +65,7 @@ class _Process:
             StreamTimes(2000, 30),
             StreamRequest(
                 connection_id="c1", project_id=project, user_id="u", cursor=None, reset=None,
+                start=None, heartbeat_s=3600.0,
                 expires_at_s=None, member_since=time.monotonic(), headers=[],
             ),
         )  # fmt: skip
