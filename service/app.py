@@ -36,7 +36,17 @@ from service.http.body import MAX_BODY_BYTES
 from service.http.cors import StreamCors, route_config
 from service.http.error_answers import exception_handlers, with_request_id
 from service.http.intake import Intake
-from service.routes import builds, chat, console, ephemeral, health, messages, page, projects
+from service.routes import (
+    builds,
+    chat,
+    console,
+    console_page,
+    ephemeral,
+    health,
+    messages,
+    page,
+    projects,
+)
 from service.routes.direct_append import DirectAppend
 from service.routes.documents import stream_path
 from service.routes.front import Front
@@ -229,7 +239,9 @@ def _routes(
         ],
         middleware=[Authentication(callers, ReadSlots(settings.max_reads_per_user), metrics)],
     )
-    pages = [page.demo] if settings.docs_page else []
+    pages = []
+    if settings.docs_page:
+        pages = [page.demo, console_page.console_page, console_page.console_file]
     app = Litestar(
         [api, health.health, health.live, health.ready, health.metrics, *pages],
         lifespan=[lifespan],

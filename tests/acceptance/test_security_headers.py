@@ -27,6 +27,8 @@ def _check(answer: RawResponse) -> None:
         ("GET", "/schema", 200),
         ("GET", "/schema/none", 404),
         ("GET", "/demo", 200),
+        ("GET", "/console", 200),
+        ("GET", "/console/none", 404),
         ("GET", "/none", 404),
         ("POST", "/health", 405),
         ("OPTIONS", "/health", 204),
@@ -64,7 +66,7 @@ async def test_a_refused_stream_has_the_security_headers(
         _check(stream)
 
 
-@pytest.mark.parametrize("path", ["/demo", "/schema"])
+@pytest.mark.parametrize("path", ["/demo", "/schema", "/console"])
 async def test_a_page_loads_nothing_from_other_origins(services: Services, path: str) -> None:
     """§4: the pages' policy allows no other origin, no eval, and no arbitrary inline script."""
     async with httpx.AsyncClient(base_url=services.a.url, trust_env=False) as http:
