@@ -54,7 +54,13 @@ function route() {
     clearProject(projectId);
     clearLegs();
   }
+  const isOther = view !== (wanted ? "project" : "overview");
   show(wanted ? "project" : "overview");
+  if (isOther) {
+    // What had the focus is hidden now: reading and the keyboard go on where the view begins.
+    byId("main").focus({preventScroll: true});
+    scrollTo(0, 0);
+  }
   return refresh();
 }
 

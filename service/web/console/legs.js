@@ -13,15 +13,15 @@ let watchId = null;
 
 const table = new Table(byId("legs"), "Events with the time of each leg", [
   {label: "Id", heads: true, text: (row) => row.id || `#${row.n}`},
-  {label: "Event", text: (row) => row.event},
-  {label: "User", name: true, text: (row) => row.userId ?? "–"},
-  {label: "Size", number: true, text: (row) => bytes(row.bytes)},
+  {label: "Legs", fill: bar},
   {label: "Published", number: true, text: (row) => milliseconds(row.publishedMs)},
   {label: "Arrived", number: true, text: (row) => milliseconds(row.arrivedMs)},
   {label: "First write", number: true, text: (row) => milliseconds(row.firstWriteMs)},
   {label: "Last write", number: true, text: (row) => milliseconds(row.lastWriteMs)},
   {label: "To", number: true, text: (row) => number(row.connections)},
-  {label: "Legs", fill: bar},
+  {label: "Event", text: (row) => row.event},
+  {label: "User", name: true, text: (row) => row.userId ?? "–"},
+  {label: "Size", number: true, text: (row) => bytes(row.bytes)},
 ], (row) => row.n);
 
 export const legsAfter = () => rows[0]?.n ?? 0;
@@ -42,10 +42,16 @@ export function showLegs(seen) {
   }
   const known = rows[0]?.n ?? 0;
   rows = [...seen.events.filter((row) => row.n > known).reverse(), ...rows].slice(0, SHOWN);
-  scaleMs = Math.max(1, ...rows.map((row) => row.lastWriteMs ?? row.arrivedMs ?? 0));
+  scaleMs = scaleOf(rows.map((row) => row.lastWriteMs ?? row.arrivedMs ?? 0));
   table.fill(rows);
   const totals = rows.map((row) => row.lastWriteMs).filter((value) => value !== null);
   setText(byId("legs-note"), note(seen, totals));
+}
+
+/** Nine of ten fit: one slow event must not make all others a line. */
+function scaleOf(totals) {
+  const sorted = totals.toSorted((a, b) => a - b);
+  return Math.max(1, sorted[Math.floor(sorted.length * 0.9)] ?? 1);
 }
 
 function note(seen, totals) {

@@ -16,6 +16,8 @@ const projects = new Table(byId("projects"), "Projects with readers in this proc
   {label: "Memory", number: true, sort: (row) => row.tailBytes, text: (row) => bytes(row.tailBytes)},
 ], (row) => row.projectId, ["Per s (10 s)", true]);
 
+const HEALTH = {healthy: "good", degraded: "warn", unhealthy: "bad"};
+
 function projectLink(cell, row) {
   if (!cell.firstChild) cell.append(make("a", {href: `#project=${row.projectId}`}, row.projectId));
 }
@@ -33,7 +35,7 @@ export function showOverview(seen) {
   setText(byId("process"), `process ${process.id}${behind}, pid ${process.pid}, `
     + `version ${process.version}, up ${duration(process.uptimeSeconds)}`);
   fillTotals([
-    ["Health", health.status, "", health.status === "healthy" ? "good" : "bad"],
+    ["Health", health.status, "", HEALTH[health.status]],
     ["Messages a second", perSecond(totals.perSecond10s),
       `${perSecond(totals.perSecond60s)} over a minute`],
     ["Streams", number(totals.streams), `${number(totals.blocked)} blocked`,

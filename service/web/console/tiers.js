@@ -46,7 +46,7 @@ function row(name, small, lane, figures, said) {
   return make("div", {class: "tier"},
     make("p", {class: "tier-name"}, name, make("small", {}, small)),
     make("div", {class: "tier-lane", role: "img", "aria-label": said}, ...lane),
-    make("p", {class: "tier-figures"}, ...figures));
+    make("p", {class: "tier-figures"}, ...figures.filter((each) => each?.textContent)));
 }
 
 function range(kind, axis, from, to) {
@@ -65,6 +65,12 @@ function holeFigure(tier) {
     fromSeq === toSeq ? number(fromSeq) : `${number(fromSeq)}–${number(toSeq)}`);
   return make("span", {class: "bad"},
     `${number(tier.missingSeqs)} missing: ${named.slice(0, 5).join(", ")}${named.length > 5 ? " …" : ""}`);
+}
+
+/** The stores are asked one beside the other: a message that is just on its way may show here. */
+function behindFigure(seen, seq) {
+  const behind = (seen.postgres?.headSeq ?? 0) - seq;
+  return behind > 0 ? make("span", {class: "warn"}, `${number(behind)} behind the log`) : null;
 }
 
 const figure = (text) => make("span", {}, text);
@@ -108,7 +114,8 @@ function redisRow(seen, axis) {
     return row("Redis", "the window", nothing("no messages"), figures, "Redis: no messages");
   }
   return row("Redis", "the window", [range("redis", axis, tier.lo, tier.hi), ...holesOf(tier, axis)],
-    [figure(`${number(tier.lo)} … ${number(tier.hi)}`), ...figures, holeFigure(tier)],
+    [figure(`${number(tier.lo)} … ${number(tier.hi)}`), ...figures, holeFigure(tier),
+      behindFigure(seen, tier.hi)],
     said("Redis", tier.lo, tier.hi, tier));
 }
 
@@ -121,7 +128,8 @@ function memoryRow(seen, axis) {
   }
   const restored = tier.generation ? `restored ${number(tier.generation)} times` : "";
   const figures = [figure(`${number(tier.entries)} entries`),
-    figure(`${bytes(tier.bytes)} of ${bytes(tier.maxBytes)}`), figure(restored)];
+    figure(`${bytes(tier.bytes)} of ${bytes(tier.maxBytes)}`), figure(restored),
+    behindFigure(seen, tier.lastSeq)];
   if (tier.firstSeq == null) {
     const text = `none since it was made after seq ${number(tier.lastSeq)}`;
     return row("Memory", small, nothing(text), figures, `Memory: ${text}`);
