@@ -19,6 +19,7 @@ Store = Literal["postgres", "redis"]
 
 # The page asks every second or two: an answer that comes later is of no use.
 _TIMEOUT_S = 1.0
+_AT_ONCE = 2
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -28,6 +29,20 @@ class Missing(msgspec.Struct, frozen=True):
     why: str
 
 
+class Turns:
+    """How many questions of all views are with a store at the same time.
+
+    Posts and streams use the same connections: a console that asks a slow store for many projects
+    must not take them all.
+    """
+
+    def __init__(self) -> None:
+        self.of: dict[Store, asyncio.Semaphore] = {
+            "postgres": asyncio.Semaphore(_AT_ONCE),
+            "redis": asyncio.Semaphore(_AT_ONCE),
+        }
+
+
 class Stores:
     """The two stores, for the questions of one view.
 
@@ -35,9 +50,10 @@ class Stores:
     view costs a dead store's timeout once at most. `missing` names them.
     """
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, turns: Turns) -> None:
         self.missing: list[Missing] = []
         self._log = log
+        self._turns = turns
 
     async def postgres(self, question: Callable[[], Awaitable[T]]) -> T | None:
         """Return Postgres's answer; None when there is none."""
@@ -65,7 +81,7 @@ class Stores:
         why = down
         if why is None:
             try:
-                async with asyncio.timeout(_TIMEOUT_S):
+                async with asyncio.timeout(_TIMEOUT_S), self._turns.of[store]:
                     return await question()
             except TimeoutError:
                 why = f"no answer within {_TIMEOUT_S:.0f} s"

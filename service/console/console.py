@@ -14,7 +14,7 @@ import msgspec
 
 from service.access.identity import Caller
 from service.console import overview, project_view, stream_rows
-from service.console.asking import Missing, Stores
+from service.console.asking import Missing, Stores, Turns
 from service.console.leg_ring import LegRow
 from service.console.leg_watch import LegWatches
 from service.console.overview import HealthView, Overview, ProcessView
@@ -57,6 +57,7 @@ class Console:
         self._version = version
         self._started_at_s = time.monotonic()
         self._survey = LogSurvey(log.database)
+        self._turns = Turns()
         self._sampler = RateSampler(log.tails)
         self._watches = LegWatches(log, streams)
         self._overviews = SingleFlight[str, overview.Asked]("overview of the console")
@@ -65,7 +66,9 @@ class Console:
     async def overview(self, caller: Caller) -> Overview:
         """Return the view of this process, with the projects that the caller may see."""
         log = self._log
-        asked = await self._overviews.run("", lambda: overview.ask_stores(log, self._survey))
+        asked = await self._overviews.run(
+            "", lambda: overview.ask_stores(log, self._survey, self._turns)
+        )
         rows = overview.rows_of(
             caller, log.tails.all(), self._streams.all(), self._sampler.rates(), asked
         )
@@ -93,7 +96,7 @@ class Console:
         """
         log = self._log
         asked = await self._projects.run(
-            project_id, lambda: project_view.ask_stores(log, self._survey, project_id)
+            project_id, lambda: project_view.ask_stores(log, self._survey, self._turns, project_id)
         )
         if not asked.exists:
             raise ProjectNotFound(project_id)
@@ -128,7 +131,7 @@ class Console:
             ProjectNotFound: the log has no such project.
             ApiError: 429, too many projects are being watched in this process.
         """
-        stores = Stores(self._log)
+        stores = Stores(self._log, self._turns)
         try:
             watch = await self._watches.watch(project_id)
         except LogUnavailable as error:

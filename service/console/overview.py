@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from service.access.identity import Caller
-from service.console.asking import Missing, Stores
+from service.console.asking import Missing, Stores, Turns
 from service.console.part_health import PartHealth, Status
 from service.console.rates import Rates
 from service.streaming.connection import Connection
@@ -98,9 +98,9 @@ class Asked(msgspec.Struct, frozen=True):
     missing: list[Missing]
 
 
-async def ask_stores(log: EventLog, survey: LogSurvey) -> Asked:
+async def ask_stores(log: EventLog, survey: LogSurvey, turns: Turns) -> Asked:
     """Ask Postgres for heads, builds and answers; each question is bounded."""
-    stores = Stores(log)
+    stores = Stores(log, turns)
     tails = log.tails.all()
     known = [tail.project_id for tail in tails], [tail.last_seq for tail in tails]
     heads = await stores.postgres(lambda: log.log.heads_unlike(*known))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from service.console.asking import Missing, Stores
+from service.console.asking import Missing, Stores, Turns
 from service.console.seq_ranges import Holes, SeqRange, holes_between
 from service.console.stream_rows import State, StreamRow, Waiting
 from streams.eventlog import EventLog
@@ -127,9 +127,9 @@ class Asked(msgspec.Struct, frozen=True):
         return self.log is not None or any(each.part == "postgres" for each in self.missing)
 
 
-async def ask_stores(log: EventLog, survey: LogSurvey, project_id: str) -> Asked:
+async def ask_stores(log: EventLog, survey: LogSurvey, turns: Turns, project_id: str) -> Asked:
     """Ask both stores, Redis beside Postgres; each question is bounded."""
-    stores = Stores(log)
+    stores = Stores(log, turns)
     async with asyncio.TaskGroup() as group:
         window = group.create_task(
             stores.redis(project_id, lambda: log.window.survey(project_id, newest=WINDOW_ENTRIES))

@@ -24,10 +24,8 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]
         yield server
 
 
-@pytest.fixture
-async def service(start_service: StartService, own_redis: RedisServer) -> ServiceProcess:
-    """A service with a project of alice."""
-    process = await start_service({"REDIS_URL": own_redis.url})
+async def _with_project(process: ServiceProcess) -> ServiceProcess:
+    """Make a project of alice."""
     async with Api(process.url, "alice") as api:
         await api.create_project("demo")
     return process
@@ -53,9 +51,10 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
 
 
 async def test_a_message_is_seen_on_its_way_and_a_stopped_redis_is_admitted(
-    page: Page, service: ServiceProcess, own_redis: RedisServer
+    page: Page, start_service: StartService, own_redis: RedisServer
 ) -> None:
     """The tiers and the legs of a message; without Redis its row says so, and the rest goes on."""
+    service = await _with_project(await start_service({"REDIS_URL": own_redis.url}))
     stream = f"/v1/projects/demo/chat/stream?token={token('alice')}"
     async with raw_request(service.port, stream) as reader, Api(service.url, "alice") as api:
         assert reader.status == 200
@@ -83,9 +82,10 @@ async def test_a_message_is_seen_on_its_way_and_a_stopped_redis_is_admitted(
 
 
 async def test_it_is_used_by_keyboard_and_says_what_it_cannot_do(
-    page: Page, service: ServiceProcess
+    page: Page, start_service: StartService
 ) -> None:
-    """A refused token asks for another; a service that stops is not shown as if it were live."""
+    """A refused token asks for another; without its service it does not look as if it were live."""
+    service = await _with_project(await start_service())
     await page.goto(f"{service.url}/console")
     await page.keyboard.type(token("alice", scope="read write worker"))
     await page.keyboard.press("Enter")
@@ -102,11 +102,11 @@ async def test_it_is_used_by_keyboard_and_says_what_it_cannot_do(
         await page.get_by_role("link", name="demo").press("Enter")
         await expect(page.get_by_role("heading", name="demo")).to_be_visible()
         await expect(state).to_have_text("live")
-    await service.stop()
+    await page.context.set_offline(True)
     await expect(state).to_have_text("not reachable")
     await expect(page.get_by_role("alert")).to_contain_text("What is shown is from")
     await expect(page.locator("#project")).to_have_class("stale")
-    await service.start()
+    await page.context.set_offline(False)
     await expect(state).to_have_text("live", timeout=10_000)
     await expect(page.get_by_role("alert")).to_be_hidden()
     await page.goto(f"{service.url}/console#project=no-such")

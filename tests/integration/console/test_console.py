@@ -137,6 +137,7 @@ async def test_a_slow_readers_backlog_and_lag_are_shown(process: _Process, proje
         overview = await process.console.overview(_ADMIN)
         (of_project,) = overview.projects
         assert (of_project.streams, of_project.blocked) == (1, 1)
+        wire.blocked = False  # or its end would wait for it
 
 
 async def test_with_redis_away_the_rest_is_shown_and_redis_is_named(
@@ -214,6 +215,29 @@ async def test_a_store_that_hangs_costs_one_timeout(
         seen = await process.console.overview(_ADMIN)
     assert asked <= 2  # the other one by the heads poll
     assert [each.part for each in seen.missing] == ["postgres"]
+
+
+async def test_many_questions_leave_connections_to_posts(
+    process: _Process, monkeypatch: pytest.MonkeyPatch, new_project: NewProject
+) -> None:
+    """A slow Postgres is asked by two views at a time; the others are told that it is missing."""
+    projects = [await new_project() for _ in range(6)]
+    waiting = most = 0
+
+    async def hang(*_: object, **__: object) -> None:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            waiting -= 1
+
+    monkeypatch.setattr("service.console.asking._TIMEOUT_S", 0.05)
+    monkeypatch.setattr("streams.log.survey.LogSurvey.project", hang)
+    views = await asyncio.gather(*(process.console.project(each) for each in projects))
+    assert most == 2
+    assert {each.part for view in views for each in view.missing} == {"postgres"}
 
 
 async def test_a_watch_of_legs_ends_after_the_last_question(
