@@ -81,7 +81,7 @@ class Console:
                 uptime_seconds=round(time.monotonic() - self._started_at_s, 1),
                 workers=self._metrics.processes(),
             ),
-            health=HealthView(status_of(parts), parts),
+            health=HealthView(status_of(log, parts), parts),
             projects=overview.most_active(rows),
             totals=overview.totals_of(rows),
             work=asked.work if caller.projects is None else None,

@@ -37,10 +37,13 @@ def parts_of(log: EventLog, *, draining: bool) -> list[PartHealth]:
     return [*parts, _lanes(log), _heads_poll(log), _pool(log), *_process(log, draining)]
 
 
-def status_of(parts: list[PartHealth]) -> Status:
-    """Return the status that `/health` has: what is durable needs Postgres and this process."""
+def status_of(log: EventLog, parts: list[PartHealth]) -> Status:
+    """Return the status that `/health` has, or degraded when only a part that it leaves out is ill.
+
+    What is durable needs Postgres, its schema and this process.
+    """
     ill = {part.name for part in parts if not part.ok}
-    if ill & {"postgres", "process"}:
+    if ill & {"postgres", "process"} or log.postgres.schema.problem:
         return "unhealthy"
     return "degraded" if ill else "healthy"
 
