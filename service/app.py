@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from litestar import Litestar, Router
 from litestar.types import ASGIApp
@@ -30,6 +30,7 @@ from service.access.tokens import TokenVerifier
 from service.assistant.answer_desk import AnswerDesk
 from service.assistant.assistants import assistant_of
 from service.background import running
+from service.console.console import Console
 from service.context import Context
 from service.http.body import MAX_BODY_BYTES
 from service.http.cors import StreamCors, route_config
@@ -40,6 +41,7 @@ from service.routes import (
     builds,
     chat,
     client_module,
+    console,
     ephemeral,
     health,
     messages,
@@ -114,7 +116,7 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with _running_parts(settings, metrics, callers, fault, ended) as parts:
+        async with _running_parts(settings, metrics, callers, version, fault, ended) as parts:
             app.state.context = parts
             context.set(parts)
             yield
@@ -135,7 +137,12 @@ def create_app(settings: Settings, *, version: str, fault: str | None = None) ->
 
 @contextlib.asynccontextmanager
 async def _running_parts(
-    settings: Settings, metrics: Metrics, callers: Callers, fault: str | None, ended: list[str]
+    settings: Settings,
+    metrics: Metrics,
+    callers: Callers,
+    version: str,
+    fault: str | None,
+    ended: list[str],
 ) -> AsyncIterator[Context]:
     """Connect, and run the tasks of the process; at the end drain the streams and answers."""
     async with EventLog.open(
@@ -144,7 +151,7 @@ async def _running_parts(
         config=_log_config(settings, fault),
         observer=MetricsObserver(metrics),
     ) as log:
-        context = _context(settings, metrics, callers, log)
+        context = _context(settings, metrics, callers, log, version)
         tasks = {
             "parts of the event log": log.failed(),
             "pulse of the streams": context.streams.run(),
@@ -156,6 +163,7 @@ async def _running_parts(
                 yield context
             finally:
                 await _drain(context)
+                await context.console.close()
 
 
 async def _drain(context: Context) -> None:
@@ -177,8 +185,11 @@ def _log_config(settings: Settings, fault: str | None) -> EventLogConfig:
     )
 
 
-def _context(settings: Settings, metrics: Metrics, callers: Callers, log: EventLog) -> Context:
+def _context(
+    settings: Settings, metrics: Metrics, callers: Callers, log: EventLog, version: str
+) -> Context:
     access = AccessControl(log)
+    streams = OpenStreams(log, access, metrics, settings)
     answers = AnswerDesk(
         log,
         assistant_of(settings),
@@ -197,13 +208,14 @@ def _context(settings: Settings, metrics: Metrics, callers: Callers, log: EventL
         log=log,
         metrics=metrics,
         access=access,
-        streams=OpenStreams(log, access, metrics, settings),
+        streams=streams,
         answers=answers,
         posting=Posting(
             access, PostLimit(log, settings, metrics), timeout_s=settings.post_timeout_s
         ),
         callers=callers,
         creations=CreationLimit(settings, metrics),
+        console=Console(log, streams, metrics, version=version),
     )
 
 
@@ -226,10 +238,14 @@ def _routes(
             answers.Answers,
             ephemeral.typing,
             ephemeral.presence,
+            console.ConsoleRoutes,
         ],
         middleware=[Authentication(callers, ReadSlots(settings.max_reads_per_user), metrics)],
     )
-    pages = [page.chat_page, page.chat_file, page.demo] if settings.docs_page else []
+    pages: list[Any] = []
+    if settings.docs_page:
+        pages = [page.chat_page, page.chat_file, page.demo]
+        pages += [page.console_page, page.console_file]
     app = Litestar(
         [
             api,

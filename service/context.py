@@ -12,6 +12,7 @@ from service.access.creation_limit import CreationLimit
 from service.access.membership import AccessControl
 from service.access.posting import Posting
 from service.assistant.answer_desk import AnswerDesk
+from service.console.console import Console
 from service.settings import Settings
 from service.streaming.open_streams import OpenStreams
 from service.telemetry.metrics import Metrics
@@ -30,6 +31,7 @@ class Context(msgspec.Struct, frozen=True):
     posting: Posting
     callers: Callers
     creations: CreationLimit
+    console: Console
 
 
 def context_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Context:

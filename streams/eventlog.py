@@ -60,6 +60,7 @@ class EventLog:
         # The tail, in memory.
         self.tails = parts.memory.tails
         self.tiers = parts.memory.lower
+        self.heads_poll = parts.memory.heads_poll
         # What lives on the log.
         self.builds = parts.builds
         self.statuses = parts.statuses
@@ -98,6 +99,11 @@ class EventLog:
     def failed_part(self) -> str | None:
         """The name of a part that ended by a bug: this process must be restarted."""
         return self._parts.tasks.failed_part
+
+    @property
+    def running_parts(self) -> list[str]:
+        """The names of the parts that run in tasks of their own."""
+        return self._parts.tasks.running
 
     async def failed(self) -> None:
         """Return when a part has ended by a bug; see `failed_part`."""

@@ -1,7 +1,7 @@
 """A caller whose identity is verified: its user id, its scopes, the projects of its token. Pure.
 
 How a caller proves its identity is in `signatures.py` and `tokens.py`; whether it is a member of
-a project is in `membership.py`.
+a project, and where `admin` stands in for membership, is in `membership.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-Scope = Literal["read", "write", "worker"]
+Scope = Literal["read", "write", "worker", "admin"]
 SCOPES: Final[frozenset[Scope]] = frozenset(get_args(Scope))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from itertools import islice
 
 from service.access.identity import Caller, Scope
-from service.http.api_errors import forbidden, project_access_denied
+from service.http.api_errors import forbidden, not_found, project_access_denied
 from streams.eventlog import EventLog
 from streams.model.errors import LogUnavailable, Unavailable
 from streams.model.lru_map import LruMap
@@ -65,14 +65,20 @@ class AccessControl:
     async def require(self, caller: Caller, project_id: str, scope: Scope) -> None:
         """Return if the caller may enter the project with this scope.
 
+        `admin` stands in for the membership that `read` needs, and for nothing else.
+
         Raises:
-            ApiError: 403, the same for strangers and for projects that do not exist.
+            ApiError: 403, the same for strangers and for projects that do not exist; 404 for an
+                admin who would read a project that does not exist.
             LogUnavailable: Postgres is away and no recent membership is cached.
         """
         if caller.is_limited_from(project_id):
             raise project_access_denied()
         if not await self.is_member(project_id, caller.user_id):
-            raise project_access_denied()
+            if scope != "read" or not caller.has_scope("admin"):
+                raise project_access_denied()
+            if not await self._log.log.heads([project_id]):
+                raise not_found("No such project")
         require_scope(caller, scope)
 
     def admits(self, caller: Caller, project_id: str, scope: Scope) -> bool:
@@ -198,6 +204,16 @@ class AccessControl:
     def _noticed(self, project_id: str, event: str, data: bytes) -> None:
         if event == ACCESS_REVOKED:
             self._forget((project_id, data.decode()))
+
+
+def require_admin(caller: Caller, project_id: str | None = None) -> None:
+    """Return if the caller may use an operator's endpoint, or raise 403; no server is queried.
+
+    With a project, a token that is limited to others is refused as a stranger is.
+    """
+    require_scope(caller, "admin")
+    if project_id is not None and caller.is_limited_from(project_id):
+        raise project_access_denied()
 
 
 def require_scope(caller: Caller, scope: Scope) -> None:

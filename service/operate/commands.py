@@ -219,7 +219,8 @@ def tail(project: str, after: int | None) -> None:
 
 
 @main.command()
-@click.argument("project")
+@click.argument("project", required=False)
+@click.option("--all-projects", is_flag=True, help="instead of PROJECT: limit it to none")
 @click.option("--user", required=True, help="id of the token's user")
 @click.option(
     "--scope",
@@ -233,8 +234,12 @@ def tail(project: str, after: int | None) -> None:
     "--ttl", default=3600, show_default=True, type=click.IntRange(1), help="lifetime, seconds"
 )
 @_plain_errors
-def token(project: str, user: str, scope: Sequence[str], ttl: int) -> None:
+def token(
+    project: str | None, all_projects: bool, user: str, scope: Sequence[str], ttl: int
+) -> None:
     """Print a token for USER in PROJECT."""
+    if (project is None) is not all_projects:
+        raise click.UsageError("give either PROJECT or --all-projects")
     settings = _settings(["SEQSTREAM_TOKEN_SECRETS"])
     check_user_id(user, "user")
     minted = mint_token(
@@ -242,7 +247,7 @@ def token(project: str, user: str, scope: Sequence[str], ttl: int) -> None:
         user_id=user,
         expires_at_s=time.time() + ttl,
         scopes=cast("Any", frozenset(scope)),
-        projects=[check_project_id(project, "project")],
+        projects=None if project is None else [check_project_id(project, "project")],
     )
     click.echo(minted)
 

@@ -1,7 +1,7 @@
-"""The HTML pages: the chat, and Swagger UI for the API. Their files come from packages.
+"""The HTML pages: the chat, the console, and Swagger UI for the API.
 
 A page loads nothing from another origin, and works without a network. Its policy names what it may
-load. The chat has nothing inline; the API page's inline script and style are named by their hashes.
+load. The chat and the console have nothing inline; the API page's inline script and style are named by their hashes.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ from service.http.api_errors import not_found
 from service.routes.static_files import StaticFolder
 
 # No Trusted Types policy exists, so no code of the page can parse a string as HTML.
-_CHAT_POLICY = (
+_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; require-trusted-types-for 'script'; trusted-types 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_CHAT = StaticFolder(
-    files(web).joinpath("chat"),
-    # The page's files belong together, and their URLs have no version: a browser asks each time.
-    {"Cache-Control": "no-cache", "Content-Security-Policy": _CHAT_POLICY},
-)
+# A page's files belong together, and their URLs have no version: a browser asks each time.
+_HEADERS = {"Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}
+_CHAT = StaticFolder(files(web).joinpath("chat"), _HEADERS)
+_CONSOLE = StaticFolder(files(web).joinpath("console"), _HEADERS)
 _SWAGGER_FOLDER: Path = swagger_ui_path
 # Its name, and so the URLs of its files, contain the version: they may be cached without limit.
 _SWAGGER = _SWAGGER_FOLDER.name
@@ -44,7 +43,7 @@ _API = files(web).joinpath("schema.html").read_text().replace("{{swagger}}", _SW
 _SWAGGER_FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 
 
-def _policy(page: bytes) -> str:
+def _inline_policy(page: bytes) -> str:
     """The Content-Security-Policy of a page."""
     scripts, styles = (
         " ".join(
@@ -72,6 +71,18 @@ def chat_file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[
     return _CHAT.response(request, name)
 
 
+@get("/console", include_in_schema=False, sync_to_thread=False)
+def console_page(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Return the console's page. It holds nothing: it asks for a token and sends it as a header."""
+    return _CONSOLE.response(request, "index.html")
+
+
+@get("/console/{name:str}", include_in_schema=False, sync_to_thread=False)
+def console_file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
+    """Return a script or a style of the console's page."""
+    return _CONSOLE.response(request, name)
+
+
 @get("/demo", include_in_schema=False, sync_to_thread=False)
 def demo() -> Redirect:
     """Lead links from before to the chat page. Browsers keep the fragment, with the token."""
@@ -86,7 +97,9 @@ def openapi_config(*, title: str, version: str, with_page: bool) -> OpenAPIConfi
     router = Router(
         "/schema",
         route_handlers=[_swagger_file],
-        response_headers=[ResponseHeader(name="Content-Security-Policy", value=_policy(_API))],
+        response_headers=[
+            ResponseHeader(name="Content-Security-Policy", value=_inline_policy(_API))
+        ],
         include_in_schema=False,
     )
     return OpenAPIConfig(title, version, openapi_router=router, render_plugins=[_ApiPage()])

@@ -143,6 +143,7 @@ class _Opening:
                 member_since=member_since,
                 headers=headers,
                 builds=builds,
+                as_admin=self._caller.has_scope("admin"),
             ),
         )
         await connection.prepare()

@@ -37,6 +37,10 @@ class Member(Protocol):
         """Wake the connection's task: the broadcast no longer writes to it."""
 
 
+OnWrite = Callable[[int, int, int, float], None]
+"""Called after a write: first index, end index, how many connections took it, its seconds."""
+
+
 class Broadcast:
     """The connections of one project in this process.
 
@@ -77,6 +81,8 @@ class Broadcast:
         # Not yet written. Not 0: the monotonic clock is near 0 just after a boot.
         self._written_at = float("-inf")
         self._scheduled: asyncio.Handle | None = None
+        # Set while somebody looks at when entries are written; none as a rule.
+        self.on_write: OnWrite | None = None
         tail.listen(self._changed, self._signalled)
 
     def close(self) -> None:
@@ -104,6 +110,20 @@ class Broadcast:
     def is_live(self, connection: Member) -> bool:
         """Whether the broadcast writes to the connection."""
         return connection in self._live
+
+    def is_ahead(self, connection: Member) -> bool:
+        """Whether the connection's cursor is one that this process's tail has not reached."""
+        return connection in self._ahead
+
+    @property
+    def has_live(self) -> bool:
+        """Whether there is a connection to write to."""
+        return bool(self._live)
+
+    @property
+    def written_seq(self) -> int:
+        """The last message that was written to the live connections."""
+        return self._seq
 
     @property
     def pause_s(self) -> float:
@@ -152,6 +172,8 @@ class Broadcast:
             return
         changed_at = self._changed_at
         written = self._write(tail.frames(self._index))
+        if self.on_write is not None:
+            self.on_write(self._index, tail.end_index, written, self._last_took_s)
         self._move_to_end()
         self._written_at = self._loop.time()
         if written and changed_at is not None:

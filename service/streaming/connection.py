@@ -47,7 +47,8 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     silence after which a heartbeat is sent.
     `expires_at_s` is unix time; `member_since` is when the membership was last confirmed, in the
     time of `AccessControl`'s clock. `headers` are added to the response's. `builds` are the
-    unfinished builds: id, revision and frame.
+    unfinished builds: id, revision and frame. `as_admin`: the stream needs no membership, but
+    that the project exists.
     """
 
     connection_id: str
@@ -61,6 +62,7 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     member_since: float
     headers: list[tuple[bytes, bytes]]
     builds: Sequence[tuple[str, int, bytes]] = ()
+    as_admin: bool = False
 
 
 class Connection(StreamWriter):
@@ -81,6 +83,7 @@ class Connection(StreamWriter):
         "_reset",
         "_task",
         "_was_restored",
+        "as_admin",
         "connection_id",
         "cursor",
         "expires_at_s",
@@ -113,6 +116,7 @@ class Connection(StreamWriter):
         self.heartbeat_s = request.heartbeat_s
         self.expires_at_s = request.expires_at_s
         self.member_since = request.member_since
+        self.as_admin = request.as_admin
         self.opened_at = asyncio.get_running_loop().time()
         self._broadcast = broadcast
         # The unfinished builds (revision and frame) that the replay has not shown yet.

@@ -121,7 +121,7 @@ class OpenStreams:
             if self.draining:
                 connection.close("shutdown")
             # Announced after the membership check: `close_user` did not find this stream yet.
-            elif self.access.was_revoked_since(
+            elif not connection.as_admin and self.access.was_revoked_since(
                 connection.project_id, connection.user_id, connection.member_since
             ):
                 connection.close("access_revoked")
@@ -139,6 +139,11 @@ class OpenStreams:
         """Return the open connections of a project."""
         group = self._groups.get(project_id)
         return list(group.connections) if group is not None else []
+
+    def broadcast_of(self, project_id: str) -> Broadcast | None:
+        """Return what writes to the project's live connections; None when it has no streams."""
+        group = self._groups.get(project_id)
+        return None if group is None else group.broadcast
 
     def all(self) -> Iterable[Connection]:
         """Return all open connections."""
@@ -195,9 +200,9 @@ class OpenStreams:
             self.close_user(project_id, data.decode())
 
     def close_user(self, project_id: str, user_id: str) -> None:
-        """End the streams of a user who is no longer a member."""
+        """End the streams of a user who is no longer a member; an admin need not be one."""
         for connection in self.of_project(project_id):
-            if connection.user_id == user_id:
+            if connection.user_id == user_id and not connection.as_admin:
                 connection.close("access_revoked")
 
 

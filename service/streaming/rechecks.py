@@ -1,5 +1,7 @@
 """Rechecks the membership behind open streams, in case the notice of a removal was lost.
 
+Of an admin's streams, which need no membership, it rechecks whether the project exists.
+
 A removal is announced to all processes that read the project's shard. Memberships that were
 confirmed before its notices were sure to arrive here (the first readers of a project, an outage of
 Redis), or long ago, are queried again: for all streams in one query, beside the pulse and never
@@ -48,12 +50,21 @@ class Rechecks:
             await self.once()
 
     async def once(self) -> None:
-        """Recheck the streams that are due; end those of removed members."""
+        """Recheck the streams that are due; end those of removed members and of lost projects."""
         now = self._access.clock()
         due: dict[tuple[str, str], list[Connection]] = {}
+        of_admins: dict[str, list[Connection]] = {}
         for connection in self._all_open():
-            if self._is_due(connection, now):
+            if not self._is_due(connection, now):
+                continue
+            if connection.as_admin:
+                of_admins.setdefault(connection.project_id, []).append(connection)
+            else:
                 due.setdefault((connection.project_id, connection.user_id), []).append(connection)
+        await self._recheck_members(due)
+        await self._recheck_projects(of_admins)
+
+    async def _recheck_members(self, due: dict[tuple[str, str], list[Connection]]) -> None:
         pairs = list(due)
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
             chunk = pairs[start : start + _PAIRS_AT_ONCE]
@@ -71,6 +82,23 @@ class Rechecks:
                         connection.member_since = asked_at
                 else:
                     for connection in due[pair]:
+                        connection.close("access_revoked")
+
+    async def _recheck_projects(self, due: dict[str, list[Connection]]) -> None:
+        projects = list(due)
+        for start in range(0, len(projects), _PAIRS_AT_ONCE):
+            chunk = projects[start : start + _PAIRS_AT_ONCE]
+            asked_at = self._access.clock()
+            try:
+                async with asyncio.timeout(_TIMEOUT_S):
+                    existing = await self._log.log.heads(chunk)
+            except (StreamsError, TimeoutError):
+                return
+            for project_id in chunk:
+                for connection in due[project_id]:
+                    if project_id in existing:
+                        connection.member_since = asked_at
+                    else:
                         connection.close("access_revoked")
 
     def _is_due(self, connection: Connection, now: float) -> bool:

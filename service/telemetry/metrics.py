@@ -11,6 +11,7 @@ prometheus_client is first imported; `render` then returns the sums over the pro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import (
@@ -207,6 +208,13 @@ class Metrics:
         every_process = CollectorRegistry()
         MultiProcessCollector(every_process, self._multiprocess_dir)  # type: ignore[no-untyped-call]
         return generate_latest(every_process), CONTENT_TYPE
+
+    def processes(self) -> int:
+        """Return how many processes share these metrics: those behind one port."""
+        if self._multiprocess_dir is None:
+            return 1
+        # The supervisor removes the gauges of processes that ended.
+        return max(1, len(list(Path(self._multiprocess_dir).glob("gauge_livesum_*.db"))))
 
     def _counter(
         self, name: str, documentation: str, label: str | None = None, words: Sequence[str] = ()

@@ -44,6 +44,11 @@ class ConnectionCache:
         self._waiting = 0
         self._closed = False
 
+    @property
+    def idle(self) -> int:
+        """How many connections are kept here for reuse."""
+        return len(self._idle)
+
     def connection(self) -> BorrowedConnection:
         """Return a connection for the length of an `async with`."""
         return BorrowedConnection(self)

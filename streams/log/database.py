@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import asyncpg
 
@@ -41,6 +41,14 @@ class Row(Protocol):
     """One row, by column name or position."""
 
     def __getitem__(self, key: str | int) -> Any: ...
+
+
+class PoolUse(NamedTuple):
+    """Connections to the server: at most `limit`, `size` are open, `in_use` run statements."""
+
+    limit: int
+    size: int
+    in_use: int
 
 
 class Session(Protocol):
@@ -136,6 +144,13 @@ class Database:
                     await transaction.rollback()
                     raise
                 await transaction.commit()
+
+    @property
+    def pool_use(self) -> PoolUse:
+        """How many connections there are, and how many of them are in use now."""
+        size = self._pool.get_size()
+        idle = self._pool.get_idle_size() + self._connections.idle
+        return PoolUse(self._pool.get_max_size(), size, max(0, size - idle))
 
     async def server_version(self) -> str:
         """Return the server's version, such as `18.6`."""

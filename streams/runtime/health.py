@@ -118,6 +118,11 @@ class Health:
         return self._problem
 
     @property
+    def redis_servers(self) -> list[tuple[str, str | None]]:
+        """The servers that were probed, each with its problem or None."""
+        return [(server.report.name, server.report.problem) for server in self._servers.values()]
+
+    @property
     def delivers(self) -> bool:
         """Whether Redis delivers every commit: all servers take writes and all lanes read.
 

@@ -46,6 +46,11 @@ class PartTasks:
         """The name of a part that ended though it should not have; none while all run."""
         return self._failed
 
+    @property
+    def running(self) -> list[str]:
+        """The names of the parts that run."""
+        return [task.get_name() for task in self._tasks if not task.done()]
+
     async def failed(self) -> None:
         """Return when a part has ended though it should not have."""
         await self._has_failed.wait()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 
 from streams.log.log import Log
 from streams.model.errors import StreamsError, WindowUnavailable
@@ -58,6 +59,8 @@ class HeadsPoll:
         self._observer = observer
         self._interval_s = interval_s
         self._last_looked_at = 0
+        # When Postgres last answered, or there was nothing to poll for; monotonic time.
+        self.polled_at_s = float("-inf")
         health.on_redis_return(self._heal_windows)
 
     async def run(self) -> None:
@@ -77,6 +80,7 @@ class HeadsPoll:
         if not tails:
             # Else the gauge would keep the lag that the last tail had when it was dropped.
             self._observer.lagging(0)
+            self.polled_at_s = time.monotonic()
             return
         known = {tail.project_id: tail.last_seq for tail in tails}
         try:
@@ -85,6 +89,7 @@ class HeadsPoll:
         except (StreamsError, TimeoutError):
             # The Postgres probe decides whether that is an outage, and logs it once.
             return
+        self.polled_at_s = time.monotonic()
         behind = self._behind(known, heads)
         self._observer.lagging(max((head - tail.last_seq for tail, head in behind), default=0))
         if behind:

@@ -83,6 +83,10 @@ class LaneSet:
         tail.position = EntryId(*min(tail.position, position))
         self._lanes[shard_of(tail.project_id)].wake()
 
+    def with_readers(self) -> list[int]:
+        """Return the shards that have readers here."""
+        return [lane.shard for lane in self._lanes.values() if lane.has_readers]
+
     def stuck(self) -> list[int]:
         """Return the shards that have readers here and are not being read."""
         return [lane.shard for lane in self._lanes.values() if lane.stuck]

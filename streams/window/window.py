@@ -21,6 +21,7 @@ from streams.window.entries import Entry as Entry
 from streams.window.entries import SkippedEntries, parse_entries
 from streams.window.lua import script
 from streams.window.redis_client import Argument, RedisClient
+from streams.window.survey import WindowSurvey, read_survey
 
 WINDOW_MESSAGES = 200
 MAX_ENTRIES = 1200
@@ -145,6 +146,14 @@ class Window:
         key = keys.stream(project_id)
         reply = await self._client.call("XRANGE", key, f"({after}", "+", "COUNT", count)
         return parse_entries(key.encode(), reply, self._skipped)
+
+    async def survey(
+        self, project_id: str, *, newest: int, after: EntryId | None = None
+    ) -> WindowSurvey:
+        """Return the ids of at most `newest` entries, the last ones, without their data."""
+        start = "-" if after is None else f"({after}"
+        reply = await self._client.run(script("survey"), keys.stream(project_id), start, newest)
+        return read_survey(reply)
 
     async def discard(self, project_id: str) -> None:
         """Delete a project's stream. The log has all its messages."""

@@ -119,7 +119,11 @@ async def test_every_documented_route_is_in_the_table(services: Services) -> Non
     async with httpx.AsyncClient(base_url=services.a.url, trust_env=False) as http:
         paths = (await http.get("/schema/openapi.json")).json()["paths"]
     documented = {
-        (method, path) for path, item in paths.items() for method in item if path.startswith("/v1/")
+        (method, path)
+        for path, item in paths.items()
+        for method in item
+        # The operator's routes need no membership: `test_console.py`.
+        if path.startswith("/v1/") and not path.startswith("/v1/console/")
     }
     assert documented == {route.documented for route in ROUTES}
 
@@ -150,7 +154,7 @@ async def test_requests_without_valid_credentials_are_401(
         {},
         _bearer("owner", scope="read write worker", ttl_s=-5),
         _bearer("owner", scope="read write worker", secret="x" * 40),
-        _bearer("owner", scope="read write admin"),
+        _bearer("owner", scope="read write owner"),
         signed_headers(route.method, "/v1/another", "owner"),
         half,
         {"Cookie": "seqstream_token=x"},

@@ -30,6 +30,8 @@ def _check(answer: RawResponse) -> None:
         ("GET", "/chat/chat.js", 200),
         ("GET", "/client/seqstream.d.ts", 200),
         ("GET", "/demo", 302),
+        ("GET", "/console", 200),
+        ("GET", "/console/none", 404),
         ("GET", "/none", 404),
         ("POST", "/health", 405),
         ("OPTIONS", "/health", 204),
@@ -67,7 +69,7 @@ async def test_a_refused_stream_has_the_security_headers(
         _check(stream)
 
 
-@pytest.mark.parametrize("path", ["/chat", "/schema"])
+@pytest.mark.parametrize("path", ["/chat", "/schema", "/console"])
 async def test_a_page_loads_nothing_from_other_origins(services: Services, path: str) -> None:
     """§4: the pages' policy allows no other origin, no eval, and no arbitrary inline script."""
     async with httpx.AsyncClient(base_url=services.a.url, trust_env=False) as http:

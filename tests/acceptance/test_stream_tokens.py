@@ -76,3 +76,14 @@ async def test_a_minted_token_only_reads_its_project(services: Services, project
         "read",
         [project.id],
     )
+
+
+async def test_a_minted_token_never_has_the_callers_admin(
+    services: Services, project: Project
+) -> None:
+    """§3: a page gets `read` for its project, whatever the scopes of the backend that minted it."""
+    minted = await _mint(services, project, token("owner", scope="read write worker admin"))
+    assert minted.status_code == 201
+    claims = _claims(minted)
+    # `read` is left out: it is what a token without `scope` has.
+    assert (claims.get("scope", "read"), claims["projects"]) == ("read", [project.id])

@@ -48,13 +48,15 @@ def _connection(
     wire: RecordingWire,
     user: str,
     member_since: float,
+    *,
+    as_admin: bool = False,
 ) -> Connection:
     return Connection(
         wire, streams.enter(tail), log.reader(tail, 0), metrics, StreamTimes(2000, 30),
         StreamRequest(
             connection_id=user, project_id=tail.project_id, user_id=user, cursor=None, reset=None,
             start=None, heartbeat_s=15.0,
-            expires_at_s=None, member_since=member_since, headers=[],
+            expires_at_s=None, member_since=member_since, headers=[], as_admin=as_admin,
         ),
     )  # fmt: skip
 
@@ -108,6 +110,30 @@ async def test_a_stream_ends_with_its_membership_without_a_notice(
             assert _said(wires["leaver"]) == [REVOKED]
             # Both were looked up together.
             assert not wires["owner"].finished
+
+
+async def test_an_admins_stream_needs_the_project_and_no_membership(
+    open_log: OpenLog, database: Database, project: str
+) -> None:
+    """§3: neither a removal nor a recheck ends it; it ends when the project is gone."""
+    log = await open_log()
+    metrics, streams = _streams(log)
+    await streams.access.revoked(project, "operator")
+    async with log.tails.reading(project) as tail:
+        wire = RecordingWire()
+        never = float("-inf")
+        connection = _connection(
+            log, metrics, streams, tail, wire, "operator", never, as_admin=True
+        )
+        async with _serving(streams, connection):
+            await wait_until(lambda: connection.member_since > never, what="the recheck")
+            streams.close_user(project, "operator")
+            assert not connection.is_closing
+            await database.execute("DELETE FROM projects WHERE id = $1", project)
+            connection.member_since = never
+            await wait_until(lambda: wire.finished, what="the end")
+            assert _said(wire) == [REVOKED]
+        streams.leave(tail)
 
 
 async def test_a_removal_between_the_check_and_the_opening_is_not_missed(

@@ -186,7 +186,8 @@ def test_version_1_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "scopes", [["read"], ["write"], ["worker"], ["read", "write", "worker"], ["read", "worker"]]
+    "scopes",
+    [["read"], ["write"], ["worker"], ["admin"], ["read", "write", "worker"], ["read", "worker"]],
 )
 def test_signed_scope_is_the_callers(scopes: Any) -> None:
     """§3: a signed user has the scopes that the header names, and no other."""
@@ -202,11 +203,11 @@ def test_signed_scope_is_the_callers(scopes: Any) -> None:
 
 @pytest.mark.parametrize(
     "scope",
-    ["", " ", "admin", "read admin", "READ", "read  write", " read", "read,write", "read\twrite",
+    ["", " ", "owner", "read owner", "READ", "read  write", " read", "read,write", "read\twrite",
      "read\nwrite", "réad"],
 )  # fmt: skip
 def test_signed_scope_that_is_not_known_is_refused(scope: str) -> None:
-    """§3: a scope is out of `read`, `write`, `worker`, separated by one space; empty is none."""
+    """§3: out of `read`, `write`, `worker`, `admin`, separated by one space; empty is none."""
     of_body = hashlib.sha256(BODY).hexdigest()
     text = f"v2\n1700000000\nPOST\n{TARGET.decode()}\nalice\n{scope}\n{of_body}"
     digest = hmac.new(NEW.encode(), text.encode(), hashlib.sha256).hexdigest()
@@ -380,7 +381,7 @@ def test_minted_token_verifies() -> None:
     [
         {"user_id": "a b"},
         {"scopes": []},
-        {"scopes": ["admin"]},
+        {"scopes": ["owner"]},
         {"projects": ["p/1"]},
         {"expires_at_s": 0},
         {"expires_at_s": float("nan")},
@@ -415,8 +416,8 @@ def test_minting_refuses_what_no_verifier_accepts(changed: dict[str, Any]) -> No
         {"sub": "\ud800"},
         {"sub": "a" * 129},
         {"scope": ""},
-        {"scope": "admin"},
-        {"scope": "read admin"},
+        {"scope": "owner"},
+        {"scope": "read owner"},
         {"scope": "read  write"},
         {"scope": ["read"]},
         {"projects": "p1"},

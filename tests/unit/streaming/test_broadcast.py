@@ -265,3 +265,18 @@ async def test_a_restarted_log_is_told_before_its_messages() -> None:
         project.arrive()
         await wait_until(lambda: wire.seqs("message.new") == [6], what="message 6")
         assert [each["reason"] for each in wire.named("stream.reset")] == ["cursor_ahead"]
+
+
+async def test_whoever_looks_is_told_what_was_written_to_how_many() -> None:
+    """The console's hook: indices of the batch, and the connections that took it."""
+    async with stream_harness() as project:
+        opened = [await project.connect_live() for _ in range(3)]
+        project.arrive()
+        await wait_until(lambda: opened[0][1].seqs("message.new") == [1], what="the message")
+        writes: list[tuple[int, int, int]] = []
+        project.broadcast.on_write = lambda start, end, taken, _: writes.append((start, end, taken))
+        opened[2][1].blocked = True
+        project.arrive(2)
+        await wait_until(lambda: writes != [], what="a write")
+        assert writes == [(1, 3, 2)]
+        assert project.broadcast.written_seq == 3

@@ -1,0 +1,1 @@
+"""What operators see of a running process: projects, tiers, streams, legs. Reads only."""
