@@ -119,15 +119,15 @@ class Demo(NamedTuple):
         def seen() -> list[str]:
             return [found[0] for line in shown() if (found := mine.search(line))]
 
-        async def post(*texts: str) -> None:
-            await self.post(*texts)
-            await wait_until(lambda: texts[-1] in seen(), what=f"{texts[-1]} in {shown()}")
+        async def post_live(text: str) -> None:
+            await self.post(text)
+            await wait_until(lambda: text in seen(), timeout_s=30, what=f"{text} to be shown")
 
-        await post(texts[0])
+        await post_live(texts[0])
         await self.proxy.refuse()
         await self.post(*texts[1:3])
         await self.proxy.heal()
-        await post(texts[3])
+        await post_live(texts[3])
         assert seen() == texts
 
 
