@@ -21,6 +21,7 @@ from tests.clients.catalogue import Catalogue, Client
 from tests.clients.cells import Cell, State
 from tests.clients.installing import BUILD, NotInstalled, install
 from tests.clients.nginx_front import DOCUMENT
+from tests.clients.other_target import other_target
 from tests.clients.runner import Job, run_all
 from tests.clients.scenarios import Scenario
 from tests.clients.seqstream_target import seqstream
@@ -52,11 +53,11 @@ def main(
     whole = catalogue.load()
     clients = [
         client for client in whole.client
-        if not client_names or any(name in client.name for name in client_names)
+        if not client_names or any(name in client.title for name in client_names)
     ]  # fmt: skip
     chosen = [each for each in scenarios.ALL if not scenario_names or each.name in scenario_names]
     if only_list:
-        for name in [*(each.name for each in clients), *(each.name for each in chosen)]:
+        for name in [*(each.title for each in clients), *(each.name for each in chosen)]:
             click.echo(name)
         return
     if write_docs and (client_names or scenario_names or target_file):
@@ -88,13 +89,13 @@ async def _run(
 ) -> list[Cell]:
     missing = await _install(whole, clients, console)
     not_run = [
-        Cell(client.name, scenario.name, State.NOT_RUN, details=(missing[client.name],))
-        for client in clients if client.name in missing
+        Cell(client.title, scenario.name, State.NOT_RUN, details=(missing[client.title],))
+        for client in clients if client.title in missing
         for scenario in chosen
     ]  # fmt: skip
     jobs = [
         Job(client, scenario)
-        for scenario in chosen for client in clients if client.name not in missing
+        for scenario in chosen for client in clients if client.title not in missing
     ]  # fmt: skip
 
     def done(cell: Cell) -> None:
@@ -129,16 +130,19 @@ async def _install(whole: Catalogue, clients: Sequence[Client], console: Console
             await install(build)
         except NotInstalled as error:
             console.print(f"[yellow]not installed: {escape(str(error))}[/]", highlight=False)
-            failed |= {client.name: f"not installed: {build.name}" for client in users}
+            failed |= {client.title: f"not installed: {build.name}" for client in users}
     for client in clients:
         absent = [name for name in client.needs if shutil.which(name) is None]
         if absent:
-            failed[client.name] = f"needs {', '.join(absent)}"
+            failed[client.title] = f"needs {', '.join(absent)}"
     return failed
 
 
 @contextlib.asynccontextmanager
 async def _target(file: Path | None, folder: Path) -> AsyncIterator[Target]:
+    if file is not None:
+        yield other_target(file)
+        return
     async with seqstream(folder) as target:
         yield target
 

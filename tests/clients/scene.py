@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 # A browser's start, on a busy machine.
 _START_TIMEOUT_S = 60.0
 # A reconnect after the longest pause that the service asks for.
-_WAIT_TIMEOUT_S = 25.0
+_WAIT_TIMEOUT_S = 40.0
 
 
 class Stuck(Exception):
@@ -143,6 +143,8 @@ class Scene:
                 return True
             assert self.program is not None
             self.program.raise_if_broken()
+            if self.proxy.fault is not None:
+                raise Stuck(f"the proxy could not go on: {self.proxy.fault}")
             if len(self.proxy.requests) > MAX_REQUESTS:
                 raise Broken(f"it sent {MAX_REQUESTS} requests")
             return False

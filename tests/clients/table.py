@@ -32,11 +32,11 @@ def terminal_table(
     found = _by_place(cells)
     table = Table("client", *(scenario.name for scenario in scenarios))
     for client in clients:
-        row = [found.get((client.name, scenario.name)) for scenario in scenarios]
+        row = [found.get((client.title, scenario.name)) for scenario in scenarios]
         shown = [
             "" if cell is None else f"[{_STYLE[cell.state]}]{cell.state.value}[/]" for cell in row
         ]
-        table.add_row(client.name, *shown)
+        table.add_row(client.title, *shown)
     return table
 
 
@@ -52,7 +52,8 @@ def written_table(
     ]
     for client in clients:
         shown = [
-            _shown(found.get((client.name, scenario.name)), client, notes) for scenario in scenarios
+            _shown(found.get((client.title, scenario.name)), client, notes)
+            for scenario in scenarios
         ]
         lines.append(f"| {_title(client)} | " + " | ".join(shown) + " |")
     lines += ["", *(f"{number}. {note}" for note, number in notes.items())]
@@ -68,9 +69,9 @@ def replace_table(document: str, table: str) -> str:
 
 
 def _title(client: Client) -> str:
-    name = f"`{client.package}` {client.version}".strip()
-    named = name if client.package in client.name else f"{client.name}: {name}"
-    return f"{named} ({client.language})"
+    package = f"`{client.package}` {client.version}".strip()
+    named = package if client.package in client.name else f"{client.name}: {package}"
+    return f"{named}, {client.language}"
 
 
 def _shown(cell: Cell | None, client: Client, notes: dict[str, int]) -> str:
@@ -78,9 +79,9 @@ def _shown(cell: Cell | None, client: Client, notes: dict[str, int]) -> str:
         return "not run"
     if cell.state not in (State.RECIPE, State.CLIENT):
         return cell.state.value
-    note = f"{client.name}: {cell.limit}."
+    note = f"{client.title}: {cell.limit}."
     if client.recipe and (cell.state is State.RECIPE or client.recipe_command is None):
-        note += f" {client.recipe}"
+        note += f" {client.recipe.rstrip('.')}."
     number = notes.setdefault(note, len(notes) + 1)
     return f"{cell.state.value} ({number})"
 
