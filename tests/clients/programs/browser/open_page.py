@@ -1,12 +1,12 @@
 """Run a page of this folder in a headless browser, and print the events that the page hands on.
 
-    python open_page.py chromium|firefox PAGE.html
+    python open_page.py chromium|firefox PAGE.html [NODE_FOLDER]
 
-The page and the libraries come from a server of this process, and so does the stream: what is under
-`/browser/` and `/node/` is served from the folders of those names, and every other GET is forwarded
-to the host of STREAM_URL byte for byte, a broken connection included. So the page and the stream
-have one origin, as behind a reverse proxy, and the service need not know the page's. Nothing of a
-client's behaviour belongs here: that is in the pages.
+The page comes from a server of this process, and so does the stream: `/browser/` is this folder,
+`/node/` is NODE_FOLDER, where the npm packages are installed (without it `../node`, where none is),
+and every other GET is forwarded to the host of STREAM_URL byte for byte, a broken connection
+included. So page and stream have one origin, as behind a reverse proxy, and the service need not
+know the page's. Nothing of a client's behaviour belongs here: that is in the pages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 HERE = Path(__file__).resolve().parent
-SERVED = ("/browser/", "/node/")
+SERVED = {"/browser/": HERE, "/node/": HERE.parent / "node"}
 STREAM = urlsplit(os.environ["STREAM_URL"])
 CONNECT_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 2.0
@@ -53,14 +53,14 @@ class PageHandler(http.server.SimpleHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments, directory=str(HERE.parent))
-
     def do_GET(self) -> None:
-        if self.path.startswith(SERVED):
-            super().do_GET()
-        else:
-            self._forward()
+        for prefix, folder in SERVED.items():
+            if self.path.startswith(prefix):
+                self.directory = str(folder)
+                self.path = self.path[len(prefix) - 1 :]
+                super().do_GET()
+                return
+        self._forward()
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", "0"))
@@ -78,7 +78,7 @@ class PageHandler(http.server.SimpleHTTPRequestHandler):
         self.end_headers()
 
     def translate_path(self, path: str) -> str:
-        """As a bundler does, find `./parse` in `parse.js`."""
+        """Return the file; as a bundler does, `./parse` is found in `parse.js`."""
         found = super().translate_path(path)
         return found if Path(found).exists() else found + ".js"
 
@@ -155,8 +155,10 @@ def _command(name: str, home: Path, url: str) -> list[str]:
     return ["firefox-esr", "--headless", "--no-remote", "--profile", str(profile), url]
 
 
-def main(name: str, page: str) -> int:
+def main(name: str, page: str, node_folder: str = "") -> int:
     """Run until SIGTERM, or until the browser ends by itself."""
+    if node_folder:
+        SERVED["/node/"] = Path(node_folder).resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), PageHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
