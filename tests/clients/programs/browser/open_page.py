@@ -4,7 +4,7 @@
 
 The page comes from a server of this process, and so does the stream: `/browser/` is this folder,
 `/node/` is NODE_FOLDER, where the npm packages are installed (without it `../node`, where none is),
-and every other GET is forwarded to the host of STREAM_URL byte for byte, a broken connection
+and a GET of STREAM_URL's path is forwarded to its host byte for byte, a broken connection
 included. So page and stream have one origin, as behind a reverse proxy, and the service need not
 know the page's. Nothing of a client's behaviour belongs here: that is in the pages.
 """
@@ -60,7 +60,10 @@ class PageHandler(http.server.SimpleHTTPRequestHandler):
                 self.path = self.path[len(prefix) - 1 :]
                 super().do_GET()
                 return
-        self._forward()
+        if urlsplit(self.path).path == STREAM.path:
+            self._forward()
+        else:
+            self.send_error(404)  # favicon.ico
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", "0"))
