@@ -23,7 +23,7 @@ PYTEST_ARGS ?= --numprocesses 3 --dist loadscope
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format coverage newest lock check-locks sbom bench faults clean
+.PHONY: help run test check format coverage newest lock check-locks sbom bench faults clients clean
 
 help:
 	@echo "make run      Postgres, Redis, the service and a worker on this machine, and what to type;"
@@ -35,6 +35,7 @@ help:
 	@echo "make newest   types and tests with the newest versions, in an environment apart"
 	@echo "make bench    the benchmarks; ARGS=w1"
 	@echo "make faults   the fault tests, at length"
+	@echo "make clients  SSE client libraries against the service; ARGS=\"--client curl --scenario live\""
 	@echo "make lock     write the locks again (needs uv); UPGRADE=--upgrade"
 	@echo "make sbom     the bill of materials of production, in dist/"
 	@echo "make clean    remove everything these made, with the data of make run"
@@ -96,6 +97,10 @@ faults: $(DEV_STAMP)
 	SEQSTREAM_ALL_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_http_fuzz.py \
 		tests/faults/test_openapi_fuzz.py tests/acceptance/builds/test_build_workers.py
 
+# Installs client libraries of several languages in .clients/; a language that is not here is left out.
+clients: $(DEV_STAMP)
+	$(BIN)/python -m tests.clients $(ARGS)
+
 # Needs uv. The locks name no index and no path, so that they install from any index that pip is configured for.
 #   dev.lock    tests, lint and types
 #   run.lock    `make run`: with the embedded servers
@@ -143,7 +148,7 @@ sbom: $(SBOM_STAMP)
 	@echo "wrote $(SBOM)"
 
 clean:
-	rm -rf $(VENV) $(NEWEST) .coverage-data .seqstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(NEWEST) .clients .coverage-data .seqstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

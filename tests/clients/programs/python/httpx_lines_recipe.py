@@ -1,0 +1,41 @@
+"""httpx `aiter_lines` in a loop that resumes."""
+
+import asyncio
+import json
+import os
+import sys
+
+import httpx
+
+
+async def follow(client: httpx.AsyncClient) -> None:
+    last_id, pause_s = "", 1.0
+    while True:
+        headers = {"Accept": "text/event-stream"}
+        if last_id:
+            headers["Last-Event-ID"] = last_id
+        try:
+            async with client.stream("GET", os.environ["STREAM_URL"], headers=headers) as response:
+                fields: dict[str, str] = {}
+                async for line in response.aiter_lines():
+                    name, _, value = line.partition(": ")
+                    if name:
+                        fields[name] = value
+                    elif "data" in fields:
+                        last_id = fields.get("id", last_id)
+                        pause_s = int(fields.get("retry", pause_s * 1000)) / 1000
+                        event = {"event": fields.get("event", "message"), "id": fields.get("id")}
+                        print(json.dumps({**event, "data": fields["data"]}), flush=True)
+                        fields = {}
+        except httpx.TransportError as error:
+            print(repr(error), file=sys.stderr)
+        await asyncio.sleep(pause_s)
+
+
+async def main() -> None:
+    # A read timeout above the heartbeat's interval finds dead connections.
+    async with httpx.AsyncClient(timeout=httpx.Timeout(10, read=45)) as client:
+        await follow(client)
+
+
+asyncio.run(main())

@@ -1,0 +1,26 @@
+"""sseclient-py in a loop that resumes: an event without an id keeps the one before."""
+
+import json
+import os
+import sys
+import time
+
+import httpx
+import sseclient
+
+last_id = ""
+pause_s = 1.0
+while True:
+    headers = {"Accept": "text/event-stream"}
+    if last_id:
+        headers["Last-Event-ID"] = last_id
+    try:
+        with httpx.stream("GET", os.environ["STREAM_URL"], headers=headers) as response:
+            for event in sseclient.SSEClient(response.iter_bytes()).events():
+                last_id = event.id or last_id
+                pause_s = int(event.retry or pause_s * 1000) / 1000
+                line = {"event": event.event, "id": event.id, "data": event.data}
+                print(json.dumps(line), flush=True)
+    except httpx.TransportError as error:
+        print(repr(error), file=sys.stderr)
+    time.sleep(pause_s)
