@@ -23,6 +23,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +34,9 @@ HERE = Path(__file__).resolve().parent
 SERVED = {"/browser/": HERE, "/node/": HERE.parent / "node"}
 STREAM = urlsplit(os.environ["STREAM_URL"])
 CONNECT_TIMEOUT_S = 5.0
+# A stream of `fetch` that breaks drops the bytes that its reader has not taken yet. They are given
+# time, so that a break falls where it was made, and not where the page happened to be.
+BREAK_AFTER_S = 0.5
 STOP_TIMEOUT_S = 2.0
 # A page's batch is 50 events, each of at most 400 KiB.
 MAX_BODY_BYTES = 50 * 400 * 1024
@@ -94,7 +98,11 @@ class PageHandler(http.server.SimpleHTTPRequestHandler):
             with socket.create_connection(_stream_address(), CONNECT_TIMEOUT_S) as far:
                 far.settimeout(None)
                 far.sendall(self._forwarded_head())
-                _pass_on(far, self.connection)
+                try:
+                    _pass_on(far, self.connection)
+                except OSError:
+                    time.sleep(BREAK_AFTER_S)
+                    raise
         except OSError:
             # The far side broke, or the browser did: what is left of the connection breaks too.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
