@@ -78,9 +78,9 @@ class PageHandler(http.server.SimpleHTTPRequestHandler):
         with printing:
             if self.path == "/surfaced":
                 for event in json.loads(body):
-                    print(json.dumps(event), flush=True)  # noqa: T201
+                    print(json.dumps(event), flush=True)
             else:
-                print(body.decode(errors="replace"), file=sys.stderr, flush=True)  # noqa: T201
+                print(body.decode(errors="replace"), file=sys.stderr, flush=True)
         self.send_response(204)
         self.end_headers()
 
