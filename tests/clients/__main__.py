@@ -21,6 +21,7 @@ from tests.clients.catalogue import Catalogue, Client
 from tests.clients.cells import Cell, State
 from tests.clients.installing import BUILD, NotInstalled, install
 from tests.clients.nginx_front import DOCUMENT
+from tests.clients.other_target import other_target
 from tests.clients.runner import Job, run_all
 from tests.clients.scenarios import Scenario
 from tests.clients.seqstream_target import seqstream
@@ -139,6 +140,9 @@ async def _install(whole: Catalogue, clients: Sequence[Client], console: Console
 
 @contextlib.asynccontextmanager
 async def _target(file: Path | None, folder: Path) -> AsyncIterator[Target]:
+    if file is not None:
+        yield other_target(file)
+        return
     async with seqstream(folder) as target:
         yield target
 

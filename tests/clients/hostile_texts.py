@@ -33,16 +33,20 @@ _SHORT = (
     "🧵👩‍👩‍👧‍👦",
     "%s %n {0} ${HOME} `id`",
 )
+_NOT_BARE = {"\n", "\r"}
 # A text of one of these, repeated: each escapes to another length.
 _FILLERS = ("a", '"', "\\", "\n", "\x01", "\x85", "\u2028", "漢", "🧵")
 
 
-def hostile_texts(longest_bytes: int) -> list[str]:
-    """Return all of them, the longest with exactly `longest_bytes` bytes of UTF-8 or just below."""
+def hostile_texts(longest_bytes: int, *, bare: bool = False) -> list[str]:
+    """Return all of them, the longest with exactly `longest_bytes` bytes of UTF-8 or just below.
+
+    `bare`: those that SSE can carry without an encoding such as JSON.
+    """
     sizes = (1000, 4096, 8192, 65_536 - 1024, longest_bytes)
     texts = list(_SHORT)
     for size in sorted({min(size, longest_bytes) for size in sizes}):
         fillers = _FILLERS if size in (4096, longest_bytes) else _FILLERS[:1]
         texts += [filler * (size // len(filler.encode())) for filler in fillers]
     assert len(set(texts)) == len(texts)
-    return texts
+    return [text for text in texts if not bare or not _NOT_BARE & set(text)]

@@ -16,6 +16,7 @@ from tests.support.waiting import wait_until
 
 DOCUMENT = ROOT / "docs" / "clients.md"
 _STOP_TIMEOUT_S = 10.0
+_STREAMS = "/stream"
 _CONFIG = """
 daemon off;
 worker_processes 1;
@@ -48,13 +49,18 @@ def documented_lines() -> str:
 
 
 @contextlib.asynccontextmanager
-async def nginx_front(upstream_port: int, folder: Path) -> AsyncIterator[int]:
-    """Run nginx in front of a loopback port; yields the port that it listens on."""
+async def nginx_front(upstream_port: int, path: str, folder: Path) -> AsyncIterator[int]:
+    """Run nginx in front of a loopback port; yields the port that it listens on.
+
+    `path` is the stream's, for the block of lines that is for streams.
+    """
     assert PATH is not None
     port = free_port()
     # The document has the ports that a reader would have.
     lines = documented_lines().replace("listen 80;", f"listen 127.0.0.1:{port};")
     lines = lines.replace("127.0.0.1:8000", f"127.0.0.1:{upstream_port}")
+    if not path.endswith(_STREAMS):
+        lines = lines.replace(f"{_STREAMS}$", re.escape(path))
     user = "user root;" if os.geteuid() == 0 else ""
     config = folder / "nginx.conf"
     config.write_text(_CONFIG.format(folder=folder, user=user, lines=lines))

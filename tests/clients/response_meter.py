@@ -20,9 +20,10 @@ _LINE_BYTES = 256  # of a line of the body, only its start is kept
 class Cut(msgspec.Struct, frozen=True):
     """Where a connection is to be cut, counted from when the cut is set; exactly one of the three.
 
-    `head`: after a response's head. `blocks`: after so many SSE blocks. `body_bytes`: after so
-    many bytes of bodies. `reset` cuts with RST, otherwise the connection ends without the end of
-    the body. `hold`: new connections wait until the proxy is released.
+    `head`: after a response's head. `blocks`: after so many SSE blocks, and the chunk that the last
+    of them is in: HTTP libraries hand on whole chunks. `body_bytes`: after so many bytes of bodies.
+    `reset` cuts with RST, otherwise the connection ends without the end of the body. `hold`: new
+    connections wait until the proxy is released.
     """
 
     head: bool = False
@@ -86,7 +87,8 @@ class ResponseMeter:
         if cut.head:
             return self.heads >= heads
         if cut.blocks:
-            return self._blocks >= blocks
+            in_chunk = self._state in (_State.CHUNK, _State.CHUNK_END)
+            return self._blocks >= blocks and not in_chunk
         return self._body_bytes >= body_bytes
 
     def _step(self, data: bytes, start: int) -> int:

@@ -94,7 +94,9 @@ async def run_program(
             channel = await stack.enter_async_context(target.channel(scenario.controls))
             host, port = channel.host, channel.port
             if scenario.nginx:
-                port = await stack.enter_async_context(nginx_front.nginx_front(port, own))
+                path = channel.path(None).partition("?")[0]
+                front = nginx_front.nginx_front(port, path, own)
+                port = await stack.enter_async_context(front)
             proxy = await stack.enter_async_context(CuttingProxy(host, port))
             scene = Scene(target, channel, proxy, Launch(expand(command), own, heartbeat_s))
             stack.push_async_callback(scene.close)

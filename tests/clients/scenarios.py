@@ -118,9 +118,10 @@ async def refusal(scene: Scene) -> None:
 
 
 async def hostile(scene: Scene) -> None:
-    """Texts of every kind and size, live, and the last of them missed and replayed."""
+    """Texts of every kind and size, one after the other."""
     await scene.start()
-    texts = hostile_texts(scene.target.longest_text_bytes)
+    bare = scene.target.reading.text is None
+    texts = hostile_texts(scene.target.longest_text_bytes, bare=bare)
     for text in texts:
         await scene.post(text)
     await scene.received()

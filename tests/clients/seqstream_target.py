@@ -1,7 +1,8 @@
 """This project's service as a target: real processes on a Postgres and a Redis of their own.
 
 Scenarios that neither stop the service nor fill its limits share one process; those that refuse
-share one with room for a single stream of a user; each that restarts has its own.
+share one with room for a single stream of a user; each that restarts has one for itself while it
+runs, which the next takes over.
 """
 
 from __future__ import annotations
@@ -157,6 +158,7 @@ class SeqstreamTarget:
         self._shared = shared
         self._tight = self._process("tight", _TIGHT)
         self._tight_start = asyncio.Lock()
+        self._own: list[ServiceProcess] = []  # idle ones
 
     @contextlib.asynccontextmanager
     async def channel(self, controls: frozenset[Control]) -> AsyncIterator[SeqstreamChannel]:
@@ -165,8 +167,12 @@ class SeqstreamTarget:
         async with contextlib.AsyncExitStack() as stack:
             process = self._shared
             if Control.RESTART in controls:
-                process = self._process(f"own-{number}", _SETTINGS)
-                await stack.enter_async_context(process)
+                process = (
+                    self._own.pop() if self._own else self._process(f"own-{number}", _SETTINGS)
+                )
+                stack.callback(self._own.append, process)
+                if not process.is_running():
+                    await process.start()
             elif Control.REFUSE in controls:
                 process = await self._started_tight()
             # Through the shared process, so that messages can be posted while another is stopped.
@@ -179,7 +185,8 @@ class SeqstreamTarget:
 
     async def close(self) -> None:
         """End the processes that were started for channels."""
-        await self._tight.stop()
+        for process in (self._tight, *self._own):
+            await process.stop()
 
     def _process(self, name: str, settings: dict[str, str]) -> ServiceProcess:
         environment = service_environment(self._database_url, self._redis_url, settings)

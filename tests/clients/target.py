@@ -1,7 +1,7 @@
 """What the suite asks of a service: streams to test on, and what can be done to them.
 
-An interface and its data only; `seqstream_target.py` is this project's service. A scenario whose
-controls a target lacks is "not run".
+An interface and its data only; `seqstream_target.py` is this project's service,
+`other_target.py` any that a file describes. A scenario whose controls a target lacks is "not run".
 """
 
 from __future__ import annotations

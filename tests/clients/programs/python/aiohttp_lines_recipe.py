@@ -1,4 +1,4 @@
-"""aiohttp reading lines, in a loop that resumes, with room for the longest line."""
+"""aiohttp reading lines, in a loop that resumes."""
 
 import asyncio
 import json
@@ -6,8 +6,6 @@ import os
 import sys
 
 import aiohttp
-
-LONGEST_LINE_BYTES = 1024 * 1024
 
 
 async def follow(session: aiohttp.ClientSession) -> None:
@@ -37,7 +35,7 @@ async def follow(session: aiohttp.ClientSession) -> None:
 async def main() -> None:
     # A read timeout above the heartbeat's interval finds dead connections.
     timeout = aiohttp.ClientTimeout(total=None, sock_read=45)
-    async with aiohttp.ClientSession(timeout=timeout, read_bufsize=LONGEST_LINE_BYTES) as session:
+    async with aiohttp.ClientSession(timeout=timeout) as session:
         await follow(session)
 
 

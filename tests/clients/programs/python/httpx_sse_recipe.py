@@ -31,6 +31,7 @@ def iter_sse_retrying(client: httpx.Client, url: str) -> Iterator[ServerSentEven
         time.sleep(reconnection_delay)
 
 
-with httpx.Client() as client:
+# A read timeout above the heartbeat's interval finds dead connections; httpx has 5 s.
+with httpx.Client(timeout=httpx.Timeout(10, read=45)) as client:
     for sse in iter_sse_retrying(client, os.environ["STREAM_URL"]):
         print(json.dumps({"event": sse.event, "id": sse.id, "data": sse.data}), flush=True)

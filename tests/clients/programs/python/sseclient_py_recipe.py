@@ -8,6 +8,10 @@ import time
 import httpx
 import sseclient
 
+URL = os.environ["STREAM_URL"]
+# A read timeout above the heartbeat's interval finds dead connections; httpx has 5 s.
+TIMEOUT = httpx.Timeout(10, read=45)
+
 last_id = ""
 pause_s = 1.0
 while True:
@@ -15,7 +19,7 @@ while True:
     if last_id:
         headers["Last-Event-ID"] = last_id
     try:
-        with httpx.stream("GET", os.environ["STREAM_URL"], headers=headers) as response:
+        with httpx.stream("GET", URL, headers=headers, timeout=TIMEOUT) as response:
             for event in sseclient.SSEClient(response.iter_bytes()).events():
                 last_id = event.id or last_id
                 pause_s = int(event.retry or pause_s * 1000) / 1000

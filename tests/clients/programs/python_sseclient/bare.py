@@ -1,4 +1,4 @@
-"""sseclient as its README shows it: it reconnects by itself after a clean end."""
+"""sseclient as its README shows it: it reconnects by itself."""
 
 import contextlib
 import json
