@@ -33,7 +33,10 @@ _WIDTH_IN_FILES = 200
 
 @click.command()
 @click.option("--client", "client_names", multiple=True, help="Only clients with this in the name.")
-@click.option("--scenario", "scenario_names", multiple=True, help="Only this scenario.")
+@click.option(
+    "--scenario", "scenario_names", multiple=True, help="Only this scenario.",
+    type=click.Choice([scenario.name for scenario in scenarios.ALL]),
+)  # fmt: skip
 @click.option(
     "--target", "target_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Another service, described by a TOML file; without it this project's.",
@@ -53,11 +56,11 @@ def main(
     whole = catalogue.load()
     clients = [
         client for client in whole.client
-        if not client_names or any(name in client.name for name in client_names)
+        if not client_names or any(name in client.title for name in client_names)
     ]  # fmt: skip
     chosen = [each for each in scenarios.ALL if not scenario_names or each.name in scenario_names]
     if only_list:
-        for name in [*(each.name for each in clients), *(each.name for each in chosen)]:
+        for name in [*(each.title for each in clients), *(each.name for each in chosen)]:
             click.echo(name)
         return
     if write_docs and (client_names or scenario_names or target_file):
@@ -70,8 +73,8 @@ def main(
     console.print(terminal_table(clients, chosen, cells))
     _print_counts(cells, time.monotonic() - began_s, console)
     if write_docs:
-        if any(cell.state is State.NOT_RUN for cell in cells):
-            console.print("[red]the table is not written: some cells were not run[/]")
+        if any(cell.fails_the_run or cell.state is State.NOT_RUN for cell in cells):
+            console.print("[red]the table is not written: some cells failed or were not run[/]")
             sys.exit(1)
         document = DOCUMENT.read_text(encoding="utf-8")
         written = replace_table(document, written_table(clients, chosen, cells))
@@ -89,13 +92,13 @@ async def _run(
 ) -> list[Cell]:
     missing = await _install(whole, clients, console)
     not_run = [
-        Cell(client.name, scenario.name, State.NOT_RUN, details=(missing[client.name],))
-        for client in clients if client.name in missing
+        Cell(client.title, scenario.name, State.NOT_RUN, details=(missing[client.title],))
+        for client in clients if client.title in missing
         for scenario in chosen
     ]  # fmt: skip
     jobs = [
         Job(client, scenario)
-        for scenario in chosen for client in clients if client.name not in missing
+        for scenario in chosen for client in clients if client.title not in missing
     ]  # fmt: skip
 
     def done(cell: Cell) -> None:
@@ -130,11 +133,11 @@ async def _install(whole: Catalogue, clients: Sequence[Client], console: Console
             await install(build)
         except NotInstalled as error:
             console.print(f"[yellow]not installed: {escape(str(error))}[/]", highlight=False)
-            failed |= {client.name: f"not installed: {build.name}" for client in users}
+            failed |= {client.title: f"not installed: {build.name}" for client in users}
     for client in clients:
         absent = [name for name in client.needs if shutil.which(name) is None]
         if absent:
-            failed[client.name] = f"needs {', '.join(absent)}"
+            failed[client.title] = f"needs {', '.join(absent)}"
     return failed
 
 

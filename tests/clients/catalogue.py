@@ -13,6 +13,7 @@ import msgspec
 
 from tests.clients import scenarios
 
+NO_RECONNECTS = "does not reconnect"
 FOLDER = Path(__file__).parent / "catalogue"
 
 
@@ -51,10 +52,15 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: dict[str, str] = {}
     recipe_limits: dict[str, str] = {}
 
+    @property
+    def title(self) -> str:
+        """Name and language: libraries of several languages have one name."""
+        return f"{self.name}, {self.language}"
+
     def limit(self, scenario: scenarios.Scenario) -> str | None:
         """Why the client alone cannot pass a scenario; None where it has to pass."""
         if scenario.reconnects and not self.reconnects:
-            return self.limits.get(scenario.name, "does not reconnect")
+            return self.limits.get(scenario.name, NO_RECONNECTS)
         return self.limits.get(scenario.name)
 
 
@@ -83,7 +89,7 @@ def read(text: str) -> Catalogue:
 
 def _check(whole: Catalogue) -> None:
     builds = [build.name for build in whole.build]
-    clients = [client.name for client in whole.client]
+    clients = [client.title for client in whole.client]
     names: Mapping[str, Sequence[str]] = {"build": builds, "client": clients}
     for kind, listed in names.items():
         for name in listed:
@@ -92,7 +98,7 @@ def _check(whole: Catalogue) -> None:
     known = {scenario.name for scenario in scenarios.ALL}
     for client in whole.client:
         if client.build is not None and client.build not in builds:
-            raise ValueError(f"{client.name}: there is no build {client.build}")
+            raise ValueError(f"{client.title}: there is no build {client.build}")
         for scenario in [*client.limits, *client.recipe_limits]:
             if scenario not in known:
-                raise ValueError(f"{client.name}: there is no scenario {scenario}")
+                raise ValueError(f"{client.title}: there is no scenario {scenario}")

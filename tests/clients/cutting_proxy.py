@@ -53,6 +53,7 @@ class CuttingProxy:
         self.port = 0
         self.requests: list[Request] = []
         self.cuts_made = 0
+        self.fault: str | None = None  # bytes that it could not read
         self._target = (host, port)
         self._open = asyncio.Event()
         self._open.set()
@@ -126,7 +127,12 @@ class CuttingProxy:
         # Not a coroutine: asyncio.start_server would report a cancelled one as an error.
         task = asyncio.create_task(self._run(_Link(writer), reader))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fault = repr(error)
 
     async def _run(self, link: _Link, reader: asyncio.StreamReader) -> None:
         try:

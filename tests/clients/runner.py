@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import httpx
+
 from tests.clients import nginx_front
 from tests.clients.catalogue import Client
 from tests.clients.cells import Cell, Outcome, State, state_of
@@ -64,7 +66,7 @@ async def run_cell(target: Target, job: Job, folder: Path) -> Cell:
         lacking.append("nginx")
     if lacking:
         details = (f"needs {', '.join(lacking)}",)
-        return Cell(client.name, scenario.name, State.NOT_RUN, details=details)
+        return Cell(client.title, scenario.name, State.NOT_RUN, details=details)
     limit = client.limit(scenario)
     bare = await run_program(target, scenario, client.command, client.heartbeat_s, folder)
     recipe = None
@@ -75,7 +77,7 @@ async def run_cell(target: Target, job: Job, folder: Path) -> Cell:
     state = state_of(limit, bare, recipe, scenario.name in client.recipe_limits)
     judged = recipe or bare
     took_s = bare.took_s + (recipe.took_s if recipe else 0.0)
-    return Cell(client.name, scenario.name, state, took_s, limit, judged.details)
+    return Cell(client.title, scenario.name, state, took_s, limit, judged.details)
 
 
 async def run_program(
@@ -103,6 +105,9 @@ async def run_program(
             details = await _play(scene, scenario)
     except TimeoutError:
         details = (f"the whole took longer than {_CELL_TIMEOUT_S:.0f} s",)
+    except (OSError, httpx.HTTPError, AssertionError) as error:
+        # The service did not start, or did not answer: this cell's failure, not the end of the run.
+        details = (f"before the client: {type(error).__name__}: {error}",)
     took_s = time.monotonic() - began_s
     if not details:
         shutil.rmtree(own, ignore_errors=True)
@@ -116,7 +121,7 @@ async def _play(scene: Scene, scenario: Scenario) -> tuple[str, ...]:
         await scenario.run(scene)
     except (Stuck, Broken) as error:
         found.append(f"{error}")
-    except OSError as error:
+    except (OSError, httpx.HTTPError) as error:
         found.append(f"{type(error).__name__}: {error}")
     program = scene.program
     if program is None:

@@ -143,6 +143,8 @@ class Scene:
                 return True
             assert self.program is not None
             self.program.raise_if_broken()
+            if self.proxy.fault is not None:
+                raise Stuck(f"the proxy could not go on: {self.proxy.fault}")
             if len(self.proxy.requests) > MAX_REQUESTS:
                 raise Broken(f"it sent {MAX_REQUESTS} requests")
             return False

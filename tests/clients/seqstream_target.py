@@ -32,6 +32,7 @@ from tests.support.signing import token
 
 _USER = "owner"
 _BATCH = 100
+_API_TIMEOUT_S = 30.0  # the machine is busy with other clients
 # Reconnects begin after a moment: the suite tests what clients do, not how long they wait.
 _SETTINGS = {"SEQSTREAM_RETRY_MS": "300", "SEQSTREAM_POSTS_PER_SECOND": "0"}
 _TIGHT = {**_SETTINGS, "SEQSTREAM_MAX_STREAMS_PER_USER": "1"}
@@ -176,7 +177,9 @@ class SeqstreamTarget:
             elif Control.REFUSE in controls:
                 process = await self._started_tight()
             # Through the shared process, so that messages can be posted while another is stopped.
-            api = await stack.enter_async_context(Api(self._shared.url, _USER))
+            api = await stack.enter_async_context(
+                Api(self._shared.url, _USER, timeout_s=_API_TIMEOUT_S)
+            )
             project_id = f"clients-{number}"
             await api.create_project(project_id)
             channel = SeqstreamChannel(project_id, process, api)

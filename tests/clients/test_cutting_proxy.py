@@ -10,6 +10,7 @@ import pytest
 
 from tests.clients.cutting_proxy import CuttingProxy
 from tests.clients.response_meter import Cut
+from tests.support.waiting import wait_until
 
 OPEN = b"event: stream.open\nid: 0\ndata: {}\n\n"
 NEW = b"event: message.new\nid: 1\ndata: {}\n\n"
@@ -118,3 +119,18 @@ async def test_a_target_that_is_away_ends_the_connection() -> None:
     """As a service that is down behind a load balancer."""
     async with CuttingProxy("127.0.0.1", 1) as proxy, _asked(proxy) as reader:
         assert (await _until_end(reader))[0] == b""
+
+
+async def test_bytes_that_are_no_response_are_reported() -> None:
+    """The proxy could not tell where a cut falls, so the scenario must not pass."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"nonsense\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with CuttingProxy("127.0.0.1", port) as proxy, _asked(proxy) as reader:
+        await _until_end(reader)
+        await wait_until(lambda: proxy.fault is not None, what="the fault")
+    server.close()
