@@ -1,0 +1,34 @@
+// Preferences of the launcher's throw-away Firefox profile: no first-run page, and no request to
+// any host but the one under test. None of them changes EventSource.
+user_pref('app.normandy.enabled', false);
+user_pref('app.update.enabled', false);
+user_pref('browser.aboutwelcome.enabled', false);
+user_pref('browser.discovery.enabled', false);
+user_pref('browser.newtabpage.enabled', false);
+user_pref('browser.region.update.enabled', false);
+user_pref('browser.safebrowsing.blockedURIs.enabled', false);
+user_pref('browser.safebrowsing.downloads.enabled', false);
+user_pref('browser.safebrowsing.malware.enabled', false);
+user_pref('browser.safebrowsing.phishing.enabled', false);
+user_pref('browser.search.update', false);
+user_pref('browser.sessionstore.resume_from_crash', false);
+user_pref('browser.shell.checkDefaultBrowser', false);
+user_pref('browser.startup.homepage_override.mstone', 'ignore');
+user_pref('browser.startup.page', 0);
+user_pref('browser.topsites.contile.enabled', false);
+user_pref('datareporting.healthreport.uploadEnabled', false);
+user_pref('datareporting.policy.dataSubmissionEnabled', false);
+user_pref('dom.push.enabled', false);
+user_pref('extensions.getAddons.cache.enabled', false);
+user_pref('extensions.systemAddon.update.enabled', false);
+user_pref('extensions.update.enabled', false);
+user_pref('media.gmp-manager.url', '');
+user_pref('network.captive-portal-service.enabled', false);
+user_pref('network.connectivity-service.enabled', false);
+user_pref('network.dns.disablePrefetch', true);
+user_pref('network.prefetch-next', false);
+user_pref('network.proxy.type', 0);
+user_pref('services.settings.server', 'data:,');
+user_pref('toolkit.telemetry.enabled', false);
+user_pref('toolkit.telemetry.unified', false);
+user_pref('trailhead.firstrun.didSeeAboutWelcome', true);
