@@ -168,12 +168,10 @@ class Exchange:
         try:
             response = await self._send(request)
             yield response
-        except httpx.TimeoutException as error:
-            raise Interrupted(type(error).__name__) from None
-        except httpx.HTTPError as error:
-            raise Interrupted(f"{type(error).__name__}: {error}") from None
-        except httpx.StreamError:
-            raise ClientClosed("the client was closed") from None
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            if self._closed:
+                raise ClientClosed("the client was closed") from None
+            raise Interrupted(f"{type(error).__name__}: {error}".rstrip(": ")) from None
         finally:
             if response is not None:
                 await response.aclose()
