@@ -188,8 +188,8 @@ def _chunk_size(line: bytes) -> int:
 class SeqScanner:
     """Checks that a seqstream stream has every seq once and in order.
 
-    The first `id` (without data) is the cursor; every marked message after it must have the next
-    seq. Incomplete events are kept until more bytes are received.
+    The first `id` (that of `stream.open`) is the cursor; every marked message after it must have
+    the next seq. Incomplete events are kept until more bytes are received.
     """
 
     def __init__(self, tally: Tally, label: str) -> None:

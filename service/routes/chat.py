@@ -75,7 +75,9 @@ async def unified(request: ApiRequest, data: JSONBody[UnifiedMessage]) -> Respon
     async with context.posting.admitted(caller, data.projectId) as deadline_s, until(deadline_s):
         if data.userId is not None and data.userId != caller.user_id:
             raise forbidden("userId is not the caller")
-        message = msgspec.structs.replace(new_message(caller.user_id, data), mode=mode)
+        message = msgspec.structs.replace(
+            new_message(caller.user_id, data, context.settings.max_text_bytes), mode=mode
+        )
         if mode == "build":
             made = await _build(context, data.projectId, message)
         else:

@@ -116,7 +116,8 @@ class DirectAppend:
         posted = _posted(body)
         check_project_id(project_id)
         if context.posting.is_free(caller, project_id):
-            return context.log.append_soon(project_id, new_message(caller.user_id, posted))
+            message = new_message(caller.user_id, posted, context.settings.max_text_bytes)
+            return context.log.append_soon(project_id, message)
         return asyncio.create_task(
             append_message(context, caller, project_id, posted), name="append"
         )

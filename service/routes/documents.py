@@ -66,8 +66,11 @@ def stream_path() -> PathItem:
                     schema=_TEXT,
                     description="The last seq that the client has",
                 ),
-                _query("last_event_id", "The same, where no header can be set"),
+                _query("lastEventId", "The same, where no header can be set"),
+                _query("last_event_id", "The same"),
                 _query("from_seq", "The same; 0 is from the beginning"),
+                _query("tail", "1 to 200: begin with the newest so many messages"),
+                _query("heartbeat", "2 to 60: seconds of silence before a heartbeat"),
                 _query("token", "A stream token"),
             ],
             responses={

@@ -16,7 +16,8 @@ from service.context import Context, context_of
 from service.http.api_errors import FieldError, validation_failed
 from service.routes.documents import ERRORS
 from streams.log.log import Appended
-from streams.model.events import Message, NewMessage
+from streams.model.errors import PayloadTooLarge
+from streams.model.events import MAX_TEXT_BYTES, Message, NewMessage
 from streams.model.ids import MAX_SEQ, check_project_id
 
 ApiRequest = Request[Caller, object, State]
@@ -104,8 +105,9 @@ class Messages(Controller):
         async with context.posting.admitted(
             request.user, check_project_id(project_id)
         ) as deadline_s:
+            most_bytes = context.settings.max_text_bytes
             messages = [
-                new_message(request.user.user_id, posted, f"messages[{index}].")
+                new_message(request.user.user_id, posted, most_bytes, f"messages[{index}].")
                 for index, posted in enumerate(data.messages)
             ]
             appended = await context.log.append_many(project_id, messages, deadline_s=deadline_s)
@@ -146,17 +148,26 @@ async def append_message(
 ) -> list[Appended]:
     """Append a client's message, if it may; return it when it is committed, as a batch of one."""
     async with context.posting.admitted(caller, check_project_id(project_id)) as deadline_s:
-        return await context.log.append_many(
-            project_id, [new_message(caller.user_id, posted)], deadline_s=deadline_s
-        )
+        message = new_message(caller.user_id, posted, context.settings.max_text_bytes)
+        return await context.log.append_many(project_id, [message], deadline_s=deadline_s)
 
 
-def new_message(user_id: str, posted: PostedMessage, place: str = "") -> NewMessage:
+def new_message(
+    user_id: str, posted: PostedMessage, max_text_bytes: int, place: str = ""
+) -> NewMessage:
     """A client's message as the library takes it; `place` is its path in the request's body.
 
     Raises:
         ApiError: 400, it sets what is the service's own.
+        PayloadTooLarge: the text is above the operator's limit.
     """
+    # A character has at most four bytes. The library's own limit is checked by the library.
+    if (
+        max_text_bytes < MAX_TEXT_BYTES
+        and len(posted.message) * 4 > max_text_bytes
+        and len(posted.message.encode("utf-8", "surrogatepass")) > max_text_bytes
+    ):
+        raise PayloadTooLarge(f"{place}message", max_text_bytes)
     if posted.metadata:
         for name in _OWN_METADATA:
             # Null says nothing: it is how a message without them is shown.

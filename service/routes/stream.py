@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from urllib.parse import parse_qsl
 
 from litestar.types import HTTPScope, Receive, Scope, Send
 
@@ -19,6 +18,7 @@ from service.http.body import read_body
 from service.http.cors import Headers
 from service.http.error_mapping import to_api_error
 from service.http.wire import wire_for
+from service.routes.stream_query import StreamQuery, read_stream_query
 from service.streaming.connection import Connection, StreamRequest
 from service.streaming.stream_frames import STREAM_HEADERS, ResetReason, refusal
 from service.streaming.stream_writer import StreamTimes
@@ -52,7 +52,8 @@ async def open_stream(
         query_token=True,
     )
     check_project_id(project_id)
-    opening = _Opening(context, project_id, caller)
+    query = read_stream_query(scope["headers"], scope["query_string"])
+    opening = _Opening(context, project_id, caller, query)
     refused: ApiError | None = None
     try:
         connection = await opening.connect_in_time(scope, receive, send, headers)
@@ -62,18 +63,29 @@ async def open_stream(
     finally:
         opening.release()
     if refused is not None:
-        await _refuse(context, scope, send, refused, headers)
+        await _refuse(context, scope, send, refused, query, headers)
 
 
 class _Opening:
     """The resources of one stream: acquired in order when it opens, released once at its end."""
 
-    __slots__ = ("_caller", "_context", "_has_slot", "_is_in_group", "_project_id", "_tail")
+    __slots__ = (
+        "_caller",
+        "_context",
+        "_has_slot",
+        "_is_in_group",
+        "_project_id",
+        "_query",
+        "_tail",
+    )
 
-    def __init__(self, context: Context, project_id: str, caller: Caller) -> None:
+    def __init__(
+        self, context: Context, project_id: str, caller: Caller, query: StreamQuery
+    ) -> None:
         self._context = context
         self._project_id = project_id
         self._caller = caller
+        self._query = query
         self._has_slot = False
         self._tail: Tail | None = None
         self._is_in_group = False
@@ -108,14 +120,19 @@ class _Opening:
         self._tail = tail = await context.log.tails.acquire(project_id)
         broadcast = context.streams.enter(tail)
         self._is_in_group = True
-        cursor, reset = await _cursor(context, tail, scope)
+        query = self._query
+        cursor, reset = await _cursor(context, tail, query.cursor)
         # Before the connection attaches: later changes are shown by the replay or live.
         builds = await context.log.build_watch.unfinished(tail)
         settings = context.settings
+        start = cursor
+        if query.tail is not None and not query.cursor:
+            # Without an await before the connection reads the head: at most `tail` are missed.
+            start = max(0, tail.last_seq - query.tail)
         connection = Connection(
             wire_for(scope, receive, send, dead_after_s=settings.slow_client_s),
             broadcast,
-            context.log.reader(tail, tail.last_seq if cursor is None else cursor),
+            context.log.reader(tail, tail.last_seq if start is None else start),
             context.metrics,
             StreamTimes(int(settings.retry_ms), settings.slow_client_s),
             StreamRequest(
@@ -123,6 +140,8 @@ class _Opening:
                 project_id=project_id,
                 user_id=user_id,
                 cursor=cursor,
+                start=start,
+                heartbeat_s=query.heartbeat_s or settings.heartbeat_s,
                 reset=reset,
                 expires_at_s=self._caller.expires_at_s,
                 member_since=member_since,
@@ -144,11 +163,8 @@ class _Opening:
             context.streams.slots.release(self._project_id, self._caller.user_id)
 
 
-async def _cursor(
-    context: Context, tail: Tail, scope: HTTPScope
-) -> tuple[int | None, ResetReason | None]:
+async def _cursor(context: Context, tail: Tail, text: str) -> tuple[int | None, ResetReason | None]:
     """Return the cursor, or why the given one is not usable."""
-    text = _cursor_text(scope)
     if not text:
         return None, None
     try:
@@ -170,17 +186,13 @@ async def _cursor(
     return cursor, None
 
 
-def _cursor_text(scope: HTTPScope) -> str:
-    """Return the cursor. The header wins: a reconnecting EventSource repeats its old URL."""
-    for name, value in scope["headers"]:
-        if name == b"last-event-id" and value:
-            return value.decode("latin-1")
-    query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-    return query.get("last_event_id") or query.get("from_seq") or ""
-
-
 async def _refuse(
-    context: Context, scope: Scope, send: Send, error: ApiError, headers: Headers
+    context: Context,
+    scope: Scope,
+    send: Send,
+    error: ApiError,
+    query: StreamQuery,
+    headers: Headers,
 ) -> None:
     accepts_stream = any(
         name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"]
@@ -188,7 +200,11 @@ async def _refuse(
     if error.retry_after_s is None or not accepts_stream:
         raise error
     context.metrics.sse_deliveries.labels("stream.refused").inc()
-    body = refusal(error.code, int(error.retry_after_s * 1000))
+    try:
+        cursor = parse_cursor(query.cursor)
+    except InvalidCursor:
+        cursor = None
+    body = refusal(error.code, int(error.retry_after_s * 1000), cursor)
     await send(
         {
             "type": "http.response.start",

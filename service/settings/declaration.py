@@ -20,6 +20,7 @@ Milliseconds = Annotated[float, Meta(gt=0, le=_DAY_S * 1000)]
 MillisecondsOrOff = Annotated[float, Meta(ge=0, le=_DAY_S * 1000)]
 CountOrOff = Annotated[int, Meta(ge=0, le=10**9)]
 BytesOrOff = Annotated[int, Meta(ge=0, le=2**62)]
+TextBytes = Annotated[int, Meta(ge=256, le=64 * 1024)]
 Few = Annotated[int, Meta(gt=0, le=1000)]
 
 SERVICE_NEEDS = ("DATABASE_URL", "REDIS_URL", "SEQSTREAM_HMAC_SECRETS", "SEQSTREAM_TOKEN_SECRETS")
@@ -68,6 +69,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     posts_per_second: CountOrOff = 50
     max_reads_per_user: CountOrOff = 16
     max_pending_bytes: CountOrOff = 64 * 1024 * 1024
+    # Of a message that a client posts, and of an answer. Lower it for clients that read lines into
+    # a fixed buffer.
+    max_text_bytes: TextBytes = 64 * 1024
     # From the arrival of a post until it is answered that the store is not available.
     post_timeout_s: Seconds = 5.0
     # Unfinished builds of a project, and of a user in all projects.

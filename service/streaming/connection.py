@@ -43,6 +43,8 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Who opens a stream, and from which cursor.
 
     `cursor` is None when the client sent none, or none that is usable: then `reset` says why.
+    `start` is the seq that the stream starts after, None for live from head. `heartbeat_s` is the
+    silence after which a heartbeat is sent.
     `expires_at_s` is unix time; `member_since` is when the membership was last confirmed, in the
     time of `AccessControl`'s clock. `headers` are added to the response's. `builds` are the
     unfinished builds: id, revision and frame.
@@ -52,6 +54,8 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     project_id: str
     user_id: str
     cursor: int | None
+    start: int | None
+    heartbeat_s: float
     reset: ResetReason | None
     expires_at_s: float | None
     member_since: float
@@ -80,10 +84,12 @@ class Connection(StreamWriter):
         "connection_id",
         "cursor",
         "expires_at_s",
+        "heartbeat_s",
         "member_since",
         "opened_at",
         "project_id",
         "reader",
+        "start",
         "user_id",
     )
 
@@ -97,12 +103,14 @@ class Connection(StreamWriter):
         request: StreamRequest,
     ) -> None:
         super().__init__(wire, metrics, times)
-        cursor = request.cursor
+        start = request.start
         self.reader = reader
         self.connection_id = request.connection_id
         self.project_id = request.project_id
         self.user_id = request.user_id
-        self.cursor = cursor
+        self.cursor = request.cursor
+        self.start = start
+        self.heartbeat_s = request.heartbeat_s
         self.expires_at_s = request.expires_at_s
         self.member_since = request.member_since
         self.opened_at = asyncio.get_running_loop().time()
@@ -116,10 +124,10 @@ class Connection(StreamWriter):
         self._task: asyncio.Task[object] | None = None
         # Where the replay ends and live begins: the tail's end as it is now, before any read.
         tail = broadcast.tail
-        self._head = max(tail.last_seq, cursor or 0)
+        self._head = max(tail.last_seq, start or 0)
         self._replay_end = tail.end_index
         self._first: Piece | None = None
-        if cursor is None:
+        if start is None:
             reader.at(tail.last_seq, tail.end_index)
 
     async def prepare(self) -> None:
@@ -128,12 +136,12 @@ class Connection(StreamWriter):
         Raises:
             LogUnavailable: the cursor needs the log, and it does not answer.
         """
-        if self.cursor is not None:
+        if self.start is not None:
             self._first = await self._read_replay(min(self._missed, MAX_REPLAY))
 
     @property
     def _missed(self) -> int:
-        return 0 if self.cursor is None else self._head - self.cursor
+        return 0 if self.start is None else self._head - self.start
 
     @property
     def _truncated(self) -> bool:
@@ -176,7 +184,7 @@ class Connection(StreamWriter):
             raise ClientSlow from None
         self._headers = None
         self._open()
-        if self.cursor is not None:
+        if self.start is not None:
             await self._replay()
         if self._builds:
             await self._write_when_taken([frame for _, frame in self._builds.values()])
@@ -210,17 +218,22 @@ class Connection(StreamWriter):
         source: Source = "none"
         if first is not None and first.frames:
             source = self.reader.source
-        frames = stream_frames.opening(
-            self.project_id,
-            self.connection_id,
-            cursor=self.cursor,
-            head=self._head,
-            truncated=self._truncated,
-            source=source,
-            retry_ms=self._times.retry_ms,
-        )
+        frames = [
+            stream_frames.opening(
+                self.project_id,
+                self.connection_id,
+                cursor=self.cursor,
+                position=self._head if self.start is None else self.start,
+                head=self._head,
+                truncated=self._truncated,
+                source=source,
+                retry_ms=self._times.retry_ms,
+            )
+        ]
         if self._reset is not None:
-            frames.append(stream_frames.reset(self.project_id, self._reset, self._head))
+            frames.append(
+                stream_frames.reset(self.project_id, self._reset, self._head, self._times.retry_ms)
+            )
         self._write(frames)
 
     async def _read_replay(self, left: int) -> Piece:
@@ -253,8 +266,8 @@ class Connection(StreamWriter):
         self._metrics.replays.labels(source).inc()
         self._metrics.replayed_messages.labels(source).inc(sent)
         if self._truncated and not self._was_restored:
-            assert self.cursor is not None
-            last = self.cursor + sent
+            assert self.start is not None
+            last = self.start + sent
             self._write(
                 [
                     stream_frames.replay_end(
@@ -317,10 +330,11 @@ class Connection(StreamWriter):
         self._head = head
         self._was_restored = True
         # Sets a new cursor: otherwise the next reconnect would be ahead of the log again.
-        reset = stream_frames.reset(self.project_id, "cursor_ahead", head)
-        self._write([sse.priming(self._times.retry_ms, head), reset])
+        self._write(
+            [stream_frames.reset(self.project_id, "cursor_ahead", head, self._times.retry_ms)]
+        )
 
-    def is_due(self, now: float, heartbeat_s: float) -> bool:
+    def is_due(self, now: float) -> bool:
         """Tell whether a heartbeat is due; leave the broadcast when the socket is blocked."""
         if self._closing is not None:
             return False
@@ -329,7 +343,7 @@ class Connection(StreamWriter):
                 self._broadcast.leave(self)
                 self.wake()
             return False
-        return now - self.written_at >= heartbeat_s and not self.wire.lost
+        return now - self.written_at >= self.heartbeat_s and not self.wire.lost
 
     def beat(self, now: float, heartbeat: Outgoing) -> None:
         """Send a heartbeat."""
@@ -344,6 +358,6 @@ class Connection(StreamWriter):
             await asyncio.wait([self._until_woken()], timeout=until - loop.time())
         if self._headers is not None or self.wire.blocked or self.wire.lost:
             return
-        outgoing = Outgoing(stream_frames.closing(reason, self._times.retry_ms))
+        outgoing = Outgoing([stream_frames.closing(reason, self._times.retry_ms)])
         self.wire.write(outgoing.chunk)
         outgoing.count(self._metrics, 1)

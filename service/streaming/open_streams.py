@@ -142,7 +142,6 @@ class OpenStreams:
     def _tick(self) -> None:
         now = asyncio.get_running_loop().time()
         unix_s = time.time()
-        heartbeat_s = self._settings.heartbeat_s
         max_age_s = self._settings.max_stream_age_s
         timestamp = format_now()
         for group in self._groups.values():
@@ -152,7 +151,7 @@ class OpenStreams:
                     connection.close("token_expired")
                 elif 0 < max_age_s <= now - connection.opened_at:
                     connection.close("max_age")
-                elif connection.is_due(now, heartbeat_s):
+                elif connection.is_due(now):
                     heartbeat = heartbeat or _heartbeat(group.broadcast.tail.last_seq, timestamp)
                     connection.beat(now, heartbeat)
 

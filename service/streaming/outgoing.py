@@ -22,10 +22,8 @@ class Outgoing:
         self.chunk = Chunk(b"".join(frames))
         self.counts: dict[bytes, int] = {}
         for frame in frames:
-            # Other frames have no event: a reconnect delay, a cursor.
-            if frame.startswith(_HEAD):
-                event = frame[len(_HEAD) : frame.index(b"\n")]
-                self.counts[event] = self.counts.get(event, 0) + 1
+            event = frame[len(_HEAD) : frame.index(b"\n")]
+            self.counts[event] = self.counts.get(event, 0) + 1
 
     def count(self, metrics: Metrics, connections: int) -> None:
         """Count it as written to `connections` connections."""

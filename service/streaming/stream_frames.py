@@ -21,10 +21,14 @@ RETRY_SPREAD_MS: Final = 3000
 """Clients of a process that shuts down reconnect spread over this time."""
 
 STREAM_HEADERS: Final = [
-    (b"content-type", b"text/event-stream"),
+    # A common reader takes Latin-1 where no charset is named.
+    (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
+
+FIRST_SEQ: Final = 1
+"""The first seq of every log: nothing is removed from one."""
 
 _encode = msgspec.json.encode
 
@@ -34,12 +38,17 @@ def opening(
     connection_id: str,
     *,
     cursor: int | None,
+    position: int,
     head: int,
     truncated: bool,
     source: Source,
     retry_ms: int,
-) -> list[bytes]:
-    """Return the first frames: the reconnect delay and cursor, then `stream.open`."""
+) -> bytes:
+    """Return `stream.open`, with the reconnect delay and the seq that the stream starts after.
+
+    `position` is that seq: a client that is cut off before its first message comes back with it.
+    `cursor` is what the client sent, None for nothing usable.
+    """
     data = {
         "projectId": project_id,
         "connectionId": connection_id,
@@ -48,16 +57,13 @@ def opening(
         "truncated": truncated,
         "source": source,
     }
-    return [
-        sse.priming(retry_ms, head if cursor is None else cursor),
-        sse.event_frame("stream.open", _encode(data)),
-    ]
+    return sse.control_frame("stream.open", _encode(data), cursor=position, retry_ms=retry_ms)
 
 
-def reset(project_id: str, reason: ResetReason, head: int) -> bytes:
-    """Return `stream.reset`: the cursor is not usable."""
-    data = {"projectId": project_id, "reason": reason, "headSeq": head}
-    return sse.event_frame("stream.reset", _encode(data))
+def reset(project_id: str, reason: ResetReason, head: int, retry_ms: int) -> bytes:
+    """Return `stream.reset`: the client's cursor is not usable, and is replaced by the head."""
+    data = {"projectId": project_id, "reason": reason, "firstSeq": FIRST_SEQ, "headSeq": head}
+    return sse.control_frame("stream.reset", _encode(data), cursor=head, retry_ms=retry_ms)
 
 
 def replay_end(project_id: str, *, last_replayed: int, live_from: int) -> bytes:
@@ -77,18 +83,22 @@ def live(project_id: str, head: int) -> bytes:
     return sse.event_frame("stream.live", _encode({"projectId": project_id, "headSeq": head}))
 
 
-def closing(reason: CloseReason, retry_ms: int) -> list[bytes]:
-    """Return the last frames: a reconnect delay, then `stream.closing`."""
+def closing(reason: CloseReason, retry_ms: int) -> bytes:
+    """Return `stream.closing`, the last frame, with a reconnect delay that differs per client."""
     # After these two a reconnect would be refused: the client has to get a new token first.
     reconnect = reason not in ("token_expired", "access_revoked")
     if reason == "shutdown":
         retry_ms = random.randint(200, RETRY_SPREAD_MS)
+    else:
+        retry_ms = random.randint(max(1, retry_ms // 2), retry_ms + retry_ms // 2)
     data = _encode({"reason": reason, "reconnect": reconnect})
-    return [sse.retry(retry_ms), sse.event_frame("stream.closing", data)]
+    return sse.control_frame("stream.closing", data, cursor=None, retry_ms=retry_ms)
 
 
-def refusal(code: str, retry_after_ms: int) -> bytes:
-    """Return a whole stream that refuses: a reconnect delay and `stream.refused`."""
-    return sse.retry(retry_after_ms) + sse.event_frame(
-        "stream.refused", _encode({"code": code, "retryAfterMs": retry_after_ms})
-    )
+def refusal(code: str, retry_after_ms: int, cursor: int | None) -> bytes:
+    """Return a whole stream that refuses: `stream.refused` with the cursor that the client sent.
+
+    A client that takes its id from the last block it saw would lose its cursor without it.
+    """
+    data = _encode({"code": code, "retryAfterMs": retry_after_ms})
+    return sse.control_frame("stream.refused", data, cursor=cursor, retry_ms=retry_after_ms)

@@ -1,19 +1,25 @@
 """Server-Sent Events framing: the only file that knows the bytes of a frame. Pure.
 
-After https://html.spec.whatwg.org/multipage/server-sent-events.html: a block of lines ends with
-an empty line; a block without data dispatches no event, but the client keeps its `id`. Which
-events exist, what is in their data and when they are sent does not belong here.
+After https://html.spec.whatwg.org/multipage/server-sent-events.html. Every block has data, because
+clients differ in what they do with one that has none: some drop it with its `id`, others surface an
+empty event. So `id` and `retry` stand in the block of an event. Which events exist, what is in
+their data and when they are sent does not belong here.
 """
 
 from __future__ import annotations
 
+import re
+
 _NEW_HEAD = b"event: message.new\n"
 _REPLAY_HEAD = b"event: message.replay\n"
+# U+0085, U+2028 and U+2029 in UTF-8. Readers that split lines as Unicode does end the line there.
+_SEPARATORS = re.compile(rb"\xc2\x85|\xe2\x80[\xa8\xa9]")
+_ESCAPES = {b"\xc2\x85": b"\\u0085", b"\xe2\x80\xa8": b"\\u2028", b"\xe2\x80\xa9": b"\\u2029"}
 
 
 def message_frame(seq: int, data: bytes) -> bytes:
-    """Frame a message as `message.new`, with its seq as the event's id."""
-    return b"event: message.new\nid: %d\ndata: %b\n\n" % (seq, data)
+    """Frame a message as `message.new`, with its seq as the event's id. `data` is JSON."""
+    return b"event: message.new\nid: %d\ndata: %b\n\n" % (seq, _one_line(data))
 
 
 def as_replay(frame: bytes) -> bytes:
@@ -27,26 +33,30 @@ def as_replay(frame: bytes) -> bytes:
 
 
 def event_frame(event: str, data: bytes) -> bytes:
-    """Frame an event without an id, so that it never moves a client's cursor."""
-    return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
+    """Frame an event without an id, so that it never moves a client's cursor. `data` is JSON."""
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), _one_line(data))
+
+
+def control_frame(event: str, data: bytes, *, cursor: int | None, retry_ms: int | None) -> bytes:
+    """Frame an event that also sets the client's cursor, its reconnect delay, or both."""
+    return b"event: %b\n%b%bdata: %b\n\n" % (
+        event.encode(),
+        b"" if cursor is None else b"id: %d\n" % cursor,
+        b"" if retry_ms is None else b"retry: %d\n" % retry_ms,
+        _one_line(data),
+    )
+
+
+def _one_line(data: bytes) -> bytes:
+    """Return JSON on one line, however a reader splits lines: in JSON these are escaped text."""
+    if data.isascii():
+        return data
+    return _SEPARATORS.sub(lambda found: _ESCAPES[found[0]], data)
 
 
 def data_of(frame: bytes) -> bytes:
-    """Return the data of a frame that `message_frame` or `event_frame` made."""
+    """Return the data of a frame that was made here."""
     return frame[frame.index(b"\ndata: ") + 7 : -2]
-
-
-def priming(retry_ms: int, cursor: int) -> bytes:
-    """Return the first bytes of a stream: the reconnect delay, and the cursor to reconnect with.
-
-    A block with an id and no data sets the client's last event id without an event.
-    """
-    return b"retry: %d\nid: %d\n\n" % (retry_ms, cursor)
-
-
-def retry(retry_ms: int) -> bytes:
-    """Return a block that sets the client's delay before it reconnects."""
-    return b"retry: %d\n\n" % retry_ms
 
 
 def name_and_id(frame: bytes) -> tuple[str, int | None]:

@@ -15,9 +15,12 @@ def _normal(block: bytes) -> bytes:
     return re.sub(rb'"connectionId":"[0-9a-f]+"', b'"connectionId":"X"', block)
 
 
-def _open(project: Project, cursor: str, head: int, truncated: str, source: str) -> bytes:
+def _open(
+    project: Project, cursor: str, head: int, truncated: str, source: str, *, position: int
+) -> bytes:
     return (
-        f'event: stream.open\ndata: {{"projectId":"{project.id}","connectionId":"X",'
+        f"event: stream.open\nid: {position}\nretry: 2000\n"
+        f'data: {{"projectId":"{project.id}","connectionId":"X",'
         f'"cursor":{cursor},"headSeq":{head},"truncated":{truncated},"source":"{source}"}}'
     ).encode()
 
@@ -42,7 +45,7 @@ async def test_stream_headers_forbid_caching_buffering_and_compression(
     headers = {"Accept": "text/event-stream", "Accept-Encoding": "gzip, br"}
     async with raw_request(services.a.port, project.stream(), headers=headers) as response:
         assert response.status == 200
-        assert response.header("content-type") == "text/event-stream"
+        assert response.header("content-type") == "text/event-stream; charset=utf-8"
         assert response.header("cache-control") == "no-store, no-transform"
         assert response.header("x-accel-buffering") == "no"
         assert response.header("content-encoding") is None
@@ -52,12 +55,11 @@ async def test_stream_headers_forbid_caching_buffering_and_compression(
 async def test_without_a_cursor_the_stream_is_live_from_head(
     services: Services, project: Project
 ) -> None:
-    """§6: the blocks are `retry:` with `id: <head>`, `stream.open`, `stream.live`; no message."""
+    """§6: the blocks are `stream.open` with `retry:` and `id: <head>`, and `stream.live`."""
     await project.fill(3)
     response = await _opening(services, project.stream())
     assert [_normal(block) for block in response.blocks] == [
-        b"retry: 2000\nid: 3",
-        _open(project, "null", 3, "false", "none"),
+        _open(project, "null", 3, "false", "none", position=3),
         _live(project, 3),
     ]
 
@@ -68,30 +70,29 @@ async def test_a_replay_comes_between_open_and_live(services: Services, project:
     log = await project.api.log(project.id)
     response = await _opening(services, project.stream("from_seq=2"))
     blocks = [_normal(block) for block in response.blocks]
-    assert blocks[0] == b"retry: 2000\nid: 2"
-    assert blocks[1].startswith(_open(project, "2", 4, "false", "")[:-2])
-    assert blocks[2:4] == [
+    assert blocks[0].startswith(_open(project, "2", 4, "false", "", position=2)[:-2])
+    assert blocks[1:3] == [
         b"event: message.replay\nid: %d\ndata: %b" % (row.seq, row.data) for row in log[2:]
     ]
-    assert blocks[4:] == [_live(project, 4)]
+    assert blocks[3:] == [_live(project, 4)]
 
 
 async def test_from_seq_0_replays_from_the_beginning(services: Services, project: Project) -> None:
     """§6: `from_seq=0` is a cursor before the first message."""
     await project.fill(2)
     response = await _opening(services, project.stream("from_seq=0"))
-    assert response.blocks[0] == b"retry: 2000\nid: 0"
+    assert response.blocks[0].startswith(b"event: stream.open\nid: 0\nretry: 2000\n")
     assert response.names.count("message.replay") == 2
 
 
-@pytest.mark.parametrize("query", ["last_event_id=2", "from_seq=2"])
+@pytest.mark.parametrize("query", ["lastEventId=2", "last_event_id=2", "from_seq=2"])
 async def test_the_cursor_may_be_in_the_query(
     services: Services, project: Project, query: str
 ) -> None:
-    """§6: without a header the query parameter `last_event_id` or `from_seq` is used."""
+    """§6: without a header the query has it; polyfills send it as `lastEventId`."""
     await project.fill(3)
     response = await _opening(services, project.stream(query))
-    assert response.blocks[0] == b"retry: 2000\nid: 2"
+    assert response.blocks[0].startswith(b"event: stream.open\nid: 2\nretry: 2000\n")
 
 
 async def test_the_cursor_header_takes_precedence_over_the_query(
@@ -100,7 +101,7 @@ async def test_the_cursor_header_takes_precedence_over_the_query(
     """§6: a reconnecting EventSource repeats its old URL with the old cursor."""
     await project.fill(3)
     response = await _opening(services, project.stream("from_seq=0"), {"Last-Event-ID": "2"})
-    assert response.blocks[0] == b"retry: 2000\nid: 2"
+    assert response.blocks[0].startswith(b"event: stream.open\nid: 2\nretry: 2000\n")
     assert response.names.count("message.replay") == 1
 
 
@@ -141,15 +142,67 @@ async def test_an_unusable_cursor_gets_a_stream_reset(
         services.a.port, project.stream(), headers={"Last-Event-ID": cursor}
     ) as response:
         await response.wait_for("stream.live")
-        data = f'{{"projectId":"{project.id}","reason":"{reason}","headSeq":3}}'
+        data = f'{{"projectId":"{project.id}","reason":"{reason}","firstSeq":1,"headSeq":3}}'
         assert [_normal(block) for block in response.blocks] == [
-            b"retry: 2000\nid: 3",
-            _open(project, "null", 3, "false", "none"),
-            f"event: stream.reset\ndata: {data}".encode(),
+            _open(project, "null", 3, "false", "none", position=3),
+            f"event: stream.reset\nid: 3\nretry: 2000\ndata: {data}".encode(),
             _live(project, 3),
         ]
         await project.fill(4)
         await response.wait_for("message.new")
+
+
+@pytest.mark.parametrize(
+    ("tail", "first"), [(1, 4), (3, 2), (4, 1), (200, 1)], ids=["1", "3", "all", "more than all"]
+)
+async def test_a_tail_begins_with_the_newest_messages(
+    services: Services, project: Project, tail: int, first: int
+) -> None:
+    """§6: `tail` is the newest so many and then live; the id lets an early reconnect resume."""
+    await project.fill(4)
+    response = await _opening(services, project.stream(f"tail={tail}"))
+    assert _normal(response.blocks[0]).startswith(
+        _open(project, "null", 4, "false", "", position=first - 1)[:-2]
+    )
+    assert [block.split(b"\n")[1] for block in response.blocks[1:-1]] == [
+        b"id: %d" % seq for seq in range(first, 5)
+    ]
+
+
+async def test_a_cursor_takes_precedence_over_a_tail(services: Services, project: Project) -> None:
+    """§6: a client that reconnects repeats its old URL with `tail` in it."""
+    await project.fill(4)
+    response = await _opening(services, project.stream("tail=3"), {"Last-Event-ID": "3"})
+    assert response.names == ["stream.open", "message.replay", "stream.live"]
+
+
+async def test_a_tail_of_an_empty_project_is_empty(services: Services, project: Project) -> None:
+    """§6: there is nothing to send first; the stream is live from the beginning."""
+    response = await _opening(services, project.stream("tail=50"))
+    assert response.names == ["stream.open", "stream.live"]
+    assert response.blocks[0].startswith(b"event: stream.open\nid: 0\n")
+
+
+@pytest.mark.parametrize("query", ["tail=0", "tail=201", "tail=x", "heartbeat=1", "heartbeat=61"])
+async def test_a_bad_parameter_is_an_error_that_names_it(
+    services: Services, project: Project, query: str
+) -> None:
+    """§4: 400 `VALIDATION_FAILED`, which a client must not retry."""
+    target = project.stream(query)
+    headers = {"Accept": "text/event-stream"}
+    async with raw_request(services.a.port, target, headers=headers) as response:
+        assert response.status == 400
+        await response.wait_end()
+        assert f'"field":"{query.split("=")[0]}"'.encode() in response.body
+
+
+async def test_a_client_may_ask_for_more_frequent_heartbeats(
+    services: Services, project: Project
+) -> None:
+    """§6: `heartbeat=2..60`, for clients whose HTTP library gives up after 5 s of silence."""
+    async with raw_request(services.a.port, project.stream("heartbeat=2")) as response:
+        # The service's own interval is 15 s.
+        await response.wait_for("heartbeat", timeout_s=10)
 
 
 async def test_an_empty_cursor_is_treated_as_no_cursor(
@@ -162,13 +215,14 @@ async def test_an_empty_cursor_is_treated_as_no_cursor(
 
 
 async def test_a_live_message_is_framed_with_its_seq(services: Services, project: Project) -> None:
-    """§6: `message.new` with the seq as id and the bytes of the history as data."""
+    """§6: `message.new` with the seq as id, and as data what the history has, on one line."""
     async with raw_request(services.b.port, project.stream()) as response:
         await response.wait_for("stream.live")
         await project.api.post(project.id, "line one\nline two\r\u2028 ")
         await response.wait_for("message.new")
         (row,) = await project.api.log(project.id)
-        assert response.blocks[-1] == b"event: message.new\nid: 1\ndata: " + row.data
+        data = row.data.replace("\u2028".encode(), b"\\u2028")
+        assert response.blocks[-1] == b"event: message.new\nid: 1\ndata: " + data
 
 
 async def test_a_signed_request_opens_a_stream(services: Services, project: Project) -> None:

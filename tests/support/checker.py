@@ -23,6 +23,8 @@ from tests.support.history import (
 )
 
 MESSAGE_EVENTS = frozenset({"message.new", "message.replay"})
+# §6: their ids set the client's cursor.
+_CURSOR_EVENTS = frozenset({"stream.open", "stream.reset", "stream.refused"})
 
 
 class Kind(StrEnum):
@@ -244,9 +246,10 @@ class _ConnectionJudge:
                 yield from self._message(event)
                 self._sse_id = event.event_id
                 continue
-            if not event.name:
-                # The priming block; its id is checked at `stream.open`.
-                self._sse_id = event.event_id or self._sse_id
+            if event.name in _CURSOR_EVENTS:
+                yield from self._cursor_set(event)
+            elif not event.name:
+                yield Kind.MISANNOUNCED, None, "a block without data"
             elif event.event_id not in ("", self._sse_id):
                 yield Kind.MISANNOUNCED, None, f"{event.name} has the SSE id {event.event_id!r}"
             if event.name == "stream.open":
@@ -278,10 +281,33 @@ class _ConnectionJudge:
             self.start = self._highest = opened.head_seq
         elif sent is not None and sent <= opened.head_seq and opened.cursor != sent:
             yield Kind.MISANNOUNCED, opened.cursor, f"opened with another cursor than {sent}"
-        if self.start is not None and self.start <= opened.head_seq:
-            primed = self._sse_id or str(self.start)
-            if primed != str(self.start):
-                yield Kind.MISANNOUNCED, None, f"primed with {primed!r}, not {self.start}"
+        usable = self.start is not None and self.start <= opened.head_seq
+        position = str(self.start if usable else opened.head_seq)
+        if self._sse_id != position:
+            yield (
+                Kind.MISANNOUNCED,
+                None,
+                f"stream.open has the id {self._sse_id!r}, not {position}",
+            )
+
+    def _cursor_set(self, event: Event) -> Iterable[tuple[Kind, int | None, str]]:
+        """Take the id of a control event; that of `stream.open` is checked with its data."""
+        self._sse_id = event.event_id
+        wanted: str | None = event.event_id
+        if event.name == "stream.reset":
+            wanted = str(msgspec.json.decode(event.data, type=_StreamReset).head_seq)
+        elif event.name == "stream.refused":
+            wanted = (
+                self._connection.cursor
+                if _parse_cursor(self._connection.cursor) is not None
+                else ""
+            )
+        if event.event_id != wanted:
+            yield (
+                Kind.MISANNOUNCED,
+                None,
+                f"{event.name} has the id {event.event_id!r}, not {wanted!r}",
+            )
 
     def _announce(self, first: int, last: int) -> Iterable[tuple[Kind, int | None, str]]:
         announced = set(range(first, last + 1))

@@ -32,7 +32,7 @@ class Event(msgspec.Struct, frozen=True):
     """One block of an event stream as it arrived; `data` is its raw UTF-8.
 
     `event_id` is the block's id or, when it has none, the last id before it, as in an EventSource.
-    A block without data is not an event; its `name` is empty.
+    A block without data has an empty name; the service sends none.
     """
 
     name: str

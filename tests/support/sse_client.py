@@ -1,7 +1,7 @@
 """An EventSource client that reconnects as browsers do and records every block for `checker.py`.
 
-The stream is parsed by httpx-sse, a third-party parser. It returns blocks without data as well, so
-the priming `id:` of docs/protocol.md §6 sets the cursor here as in a browser.
+The stream is parsed by httpx-sse, a third-party parser. It returns blocks without data as well:
+they are recorded, and `checker.py` reports them (docs/protocol.md §6).
 
 Unlike a browser, the client uses the next address when it reconnects, as behind a load balancer,
 and can read slowly or stop reading.
@@ -205,7 +205,7 @@ class SseClient:
             self.retry_s = block.retry / 1000
         if block.id:
             self.cursor = block.id
-        # A block without data is not an event; it is recorded without a name, for its id.
+        # A block without data is recorded without a name.
         name = block.event if block.data else ""
         events.append(Event(name, block.id, block.data.encode(), time.monotonic()))
         if name in ("message.new", "message.replay"):

@@ -75,16 +75,22 @@ class StreamHarness:
         wire: Wire,
         *,
         cursor: int | None = None,
+        start: int | None = None,
         reset: ResetReason | None = None,
         slow_client_s: float = 30.0,
         builds: Sequence[tuple[str, int, bytes]] = (),
     ) -> Connection:
-        """Create a stream connection on this wire without running it."""
-        reader = Reader(self.tail, self.tiers, self.tail.last_seq if cursor is None else cursor)
+        """Create a stream connection on this wire without running it.
+
+        It starts after `start`, or after `cursor`, or live from head.
+        """
+        start = cursor if start is None else start
+        reader = Reader(self.tail, self.tiers, self.tail.last_seq if start is None else start)
         return Connection(
             wire, self.broadcast, reader, self.metrics, StreamTimes(2000, slow_client_s),
             StreamRequest(
-                connection_id="id", project_id="p", user_id="u", cursor=cursor, reset=reset,
+                connection_id="id", project_id="p", user_id="u", cursor=cursor, start=start,
+                heartbeat_s=15.0, reset=reset,
                 expires_at_s=None, member_since=0.0, headers=[], builds=builds,
             ),
         )  # fmt: skip
@@ -93,6 +99,7 @@ class StreamHarness:
         self,
         *,
         cursor: int | None = None,
+        start: int | None = None,
         reset: ResetReason | None = None,
         slow_client_s: float = 30.0,
         wire: RecordingWire | None = None,
@@ -101,7 +108,12 @@ class StreamHarness:
         """Open a stream. The task runs it; the task's result is the reason of its end."""
         wire = wire or RecordingWire()
         connection = self.connection(
-            wire, cursor=cursor, reset=reset, slow_client_s=slow_client_s, builds=builds
+            wire,
+            cursor=cursor,
+            start=start,
+            reset=reset,
+            slow_client_s=slow_client_s,
+            builds=builds,
         )
         await connection.prepare()
         task = asyncio.create_task(connection.run())

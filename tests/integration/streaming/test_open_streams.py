@@ -53,6 +53,7 @@ def _connection(
         wire, streams.enter(tail), log.reader(tail, 0), metrics, StreamTimes(2000, 30),
         StreamRequest(
             connection_id=user, project_id=tail.project_id, user_id=user, cursor=None, reset=None,
+            start=None, heartbeat_s=15.0,
             expires_at_s=None, member_since=member_since, headers=[],
         ),
     )  # fmt: skip

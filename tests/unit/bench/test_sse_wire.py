@@ -12,9 +12,7 @@ from bench.harness.marks import make_text
 from bench.harness.sse_wire import MarkScanner, ResponseBody, SeqScanner, Tally, WireError
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-_PROLOGUE = (
-    b"retry: 2000\nid: 4\n\nevent: stream.open\ndata: {}\n\nevent: stream.live\ndata: {}\n\n"
-)
+_PROLOGUE = b"event: stream.open\nid: 4\nretry: 2000\ndata: {}\n\nevent: stream.live\ndata: {}\n\n"
 _READ_NS = 9_000_000
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import httpx
 import msgspec
@@ -26,14 +26,45 @@ def test_an_event_without_a_seq_has_no_id() -> None:
     assert sse.event_frame("stream.live", b"{}") == b"event: stream.live\ndata: {}\n\n"
 
 
-def test_the_first_bytes_set_the_delay_and_the_cursor() -> None:
-    """§6: `retry: <ms>`, then `id: <cursor or head>` with no data."""
-    assert sse.priming(2000, 41) == b"retry: 2000\nid: 41\n\n"
+def test_the_delay_and_the_cursor_are_in_the_block_of_an_event() -> None:
+    """§6: no block carries `retry` or `id` alone, since many clients drop it or misread it."""
+    frame = sse.control_frame("stream.open", b"{}", cursor=41, retry_ms=2000)
+    assert frame == b"event: stream.open\nid: 41\nretry: 2000\ndata: {}\n\n"
 
 
-def test_a_retry_alone_is_a_block_without_data() -> None:
-    """§6: `stream.closing` comes after a `retry:`."""
-    assert sse.retry(250) == b"retry: 250\n\n"
+def test_a_control_event_may_set_the_delay_alone() -> None:
+    """§6: `stream.closing` has a `retry:` and leaves the client's cursor as it is."""
+    frame = sse.control_frame("stream.closing", b"{}", cursor=None, retry_ms=250)
+    assert frame == b"event: stream.closing\nretry: 250\ndata: {}\n\n"
+
+
+def test_a_cursor_of_zero_is_a_cursor() -> None:
+    """§6: the id of an empty project's stream is 0, from which nothing is lost."""
+    assert b"\nid: 0\n" in sse.control_frame("stream.open", b"{}", cursor=0, retry_ms=None)
+
+
+_FRAMINGS = {
+    "message": lambda data: sse.message_frame(7, data),
+    "event": lambda data: sse.event_frame("build.status", data),
+    "control": lambda data: sse.control_frame("stream.open", data, cursor=1, retry_ms=1),
+}
+
+
+@pytest.mark.parametrize("framing", _FRAMINGS.values(), ids=_FRAMINGS.keys())
+def test_the_separators_that_only_unicode_knows_are_escaped(
+    framing: Callable[[bytes], bytes],
+) -> None:
+    """§6: U+0085, U+2028 and U+2029; other characters stay, the ones beside them too."""
+    text = "a\x85b\u2028c\u2029d\u2027e\u202a\u0084\u00c5\u20a8 \u00a0\ufeff"
+    frame = framing(msgspec.json.encode({"text": text}))
+    data = sse.data_of(frame)
+    assert data == (
+        b'{"text":"a\\u0085b\\u2028c\\u2029d'
+        + "\u2027e\u202a\u0084\u00c5\u20a8 \u00a0\ufeff".encode()
+        + b'"}'
+    )
+    assert msgspec.json.decode(data) == {"text": text}
+    assert len(frame.decode().splitlines()) == frame.count(b"\n")
 
 
 def test_a_replayed_message_differs_in_its_name_alone() -> None:

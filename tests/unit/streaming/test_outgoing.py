@@ -18,11 +18,11 @@ def _tail(count: int) -> Tail:
 
 
 def test_frames_are_joined_framed_and_counted() -> None:
-    """By event; a block without an event is no event."""
-    frames = [sse.priming(2000, 7), *_tail(3).frames(0)]
+    """Counted by event."""
+    frames = [sse.event_frame("stream.live", b"{}"), *_tail(3).frames(0)]
     outgoing = Outgoing(frames)
     assert outgoing.chunk.data == b"".join(frames)
-    assert outgoing.counts == {b"message.new": 3, b"build.status": 3}
+    assert outgoing.counts == {b"stream.live": 1, b"message.new": 3, b"build.status": 3}
 
 
 def test_a_replay_differs_from_live_in_the_messages_event() -> None:

@@ -89,7 +89,10 @@ def _status(
 
 
 def _opened(head: int, cursor: int) -> Event:
-    return Event("stream.open", "", msgspec.json.encode({"headSeq": head, "cursor": cursor}))
+    start = head if cursor is None else cursor
+    return Event(
+        "stream.open", str(start), msgspec.json.encode({"headSeq": head, "cursor": cursor})
+    )
 
 
 _OPENING = _opened(0, 0)

@@ -58,7 +58,10 @@ def _news(*seqs: int) -> list[Event]:
 
 
 def _open(head: int, cursor: int | None = None) -> Event:
-    return Event("stream.open", "", msgspec.json.encode({"headSeq": head, "cursor": cursor}))
+    start = head if cursor is None else cursor
+    return Event(
+        "stream.open", str(start), msgspec.json.encode({"headSeq": head, "cursor": cursor})
+    )
 
 
 def _replay_end(last: int, live_from: int) -> Event:
@@ -67,7 +70,9 @@ def _replay_end(last: int, live_from: int) -> Event:
 
 
 def _reset(head: int, reason: str = "invalid_cursor") -> Event:
-    return Event("stream.reset", "", msgspec.json.encode({"headSeq": head, "reason": reason}))
+    return Event(
+        "stream.reset", str(head), msgspec.json.encode({"headSeq": head, "reason": reason})
+    )
 
 
 def _connection(cursor: str | None, *events: Event) -> Connection:
@@ -114,7 +119,7 @@ GOOD: dict[str, list[Connection]] = {
     ],
     "garbage as cursor": [_connection("x-1", _open(3), _reset(3), *_news(4, 5))],
     "a cursor beyond head": [
-        _connection("9", _open(3, 9), _reset(3, "cursor_ahead"), *_news(4, 5)),
+        _connection("9", _open(3), _reset(3, "cursor_ahead"), *_news(4, 5)),
     ],
     "a connection that ended before its first event": [
         _connection("0"),
@@ -125,9 +130,14 @@ GOOD: dict[str, list[Connection]] = {
             "4", _open(4, 4), Event("heartbeat", "", b"{}"), *_news(5), Event("x", "", b"?")
         ),
     ],
-    "primed, and ids that stay": [
-        _connection("4", Event("", "4", b""), _open(4, 4), *_news(5), Event("x", "5", b"?")),
-        _connection(None, Event("", "5", b""), _open(5)),
+    "ids that stay": [
+        _connection("4", _open(4, 4), Event("x", "4", b"?"), *_news(5), Event("x", "5", b"?")),
+        _connection(None, _open(5), Event("x", "5", b"?")),
+    ],
+    "refused with its cursor": [
+        _connection("4", Event("stream.refused", "4", b"{}")),
+        _connection(None, Event("stream.refused", "", b"{}")),
+        _connection("4", _open(4, 4), *_news(5)),
     ],
     "JSON spelled in another way": [
         _connection(
@@ -211,9 +221,28 @@ BAD_STREAMS: dict[str, tuple[Kind, list[Connection]]] = {
         Kind.MISANNOUNCED,
         [_connection("4", _open(4, 4), Event("message.new", "", _data(5)))],
     ),
-    "a priming id that is not its cursor": (
+    "stream.open with an id that is not the cursor": (
         Kind.MISANNOUNCED,
-        [_connection("4", Event("", "3", b""), _open(4, 4), *_news(5))],
+        [_connection("4", msgspec.structs.replace(_open(4, 4), event_id="3"), *_news(5))],
+    ),
+    "stream.open without an id": (
+        Kind.MISANNOUNCED,
+        [_connection(None, msgspec.structs.replace(_open(4), event_id=""), *_news(5))],
+    ),
+    "stream.reset with an id that is not the head": (
+        Kind.MISANNOUNCED,
+        [_connection("x", _open(4), msgspec.structs.replace(_reset(4), event_id="3"), *_news(5))],
+    ),
+    "stream.refused without the cursor": (
+        Kind.MISANNOUNCED,
+        [
+            _connection("4", Event("stream.refused", "", b"{}")),
+            _connection("4", _open(4, 4), *_news(5)),
+        ],
+    ),
+    "a block without data": (
+        Kind.MISANNOUNCED,
+        [_connection("4", _open(4, 4), Event("", "4", b""), *_news(5))],
     ),
     "an SSE id on another event": (
         Kind.MISANNOUNCED,

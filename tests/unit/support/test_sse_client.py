@@ -11,7 +11,7 @@ from tests.support.sse_client import SseClient
 from tests.support.waiting import wait_until
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-_PRIMED = b"retry: 10\n\nid: 4\n\nevent: stream.open\ndata: {}\n\n"
+_OPEN = b"event: stream.open\nid: 4\nretry: 10\ndata: {}\n\n"
 
 
 def _message(seq: int) -> bytes:
@@ -75,12 +75,13 @@ def _named(events: list[Event]) -> list[tuple[str, str]]:
 
 
 async def test_every_block_is_recorded_with_its_id() -> None:
-    """The priming block is not an event; it is recorded for its id."""
-    async with _serving(_HEAD + _PRIMED + _message(5)) as (_, url), _client(url) as client:
+    """§6: the first block's id is the cursor; a block without data is recorded without a name."""
+    stream = _HEAD + _OPEN + b"id: 4\n\n" + _message(5)
+    async with _serving(stream) as (_, url), _client(url) as client:
         await client.wait_seq(5)
-    assert [entry for entry in _named(client.events()) if entry != ("", "")] == [
-        ("", "4"),
+    assert _named(client.events()) == [
         ("stream.open", "4"),
+        ("", "4"),
         ("message.new", "5"),
     ]
     assert client.events("message.new")[0].data == b'{"seq":5}'
@@ -88,7 +89,7 @@ async def test_every_block_is_recorded_with_its_id() -> None:
 
 async def test_it_reconnects_with_the_last_id() -> None:
     """The cursor is the last message's id; the URL stays the same, with Last-Event-ID added."""
-    script = (_HEAD + _PRIMED + _message(5), _HEAD + _message(6))
+    script = (_HEAD + _OPEN + _message(5), _HEAD + _message(6))
     async with _serving(*script) as (server, url), _client(url, from_seq=4) as client:
         await client.wait_seq(6)
     assert "Last-Event-ID" not in server.requests[0]
@@ -97,10 +98,10 @@ async def test_it_reconnects_with_the_last_id() -> None:
     assert [connection.cursor for connection in client.history().connections] == ["4", "5"]
 
 
-async def test_the_priming_id_is_a_cursor_without_an_event() -> None:
-    """docs/protocol.md §6: a reconnect before the first event loses no message."""
+async def test_the_id_of_the_opening_is_a_cursor() -> None:
+    """docs/protocol.md §6: a reconnect before the first message loses none."""
     async with (
-        _serving(_HEAD + b"retry: 1\n\nid: 4\n\n", _HEAD) as (server, url),
+        _serving(_HEAD + _OPEN, _HEAD) as (server, url),
         _client(url, from_seq=None) as client,
     ):
         await client.wait_until(lambda _: len(server.requests) == 2, timeout_s=10)
@@ -110,7 +111,7 @@ async def test_the_priming_id_is_a_cursor_without_an_event() -> None:
 
 async def test_a_block_that_was_cut_off_is_no_event() -> None:
     """An incomplete block, without its blank line, does not move the cursor either."""
-    cut = _HEAD + _PRIMED + _message(5)[:-1]
+    cut = _HEAD + _OPEN + _message(5)[:-1]
     async with _serving(cut, _HEAD + _message(5)) as (server, url), _client(url) as client:
         await client.wait_seq(5)
     assert "Last-Event-ID: 4\r\n" in server.requests[1]
@@ -119,7 +120,7 @@ async def test_a_block_that_was_cut_off_is_no_event() -> None:
 
 async def test_retry_is_honoured() -> None:
     """`retry` sets the time until the next connection, in milliseconds."""
-    async with _serving(_HEAD + _PRIMED + _message(5)) as (_, url), _client(url) as client:
+    async with _serving(_HEAD + _OPEN + _message(5)) as (_, url), _client(url) as client:
         await client.wait_seq(5)
         assert client.retry_s == 0.01
 
@@ -135,7 +136,7 @@ async def test_it_does_not_reconnect_after_an_http_error() -> None:
 async def test_silence_ends_a_connection_when_a_limit_is_set() -> None:
     """A client that watches heartbeats reconnects after silence; a plain EventSource does not."""
     async with (
-        _serving(_HEAD + _PRIMED, _HEAD + _PRIMED) as (server, url),
+        _serving(_HEAD + _OPEN, _HEAD + _OPEN) as (server, url),
         _client(url, silence_limit_s=0.05) as client,
     ):
         await client.wait_until(lambda _: len(server.requests) >= 3, timeout_s=10)
@@ -144,7 +145,7 @@ async def test_silence_ends_a_connection_when_a_limit_is_set() -> None:
 async def test_it_reconnects_to_the_next_address() -> None:
     """As behind a load balancer."""
     async with (
-        _serving(_HEAD + _PRIMED, b"") as (_, first),
+        _serving(_HEAD + _OPEN, b"") as (_, first),
         _serving(_HEAD + _message(5)) as (server, second),
         SseClient("a", [first, second], "p", "secret") as client,
     ):
@@ -154,7 +155,7 @@ async def test_it_reconnects_to_the_next_address() -> None:
 
 async def test_a_stalled_client_reads_nothing_more() -> None:
     """The server's writes block until the client resumes."""
-    stream = _HEAD + _PRIMED + b"".join(_message(seq) for seq in range(5, 200_000))
+    stream = _HEAD + _OPEN + b"".join(_message(seq) for seq in range(5, 200_000))
     async with (
         _serving(stream) as (server, url),
         _client(url, stall_after=3) as client,
@@ -168,7 +169,7 @@ async def test_a_stalled_client_reads_nothing_more() -> None:
 
 async def test_a_slow_client_gets_everything_late() -> None:
     """The stream is read in small pieces and parsed to the same events."""
-    stream = _HEAD + _PRIMED + b"".join(_message(seq) for seq in range(5, 30))
+    stream = _HEAD + _OPEN + b"".join(_message(seq) for seq in range(5, 30))
     async with (
         _serving(stream) as (_, url),
         _client(url, slow_bytes_per_s=20_000) as client,
