@@ -99,7 +99,8 @@ def load(
         text_bytes=text_bytes,
         patience_s=patience,
     )
-    if not 1 <= plan.posts <= _MAX_POSTS:
+    # "nan" is a number to click.
+    if not 1 <= rate * seconds <= _MAX_POSTS:
         raise click.UsageError(f"rate times seconds is 1 to {_MAX_POSTS} posts")
     run = LoadRun(plan)
     with _live_table(plan, shown=not as_json) as on_tick:

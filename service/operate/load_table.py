@@ -79,6 +79,8 @@ def summary(report: LoadReport) -> RenderableType:
         f"lost {verdict.lost}, repeated {verdict.repeated}, reordered {verdict.reordered}, "
         f"changed {verdict.changed}"
     )
+    if verdict.clean and not report.clean:
+        found += "; but not every post was answered"
     colour = "green" if report.clean else "red"
     parts: list[RenderableType] = [table, *(Text(line) for line in lines)]
     worst = _worst(report)
