@@ -211,6 +211,10 @@ def _base_url(url: str) -> str:
         raise ValueError("the address is http:// or https:// and a host, without a user")
     if parts.query or parts.fragment:
         raise ValueError("the address has no query")
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError(str(error)) from None
     return url.rstrip("/")
 
 

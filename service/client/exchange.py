@@ -31,8 +31,8 @@ _MAX_ERROR_BYTES = 64 * 1024
 _CONNECT_TIMEOUT_S = 5.0
 _ATTEMPT_TIMEOUT_S = 10.0
 _OPEN_TIMEOUT_S = 30.0
-_PASSING = frozenset({408, 425, 429, 502, 503, 504})
-"""A retry may succeed. A 500 is not among them: it would come again."""
+_PASSING = frozenset({408, 425, 429})
+"""A retry may succeed, as after every status from 500 on."""
 
 
 class Interrupted(Exception):
@@ -215,7 +215,7 @@ async def _body(response: httpx.Response, limit_bytes: int) -> bytes:
 async def _raise_for(response: httpx.Response) -> None:
     """Raise the error that a response stands for."""
     status = response.status_code
-    if status in _PASSING:
+    if status in _PASSING or status >= 500:
         raise Interrupted(f"status {status}", _retry_after_s(response))
     if status < 400:
         raise ProtocolViolation(f"unexpected status {status}")

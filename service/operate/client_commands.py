@@ -18,7 +18,7 @@ import msgspec
 
 from service.access.identity import Scope
 from service.access.tokens import mint_token
-from service.client import Client, Event, Message
+from service.client import Client, Event, FollowObserver, Message
 from service.operate.command_frame import err, out, plain_errors, settings_for
 from service.settings import WORKER_NEEDS
 from streams.eventlog import EventLog
@@ -150,7 +150,7 @@ def tail(
 
     async def over_http(remote: Remote) -> None:
         async with remote.client() as client:
-            async for event in client.follow(project, after=after):
+            async for event in client.follow(project, after=after, observer=_Notes()):
                 if event.name == "stream.reset":
                     err.print(f"the stream was reset: {event.json.decode()}", markup=False)
                 elif not event.name.startswith(_PASSING):
@@ -164,6 +164,13 @@ def tail(
                 show(str(event.id), event.name, event.data)
 
     asyncio.run(directly() if remote is None else over_http(remote))
+
+
+class _Notes(FollowObserver):
+    """Says on standard error that the connection was lost: a tail that waits looks idle."""
+
+    def interrupted(self, why: str, wait_s: float) -> None:
+        err.print(f"interrupted: {why}; again in {wait_s:.1f} s", markup=False)
 
 
 class _HasEntryId(msgspec.Struct, rename="camel"):

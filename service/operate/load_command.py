@@ -5,6 +5,7 @@ The run itself is in `load.py`.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import click
 import msgspec
-import uvloop
 from rich.live import Live
 
 from service.operate import load_table
@@ -104,7 +104,7 @@ def load(
         raise click.UsageError(f"rate times seconds is 1 to {_MAX_POSTS} posts")
     run = LoadRun(plan)
     with _live_table(plan, shown=not as_json) as on_tick:
-        report = uvloop.run(run.run(on_tick))
+        report = asyncio.run(run.run(on_tick))
     if as_json:
         click.echo(msgspec.json.encode(report).decode())
     else:

@@ -245,7 +245,17 @@ async def test_a_stream_without_another_token_ends(services: Services, project: 
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost:8000", "ftp://x", "http://", "http://user:secret@host", "http://h/?a=b"]
+    "url",
+    [
+        "",
+        "localhost:8000",
+        "ftp://x",
+        "http://",
+        "http://user:secret@host",
+        "http://h/?a=b",
+        "http://h:99999",
+        "http://[::1",
+    ],
 )
 async def test_an_address_that_is_none_is_refused(url: str) -> None:
     """At once, and without the address's secrets in the text."""
