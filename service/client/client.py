@@ -33,6 +33,8 @@ from service.client.following import Following, FollowObserver, FollowOptions, w
 from service.client.position import Position
 from service.client.token_source import Token, TokenSource, check_token
 
+# Heartbeats come every 2 s at most: with less, every quiet project would look like a dead network.
+_LEAST_SILENCE_S = 3.0
 _PROJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
@@ -56,8 +58,8 @@ class Client:
         silence_s: float = 45.0,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        if timeout_s <= 0 or silence_s <= 0:
-            raise ValueError("timeout_s and silence_s are seconds above 0")
+        if timeout_s <= 0 or silence_s < _LEAST_SILENCE_S:
+            raise ValueError(f"timeout_s is above 0, silence_s at least {_LEAST_SILENCE_S:g}")
         self._url = _base_url(url)
         tokens = TokenSource(check_token(token))
         self._is_own = http is None
@@ -206,6 +208,7 @@ def _path(project: str) -> str:
 def _base_url(url: str) -> str:
     """Return the address without a slash at its end; raise ValueError for any other."""
     parts = urlsplit(url)
+    _ = parts.port  # Raises ValueError for one that is none.
     # Credentials in an address would replace the token.
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise ValueError("the address is http:// or https:// and a host, without a user")

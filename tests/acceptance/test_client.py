@@ -21,7 +21,6 @@ from service.client import (
     Event,
     Message,
     ProtocolViolation,
-    StreamEnded,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -231,17 +230,6 @@ async def test_a_stream_goes_on_with_another_token(services: Services, project: 
                 break
     assert names.count("stream.open") == 2
     assert names.count("message.replay") == 2
-
-
-async def test_a_stream_without_another_token_ends(services: Services, project: Project) -> None:
-    """A text cannot be renewed: following ends with the service's reason."""
-    async with (
-        Client(services.a.url, _token(ttl_s=2.0)) as client,
-        asyncio.timeout(30),
-    ):
-        with pytest.raises(StreamEnded) as raised:
-            await _exhaust(client.follow(project.id, after=0))
-    assert raised.value.reason == "token_expired"
 
 
 @pytest.mark.parametrize(

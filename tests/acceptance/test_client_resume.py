@@ -25,11 +25,11 @@ from tests.support.waiting import wait_until
 async def quick(
     services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ServiceProcess]:
-    """A process that asks for short waits and sends heartbeats often."""
+    """A process that asks for short waits."""
     environment = service_environment(
         services.database_url,
         services.redis.url,
-        {"SEQSTREAM_RETRY_MS": "50", "SEQSTREAM_HEARTBEAT_SECONDS": "0.5"},
+        {"SEQSTREAM_RETRY_MS": "50"},
     )
     async with ServiceProcess("quick", tmp_path_factory.mktemp("quick"), environment) as process:
         yield process
@@ -192,8 +192,8 @@ async def test_a_stalled_network_is_noticed_by_its_silence(
     project = await new_project(quick)
     wire = _Wire()
     async with TcpProxy(quick.port) as proxy:
-        async with _following(proxy.port, project, wire, silence_s=1.5) as follower:
-            await follower.wait(lambda: wire.names.count("heartbeat") >= 4)
+        async with _following(proxy.port, project, wire, silence_s=3) as follower:
+            await follower.wait(lambda: "heartbeat" in wire.names)
             assert wire.reasons == []
             proxy.stall()
             await project.fill(1)
@@ -227,7 +227,7 @@ async def test_a_refusal_in_band_is_waited_out() -> None:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(_OPEN + (_REFUSED if len(heads) < 3 else _SERVED))
+        writer.write(_OPEN + (_REFUSED if len(heads) < 2 else _SERVED))
         await writer.drain()
         writer.close()
 
@@ -239,7 +239,7 @@ async def test_a_refusal_in_band_is_waited_out() -> None:
             async for event in client.follow("p", after=4, observer=wire):
                 if event.name == "stream.live":
                     break
-    assert wire.reasons[:2] == ["RATE_LIMITED", "RATE_LIMITED"]
-    assert min(waits[:2]) >= 0.3
+    assert wire.reasons == ["RATE_LIMITED"]
+    assert waits[0] >= 0.3
     assert all(b"\r\nLast-Event-ID: 4\r\n" in head for head in heads)
     assert b"/v1/projects/p/chat/stream?heartbeat=15 HTTP/1.1" in heads[0]

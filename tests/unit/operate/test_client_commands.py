@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from service.client import Event
+from service.operate import client_commands
 from service.operate.commands import main
 
 _NOWHERE = "http://127.0.0.1:1"
@@ -34,6 +36,25 @@ def test_a_command_without_what_it_needs_says_so(words: tuple[str, ...], said: s
     """Exit 2, as any wrong use, and nothing is started."""
     done = _invoke(*words)
     assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
+
+
+def test_json_has_one_object_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """`tail --json`: the data as it came, not a text of it."""
+    client_commands._show_json("2-0", "message.new", b'{"seq":2}')
+    assert capsys.readouterr().out == '{"id":"2-0","event":"message.new","data":{"seq":2}}\n'
+
+
+@pytest.mark.parametrize(
+    ("event", "entry_id"),
+    [
+        (Event("message.edited", b"{}", 3), "3-0"),
+        (Event("build.status", b'{"entryId":"3-1"}'), "3-1"),
+        (Event("build.status", b'{"status":"queued"}'), "-"),
+    ],
+)
+def test_an_event_has_the_id_of_its_entry(event: Event, entry_id: str) -> None:
+    """As from the database; what is no entry of the stream has none."""
+    assert client_commands._id_of(event) == entry_id
 
 
 def test_the_variable_of_an_address_chooses_http() -> None:
