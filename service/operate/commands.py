@@ -1,75 +1,25 @@
-"""The command `seqstream`: each subcommand reads its settings, runs one thing, prints the result.
+"""The command `seqstream`: servers and their upkeep. What talks to them is in `client_commands.py`.
 
-The work itself is elsewhere: no subcommand holds logic of its own.
+Each subcommand reads its settings, runs one thing, prints the result. The work itself is elsewhere:
+no subcommand holds logic of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
-import time
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast, get_args
 
 import click
-from rich.console import Console
 
 from service import __version__
-from service.access.identity import Scope
-from service.access.tokens import mint_token
-from service.operate import private_environ
+from service.operate import client_commands, load_command, private_environ
+from service.operate.command_frame import out, plain_errors, settings_for
 from service.operate.parent import end_with
-from service.settings import (
-    MIGRATE_NEEDS,
-    SERVICE_NEEDS,
-    SERVICE_SECRETS,
-    WORKER_NEEDS,
-    Settings,
-    SettingsError,
-    load,
-)
-from service.telemetry import logs
-from streams.eventlog import EventLog
-from streams.model.errors import StreamsError
-from streams.model.events import NewMessage
-from streams.model.ids import check_project_id, check_user_id
-
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _settings(needs: Sequence[str]) -> Settings:
-    """Load the settings and configure logging; exit 2 when one of `needs` is missing or wrong."""
-    try:
-        private_environ.take()
-        settings = load(os.environ, needs=needs)
-    except SettingsError as error:
-        # One line that names the variable; nothing was started.
-        _err.print(str(error), markup=False)
-        sys.exit(2)
-    logs.configure(settings.log_level, settings.log_format)
-    return settings
-
-
-def _plain_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Print an expected failure as one line, without a stack trace, and exit 1."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except StreamsError as error:
-            _err.print(f"[red]error:[/red] {error}")
-            sys.exit(1)
-
-    return run
+from service.settings import MIGRATE_NEEDS, SERVICE_NEEDS, SERVICE_SECRETS, WORKER_NEEDS
+from streams.model.ids import check_project_id
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -103,7 +53,7 @@ def serve(host: str, port: int, workers: int, fd: int | None) -> None:
     if workers > 1:
         # First: builds may run as this user and read the environment of its processes.
         private_environ.hide(without=())
-    settings = _settings(SERVICE_NEEDS)
+    settings = settings_for(SERVICE_NEEDS)
     if workers > 1:
         from service.operate.supervisor import run_workers
 
@@ -133,14 +83,14 @@ def dev(data: Path, port: int) -> None:
     """Run everything on this machine: Postgres, Redis, the service, a worker, a demo project."""
     from service.operate import dev as dev_servers
 
-    sys.exit(dev_servers.run(data, port=port, out=_out))
+    sys.exit(dev_servers.run(data, port=port, out=out))
 
 
 @main.command()
-@_plain_errors
+@plain_errors
 def migrate() -> None:
     """Bring the database's schema up to date."""
-    settings = _settings(MIGRATE_NEEDS)
+    settings = settings_for(MIGRATE_NEEDS)
 
     async def run() -> list[str]:
         from streams.log.database import Database
@@ -154,9 +104,9 @@ def migrate() -> None:
 
     applied = asyncio.run(run())
     for name in applied:
-        _out.print(f"applied {name}")
+        out.print(f"applied {name}")
     if not applied:
-        _out.print("the schema is up to date")
+        out.print("the schema is up to date")
 
 
 @main.command()
@@ -164,12 +114,12 @@ def migrate() -> None:
 @click.option(
     "--grace", type=click.FloatRange(0, 86_400), help="seconds for running builds at SIGTERM"
 )
-@_plain_errors
+@plain_errors
 def worker(concurrency: int | None, grace: float | None) -> None:
     """Run builds until interrupted."""
     # First: builds run as children of this process, as its user.
     private_environ.hide(without=SERVICE_SECRETS)
-    settings = _settings(WORKER_NEEDS)
+    settings = settings_for(WORKER_NEEDS)
     from service.worker import worker as build_worker
 
     asyncio.run(
@@ -182,86 +132,24 @@ def worker(concurrency: int | None, grace: float | None) -> None:
 
 
 @main.command()
-@click.argument("project")
-@click.argument("text")
-@click.option("--user", required=True, help="id of the sender")
-@click.option("--client-msg-id", help="makes a repeat harmless")
-@_plain_errors
-def send(project: str, text: str, user: str, client_msg_id: str | None) -> None:
-    """Append a message to PROJECT directly, without the service and its access checks."""
-    settings = _settings(WORKER_NEEDS)
-
-    async def run() -> int:
-        async with EventLog.open(settings.database_url, settings.redis_url) as log:
-            message = NewMessage(user_id=user, text=text, client_msg_id=client_msg_id)
-            return (await log.append(check_project_id(project), message)).seq
-
-    _out.print(f"seq {asyncio.run(run())}")
-
-
-@main.command()
-@click.argument("project")
-@click.option("--after", type=click.IntRange(0), help="start after this seq instead of at the head")
-@_plain_errors
-def tail(project: str, after: int | None) -> None:
-    """Follow PROJECT on the terminal until interrupted."""
-    settings = _settings(WORKER_NEEDS)
-
-    async def run() -> None:
-        async with EventLog.open(settings.database_url, settings.redis_url) as log:
-            async for event in log.follow(check_project_id(project), after=after):
-                _out.print(f"{event.id} {event.name} {event.data.decode()}", markup=False)
-
-    try:
-        asyncio.run(run())
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-@main.command()
-@click.argument("project", required=False)
-@click.option("--all-projects", is_flag=True, help="instead of PROJECT: limit it to none")
-@click.option("--user", required=True, help="id of the token's user")
-@click.option(
-    "--scope",
-    multiple=True,
-    default=["read"],
-    show_default=True,
-    type=click.Choice(get_args(Scope)),
-    help="may be repeated",
-)
-@click.option(
-    "--ttl", default=3600, show_default=True, type=click.IntRange(1), help="lifetime, seconds"
-)
-@_plain_errors
-def token(
-    project: str | None, all_projects: bool, user: str, scope: Sequence[str], ttl: int
-) -> None:
-    """Print a token for USER in PROJECT."""
-    if (project is None) is not all_projects:
-        raise click.UsageError("give either PROJECT or --all-projects")
-    settings = _settings(["SEQSTREAM_TOKEN_SECRETS"])
-    check_user_id(user, "user")
-    minted = mint_token(
-        settings.token_secrets[0],
-        user_id=user,
-        expires_at_s=time.time() + ttl,
-        scopes=cast("Any", frozenset(scope)),
-        projects=None if project is None else [check_project_id(project, "project")],
-    )
-    click.echo(minted)
-
-
-@main.command()
 @click.option("--verify", multiple=True, metavar="PROJECT", help="compare its stream with the log")
-@_plain_errors
+@plain_errors
 def doctor(verify: Sequence[str]) -> None:
     """Check the servers, their versions and settings; exit 1 when a check fails."""
-    settings = _settings(WORKER_NEEDS)
+    settings = settings_for(WORKER_NEEDS)
     from service.operate import doctor as checks
 
     findings = asyncio.run(
         checks.examine(settings, [check_project_id(project) for project in verify])
     )
-    _out.print(checks.table(findings))
+    out.print(checks.table(findings))
     sys.exit(0 if all(finding.is_good for finding in findings) else 1)
+
+
+for _command in (
+    client_commands.send,
+    client_commands.tail,
+    client_commands.token,
+    load_command.load,
+):
+    main.add_command(_command)

@@ -1,7 +1,8 @@
 """The HTML pages: the chat, the console, and Swagger UI for the API.
 
 A page loads nothing from another origin, and works without a network. Its policy names what it may
-load. The chat and the console have nothing inline; the API page's inline script and style are named by their hashes.
+load. The chat and the console have nothing inline; the API page's inline script and style are
+named by their hashes.
 """
 
 from __future__ import annotations

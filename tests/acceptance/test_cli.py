@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner, Result
 
+from service.operate.commands import main
 from service.operate.embedded import PostgresServer
 from tests.acceptance.conftest import Project, Services
 from tests.support.processes import ROOT, run_cli, service_environment
 from tests.support.raw_stream import raw_request
-from tests.support.signing import HMAC_SECRET, TOKEN_SECRET
+from tests.support.signing import HMAC_SECRET, TOKEN_SECRET, token
 
 _CLI = (sys.executable, "-m", "service")
 
@@ -75,6 +79,76 @@ async def test_tail_follows_a_project(services: Services, project: Project) -> N
     finally:
         process.terminate()
         await process.wait()
+
+
+def _remote(services: Services, user: str = "owner") -> dict[str, str]:
+    """Return an environment that has an address and a token, and no server's address."""
+    return {
+        "PATH": "",
+        "SEQSTREAM_URL": services.a.url,
+        "SEQSTREAM_TOKEN": token(user, scope="read write"),
+    }
+
+
+async def _invoke(words: list[str], environment: dict[str, str]) -> Result:
+    """Run a command in this process: a second one takes a second to start."""
+    # In a thread, because a command has an event loop of its own.
+    return await asyncio.to_thread(CliRunner().invoke, main, words, env=environment)
+
+
+async def test_send_works_over_http_with_a_token(services: Services, project: Project) -> None:
+    """§7: as the token's user, and with the id that makes a repeat harmless."""
+    command = ["send", project.id, "over http", "--client-msg-id", "c1"]
+    done = await asyncio.to_thread(run_cli, command, _remote(services))
+    assert done.stdout == "seq 1\n"
+    assert (await _invoke(command, _remote(services))).stdout == "seq 1\n"
+    (row,) = await project.api.log(project.id)
+    assert (row.text, row.user_id) == ("over http", "owner")
+
+
+async def test_a_token_may_come_from_a_file(
+    services: Services, project: Project, tmp_path: Path
+) -> None:
+    """`--token-file`: its white space does not count, and it wins over the variable."""
+    path = tmp_path / "token"
+    path.write_text(f"\n{token('owner', scope='read write')}\n")
+    command = ["send", project.id, "x", "--url", services.a.url, "--token-file", str(path)]
+    done = await _invoke(command, {"SEQSTREAM_TOKEN": "another"})
+    assert (done.exit_code, done.stdout) == (0, "seq 1\n"), done.stderr
+
+
+async def test_tail_works_over_http_with_a_token(services: Services, project: Project) -> None:
+    """§7: the same lines as from the database."""
+    await project.fill(2)
+    rows = await project.api.log(project.id)
+    async with _tail(_remote(services), project.id, "--after", "1") as lines:
+        assert await lines.readline() == b"2-0 message.new " + rows[1].data + b"\n"
+        await project.fill(3)
+        rows = await project.api.log(project.id)
+        assert await lines.readline() == b"3-0 message.new " + rows[2].data + b"\n"
+
+
+@contextlib.asynccontextmanager
+async def _tail(environment: dict[str, str], *words: str) -> AsyncIterator[asyncio.StreamReader]:
+    process = await asyncio.create_subprocess_exec(
+        *_CLI, "tail", *words, env=environment, cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            yield process.stdout
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_a_refused_caller_gets_one_line(services: Services, project: Project) -> None:
+    """A stranger's token: no stack trace, and nothing of the token."""
+    done = await _invoke(["tail", project.id], _remote(services, "stranger"))
+    assert done.exit_code == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line == "error: 403 UNAUTHORIZED_PROJECT_ACCESS: Project access denied"
 
 
 async def test_a_printed_token_opens_the_projects_stream(

@@ -42,6 +42,13 @@ def test_the_library_loads_no_web_framework() -> None:
     assert loaded.isdisjoint(_FORBIDDEN)
 
 
+def test_the_client_loads_no_server() -> None:
+    """A program that only talks to a service loads no driver and no framework of a server."""
+    loaded = _loaded_after("import service.client")
+    assert "httpx" in loaded
+    assert loaded.isdisjoint({"streams", "litestar", "asyncpg", "redis", "uvicorn", "jwt"})
+
+
 @pytest.mark.parametrize(
     "module", ["model.ids", "window.keys", "model.events", "model.sse", "tail.tail"]
 )
