@@ -79,7 +79,7 @@ class Chat {
     this._oldest = state.oldestSeq;
     this._connection.update(state.connection);
     this._session.noticed(state);
-    this._people.update(state, this._session.user);
+    this._people.update(state, this._session.user, isLive);
     // Only news is read out by a screen reader: neither what was missed nor what is older.
     $("log").setAttribute("aria-live", isLive && !isOlder ? "polite" : "off");
     this._scroller.hold(() => this._timeline.show(state, this._session.user));
