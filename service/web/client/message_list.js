@@ -16,12 +16,13 @@ const MAX_KEYS = 10_000;
 export class MessageList {
   floor = null; // everything above this seq is wanted; null until a first seq is known
   cursor = null;
-  #records = []; // {data, key, text, isReceipt, item}, by seq
+  #records = []; // {data, key, text, asOf, isReceipt, item}, by seq
   #ids = new Set(); // messageIds of #records
   #known = new SeqRanges();
   #pending = new Map(); // clientMsgId -> {message, status, error, item}
   #keys = new Map(); // messageId -> key, of those that had another before they were stored
   #changes = []; // {name, data}, in the order of arrival
+  #needed = new Map(); // seq -> the head that it must be read at, at least, since a change came by
   #replies = new Map(); // parentId -> how many messages here name it
   #isMine;
   #limit;
@@ -49,6 +50,7 @@ export class MessageList {
   reset(cursor) {
     this.#records = [];
     this.#ids.clear();
+    this.#needed.clear();
     this.#known.clear();
     this.#changes = [];
     this.#replies.clear();
@@ -77,25 +79,26 @@ export class MessageList {
     this.#changes.push({ name, data });
     if (this.#changes.length > MAX_CHANGES) this.#changes.shift();
     const record = this.#find(data.targetSeq);
-    if (record !== undefined) this.#replace(record, changed(record.data, name, data));
+    if (record !== undefined && record.asOf < data.seq) {
+      this.#replace(record, changed(record.data, name, data));
+    }
     this.#trim();
     return true;
   }
 
   /**
-   * A page of the history: the messages between two exclusive bounds, all of them, as they were
+   * A page of the history: everything between two exclusive bounds, each message at least as new as
    * when the head was `headSeq`. Changes on it (`targetSeq`) do not say enough to be applied: what
    * they changed becomes a gap, so that it is read again.
    */
   page(entries, { after, before, headSeq }) {
-    const fresh = new Set(entries.filter((entry) => entry.targetSeq === undefined).map((e) => e.seq));
-    const stale = [];
     for (const entry of entries) {
-      if (entry.targetSeq === undefined) this.#put(this.#brought(entry, headSeq));
-      else if (!fresh.has(entry.targetSeq) && !this.#known.has(entry.seq)) stale.push(entry.targetSeq);
+      if (entry.targetSeq !== undefined && !this.#known.has(entry.seq)) this.#need(entry);
     }
     if (before - 1 > after) this.#known.add(after + 1, before - 1);
-    for (const seq of stale) if (this.#find(seq) !== undefined) this.#known.remove(seq);
+    for (const entry of entries) {
+      if (entry.targetSeq === undefined) this.#put(this.#brought(entry, headSeq), { asOf: headSeq });
+    }
     this.#trim();
   }
 
@@ -214,15 +217,20 @@ export class MessageList {
     this.#trim();
   }
 
-  #put(data, { isReceipt = false, text = null } = {}) {
+  /** `asOf`: the head when this was so. */
+  #put(data, { asOf = data.seq, isReceipt = false, text = null } = {}) {
     const key = this.#reconcile(data);
+    if (asOf < this.#needed.get(data.seq)) this.#known.remove(data.seq);
+    else this.#needed.delete(data.seq);
     const existing = this.#find(data.seq);
     if (existing !== undefined) {
+      if (existing.asOf > asOf) return; // a page that was long on its way
+      existing.asOf = asOf;
       existing.isReceipt = existing.isReceipt && isReceipt;
       this.#replace(existing, data);
       return;
     }
-    const record = { data, key, text, isReceipt, item: null };
+    const record = { data, key, text, asOf, isReceipt, item: null };
     const at = this.#place(data.seq);
     if (at === this.#records.length) this.#records.push(record);
     else this.#records.splice(at, 0, record);
@@ -250,6 +258,15 @@ export class MessageList {
     if (record.data.content.text !== data.content.text) record.text = null;
     record.data = data;
     record.item = null;
+  }
+
+  /** A change whose effect is not known: its message is wanted as it is from then on. */
+  #need({ seq, targetSeq }) {
+    const record = this.#find(targetSeq);
+    if (record?.asOf >= seq) return;
+    this.#needed.set(targetSeq, Math.max(seq, this.#needed.get(targetSeq) ?? 0));
+    if (this.#needed.size > this.#max) this.#needed.delete(this.#needed.keys().next().value);
+    this.#known.remove(targetSeq);
   }
 
   /** A message of a page, with the changes that are known here and came after the page. */

@@ -8,8 +8,7 @@ const MAX_BLOCK_CHARACTERS = 4 * 1024 * 1024;
 
 export class SseParser {
   #decoder = new TextDecoder(); // drops a byte order mark at the start
-  #rest = "";
-  #searched = 0; // no line ends before this place in #rest
+  #begun = ""; // a line whose end has not come
   #afterCr = false; // a line feed that comes next belongs to the line that has ended
   #event = "";
   #data = null;
@@ -30,22 +29,21 @@ export class SseParser {
     if (text === "") return;
     if (this.#afterCr && text[0] === "\n") text = text.slice(1);
     this.#afterCr = false;
-    const buffer = this.#rest + text;
     let start = 0;
-    let at = this.#searched;
-    for (; at < buffer.length; at++) {
-      const code = buffer.charCodeAt(at);
+    for (let at = 0; at < text.length; at++) {
+      const code = text.charCodeAt(at);
       if (code !== 10 && code !== 13) continue;
-      this.#line(buffer.slice(start, at));
+      this.#line(this.#begun + text.slice(start, at));
+      this.#begun = "";
       if (code === 13) {
-        if (at + 1 === buffer.length) this.#afterCr = true;
-        else if (buffer.charCodeAt(at + 1) === 10) at++;
+        if (at + 1 === text.length) this.#afterCr = true;
+        else if (text.charCodeAt(at + 1) === 10) at++;
       }
       start = at + 1;
     }
-    this.#rest = buffer.slice(start);
-    this.#searched = this.#rest.length;
-    if (this.#rest.length + this.#size > MAX_BLOCK_CHARACTERS) {
+    // Never searched again, so that a long line in small pieces takes no longer than it must.
+    this.#begun += text.slice(start);
+    if (this.#begun.length + this.#size > MAX_BLOCK_CHARACTERS) {
       throw new RangeError("a block of the stream is too long");
     }
   }

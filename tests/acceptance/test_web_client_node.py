@@ -1,0 +1,102 @@
+"""The browser and Node client without a service: its own tests in Node, its types, its package.
+
+The tests are in tests/web_client/, one file for each part; with a real service the client is
+followed in test_web_client_service.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[2]
+_CLIENT = _ROOT / "service" / "web" / "client"
+_TESTS = _ROOT / "tests" / "web_client"
+_TIMEOUT_S = 100
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    """The program `node`."""
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("needs node")
+    return found
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("path", sorted(_TESTS.glob("*.test.mjs")), ids=lambda path: path.stem)
+def test_client_in_node(node: str, path: Path) -> None:
+    """The file's tests pass."""
+    _run([node, "--test", path.name], _TESTS)
+
+
+@pytest.fixture(scope="module")
+def user_folder(node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose node_modules has the client, as it lies there, and TypeScript.
+
+    TypeScript is installed once into tests/web_client, again only for another lock.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("needs npm")
+    stamp = _TESTS / "node_modules" / ".installed"
+    lock = hashlib.sha256((_TESTS / "package-lock.json").read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != lock:
+        installed = subprocess.run(
+            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+            cwd=_TESTS, capture_output=True, text=True, timeout=50, check=False,
+        )  # fmt: skip
+        if installed.returncode != 0:
+            pytest.skip("npm could not install typescript")
+        stamp.write_text(lock)
+    folder = tmp_path_factory.mktemp("client_user")
+    modules = folder / "node_modules"
+    modules.mkdir()
+    (modules / "typescript").symlink_to(_TESTS / "node_modules" / "typescript")
+    (modules / "seqstream-client").symlink_to(_CLIENT)
+    (folder / "package.json").write_text('{"type": "module"}')
+    shutil.copy(_TESTS / "usage.ts", folder)
+    return folder
+
+
+def test_types_are_strict(node: str, user_folder: Path) -> None:
+    """The types hold by themselves, allow what is meant to be done, and refuse the rest."""
+    options = ["--strict", "--noEmit", "--target", "es2022", "--module", "nodenext"]
+    libraries = ["--lib", "es2022,dom"]
+    tsc = "node_modules/typescript/bin/tsc"
+    _run([node, tsc, *options, *libraries, "--preserveSymlinks", "usage.ts"], user_folder)
+
+
+def test_folder_is_an_npm_package(node: str, user_folder: Path) -> None:
+    """It is imported by its name, has everything that it names, and needs no other package."""
+    script = 'import { open } from "seqstream-client"; if (typeof open !== "function") throw open;'
+    _run([node, "--input-type=module", "-e", script], user_folder)
+    package = json.loads((_CLIENT / "package.json").read_text())
+    assert "dependencies" not in package
+    for export in package["exports"].values():
+        for path in export.values() if isinstance(export, dict) else [export]:
+            assert (_CLIENT / path).is_file(), path
+
+
+def test_every_import_is_a_sibling() -> None:
+    """Browsers load the modules from one folder, without an import map."""
+    for path in _CLIENT.glob("*.js"):
+        for line in path.read_text().splitlines():
+            if line.startswith(("import ", "export ")) and " from " in line:
+                target = line.rpartition(" from ")[2].strip('";')
+                assert target.startswith("./"), f"{path}: {line}"
+                assert (_CLIENT / target).is_file(), f"{path}: {line}"
