@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,7 +16,9 @@ from msgspec import Meta
 from service.access.identity import Caller
 from service.context import Context, context_of
 from service.http.api_errors import FieldError, validation_failed
+from service.http.server_connection import server_connection_of
 from service.routes.documents import ERRORS
+from service.streaming.long_poll import wait_for_message
 from streams.log.log import Appended
 from streams.model.errors import PayloadTooLarge
 from streams.model.events import MAX_TEXT_BYTES, Message, NewMessage
@@ -27,6 +31,7 @@ MAX_BATCH = 500
 _OWN_METADATA = ("response_data", "build_id", "regenerates")
 _Bound = Annotated[int | None, QueryParameter(ge=0, le=MAX_SEQ)]
 _Limit = Annotated[int, QueryParameter(ge=1, le=500)]
+_Wait = Annotated[int | None, QueryParameter(ge=1, le=30)]
 
 
 class PostedMessage(msgspec.Struct):
@@ -122,15 +127,29 @@ class Messages(Controller):
         before_seq: _Bound = None,
         limit: _Limit = 50,
         order: FromQuery[Literal["asc", "desc"]] = "asc",
+        wait: _Wait = None,
     ) -> Response[HistoryPage]:
-        """Return messages between two exclusive bounds."""
+        """Return messages between two exclusive bounds; `wait` seconds for one if there is none."""
         context = context_of(request)
+        if wait is not None and (after_seq is None or before_seq is not None or order == "desc"):
+            raise validation_failed(
+                FieldError("wait", "needs after_seq, and neither before_seq nor order=desc")
+            )
         await context.access.require(request.user, check_project_id(project_id), "read")
         after = after_seq or 0
         before = MAX_SEQ if before_seq is None else before_seq
-        page = await context.log.history(
-            project_id, after=after, before=before, limit=limit, descending=order == "desc"
+        read = functools.partial(
+            context.log.history,
+            project_id,
+            after=after,
+            before=before,
+            limit=limit,
+            descending=order == "desc",
         )
+        page = await read()
+        if wait is not None and not page.messages and page.head == after:
+            await _wait(request, context, project_id, after, wait)
+            page = await read()
         messages = page.messages
         # Without holes, what is left between the bounds is a matter of arithmetic.
         if order == "asc":
@@ -141,6 +160,26 @@ class Messages(Controller):
             has_more = bool(messages) and messages[-1].seq > after + 1
             body = HistoryPage(messages, page.head, has_more, None)
         return _cached(request, body, limit)
+
+
+async def _wait(
+    request: ApiRequest, context: Context, project_id: str, after: int, wait_s: float
+) -> None:
+    """Wait for a message after `after`, no longer than the caller's token lasts."""
+    caller = request.user
+    if caller.expires_at_s is not None:
+        wait_s = max(0.0, min(wait_s, caller.expires_at_s - time.time()))
+    await wait_for_message(
+        context.streams,
+        context.log.tails,
+        server_connection_of(request.scope),
+        project_id=project_id,
+        user_id=caller.user_id,
+        after=after,
+        wait_s=wait_s,
+    )
+    # The caller may have lost its membership meanwhile.
+    await context.access.require(caller, project_id, "read")
 
 
 async def append_message(

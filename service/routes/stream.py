@@ -13,7 +13,7 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 
 from service.access.identity import Caller
 from service.context import Context
-from service.http.api_errors import ApiError, rate_limited, store_unavailable
+from service.http.api_errors import ApiError, store_unavailable
 from service.http.body import read_body
 from service.http.cors import Headers
 from service.http.error_mapping import to_api_error
@@ -28,7 +28,6 @@ from streams.tail.tail import Tail
 
 _MAX_BODY_BYTES = 64 * 1024
 _DRAINING_RETRY_S = 1.0
-_LIMIT_RETRY_S = 5.0
 # How long the log may take to answer whether a cursor is ahead of it.
 _PATIENCE_S = 0.25
 
@@ -112,10 +111,7 @@ class _Opening:
         member_since = context.access.confirmed_at(project_id, user_id)
         if context.streams.draining:
             raise store_unavailable(_DRAINING_RETRY_S)
-        refused = context.streams.slots.acquire(project_id, user_id)
-        if refused is not None:
-            context.metrics.rate_limited.inc()
-            raise rate_limited(_LIMIT_RETRY_S, f"Too many open streams (limit of the {refused})")
+        context.streams.take_place(project_id, user_id)
         self._has_slot = True
         self._tail = tail = await context.log.tails.acquire(project_id)
         broadcast = context.streams.enter(tail)

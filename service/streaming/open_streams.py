@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from service.access.limits import StreamSlots
 from service.access.membership import ACCESS_REVOKED, AccessControl
+from service.http.api_errors import rate_limited
 from service.settings import Settings
 from service.streaming.broadcast import Broadcast
 from service.streaming.connection import Connection
@@ -26,6 +28,7 @@ from streams.tail.tail import Tail
 _log = logging.getLogger(__name__)
 
 _DRAIN_S = 5.0
+_LIMIT_RETRY_S = 5.0
 
 
 class OpenStreams:
@@ -45,11 +48,41 @@ class OpenStreams:
         self._metrics = metrics
         self._settings = settings
         self._groups: dict[str, _Group] = {}
+        # Requests that wait, and are answered at once when the process drains.
+        self._waiting: set[asyncio.Event] = set()
         self._none_open = asyncio.Event()
         self._none_open.set()
         self._replays = Replays()
         self._rechecks = Rechecks(log, access, self.all)
         log.tails.on_notice(self._noticed)
+
+    def take_place(self, project_id: str, user_id: str) -> None:
+        """Count one more open stream of a user, until `slots.release`.
+
+        Raises:
+            ApiError: 429, the user, the project or the process has too many.
+        """
+        refused = self.slots.acquire(project_id, user_id)
+        if refused is not None:
+            self._metrics.rate_limited.inc()
+            raise rate_limited(_LIMIT_RETRY_S, f"Too many open streams (limit of the {refused})")
+
+    @contextlib.contextmanager
+    def waiting(self, project_id: str, user_id: str, woken: asyncio.Event) -> Iterator[None]:
+        """Count a request that waits as an open stream; `woken` is set when the process drains.
+
+        Raises:
+            ApiError: as `take_place`.
+        """
+        self.take_place(project_id, user_id)
+        self._waiting.add(woken)
+        self._metrics.long_polls.inc()
+        try:
+            yield
+        finally:
+            self._metrics.long_polls.dec()
+            self._waiting.discard(woken)
+            self.slots.release(project_id, user_id)
 
     def enter(self, tail: Tail) -> Broadcast:
         """Return the group of a project whose tail is being held, until `leave`."""
@@ -118,6 +151,8 @@ class OpenStreams:
         self._log.presence.hand_over(RETRY_SPREAD_MS / 1000)
         for connection in self.all():
             connection.close("shutdown")
+        for woken in self._waiting:
+            woken.set()
         try:
             async with asyncio.timeout(_DRAIN_S):
                 await self._none_open.wait()

@@ -115,6 +115,12 @@ class Metrics:
         self.sse_connections = Gauge(
             "sse_connections", "Open streams", multiprocess_mode="livesum", registry=registry
         )
+        self.long_polls = Gauge(
+            "long_polls",
+            "Requests for the history that wait for a message",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.sse_deliveries = self._counter(
             "sse_deliveries_total", "Events written to streams", "event", EVENTS
         )

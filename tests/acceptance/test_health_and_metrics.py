@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 
 METRICS = (
     "db_to_publish_ms", "publish_to_sse_write_ms", "messages_appended_total",
-    "append_batch_size", "sse_connections", "sse_deliveries_total", "sse_bytes_total",
+    "append_batch_size", "sse_connections", "long_polls", "sse_deliveries_total", "sse_bytes_total",
     "sse_backpressure_total", "sse_closed_total", "replays_total", "replayed_messages_total",
     "stream_gaps_found_total", "stream_gaps_healed_total", "redis_up", "postgres_up",
     "tail_lag_seqs", "builds", "build_queue_age_seconds", "rate_limited_total",
