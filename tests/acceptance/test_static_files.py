@@ -13,6 +13,7 @@ from tests.support.raw_stream import raw_request
 _SHARED = "public, max-age=300, must-revalidate"
 _FILES = [
     ("/client/seqstream.d.ts", "text/plain; charset=utf-8", _SHARED),
+    ("/client/seqstream.js", "text/javascript; charset=utf-8", _SHARED),
     ("/chat", "text/html; charset=utf-8", "no-cache"),
     ("/chat/chat.js", "text/javascript; charset=utf-8", "no-cache"),
     ("/chat/chat.css", "text/css; charset=utf-8", "no-cache"),

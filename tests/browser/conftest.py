@@ -6,7 +6,10 @@ import shutil
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
+
+# Of a condition that comes true at once on an idle machine. A busy one takes its time.
+expect.set_options(timeout=20_000)
 
 _CHROMIUM = shutil.which("chromium")
 # Without these Chromium contacts its vendor's hosts at every start.

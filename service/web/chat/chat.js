@@ -6,6 +6,7 @@ import {open} from "/client/seqstream.js";
 import {Composer} from "./composer.js";
 import {ConnectionView, SIGNED_OUT} from "./connection_view.js";
 import {coalesced, setText} from "./dom.js";
+import {HistoryView} from "./history_view.js";
 import {PeopleView} from "./people_view.js";
 import {Scroller} from "./scroller.js";
 import {Session} from "./session.js";
@@ -25,30 +26,43 @@ class Chat {
     this._session = session;
     this._connection = connection;
     this._oldest = null;
-    this._historyFailed = false;
-    this._project = open({
+    const project = open({
       project: session.project,
       credentials: session.credentials(),
       userId: session.user ?? undefined,
       sendTimeoutMs: SEND_TIMEOUT_MS,
     });
-    connection.onRetry(() => this._project.reconnect());
+    this._project = project;
+    connection.onRetry(() => project.reconnect());
     this._makeViews();
     const render = coalesced(() => this._render());
-    this._project.subscribe(render);
+    project.subscribe(render);
     render();
     this._composer.enable();
+    addEventListener("beforeunload", (event) => {
+      // The browser asks whether to leave: what is not sent would be lost.
+      if (project.state.messages.some(isUnsent)) event.preventDefault();
+    });
   }
 
   _makeViews() {
     const project = this._project;
     this._people = new PeopleView({people: $("people"), typing: $("typing")});
+    this._history = new HistoryView({
+      root: $("history"),
+      text: $("history-text"),
+      button: $("older"),
+      load: () => project.loadOlder(HISTORY_PAGE),
+    });
     this._timeline = new Timeline($("log"), {
-      // The item shows how it went.
-      retry: (id) => project.retry(id).catch(() => {}),
+      // The item shows how it went. Its buttons are gone, so the focus needs another place.
+      retry: (id) => {
+        project.retry(id).catch(() => {});
+        this._composer.takeFocus();
+      },
       discard: (id) => {
         project.discard(id);
-        this._composer.focus();
+        this._composer.takeFocus();
       },
       stop: (id) => this._accepted(project.stopAnswer(id)),
       cancel: (id) => this._accepted(project.cancelBuild(id)),
@@ -58,7 +72,7 @@ class Chat {
       content: $("log"),
       button: $("newest"),
       top: $("history"),
-      onTop: () => this._loadOlder(),
+      onTop: () => this._history.loadOlder(),
     });
     this._composer = new Composer({
       form: $("composer"),
@@ -79,32 +93,15 @@ class Chat {
     this._oldest = state.oldestSeq;
     this._connection.update(state.connection);
     this._session.noticed(state);
-    this._people.update(state, this._session.user);
+    this._people.update(state, this._session.user, isLive);
     // Only news is read out by a screen reader: neither what was missed nor what is older.
     $("log").setAttribute("aria-live", isLive && !isOlder ? "polite" : "off");
-    this._scroller.hold(() => this._timeline.show(state, this._session.user));
+    this._scroller.hold(() => {
+      this._history.update(state);
+      return this._timeline.show(state, this._session.user);
+    });
     $("empty").hidden = !isLive || state.messages.length > 0;
-    $("history").hidden = state.messages.length === 0;
-    setText($("history"), this._historyText(state));
     if (isOlder) this._scroller.watchTop();
-  }
-
-  _historyText({hasOlder}) {
-    if (!hasOlder) return "This is the beginning";
-    return this._historyFailed ? "Older messages could not be loaded" : "Older messages …";
-  }
-
-  async _loadOlder() {
-    const {hasOlder, loadingOlder} = this._project.state;
-    if (!hasOlder || loadingOlder) return;
-    try {
-      await this._project.loadOlder(HISTORY_PAGE);
-      this._historyFailed = false;
-    } catch {
-      // Tried again when the reader comes back to the start.
-      this._historyFailed = true;
-    }
-    setText($("history"), this._historyText(this._project.state));
   }
 
   async _accepted(request) {
@@ -118,9 +115,15 @@ class Chat {
   }
 }
 
+function isUnsent({status}) {
+  return status === "sending" || status === "failed";
+}
+
 /** Phones cover the page with their keyboard: the frame is as high as what is left of it. */
 function followViewport(viewport) {
   const fit = () => {
+    // Zoomed in by the reader's fingers, it is a part of the page that is seen.
+    if (viewport.scale > 1.01) return;
     document.documentElement.style.setProperty("--height", `${viewport.height}px`);
     // Safari moves the page up under the keyboard instead.
     window.scrollTo(0, 0);

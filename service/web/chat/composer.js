@@ -26,6 +26,11 @@ export class Composer {
     this._field.focus({preventScroll: true});
   }
 
+  /** Focus the field where that opens no keyboard over the page. */
+  takeFocus() {
+    if (!matchMedia("(pointer: coarse)").matches) this.focus();
+  }
+
   _pressed(event) {
     // While an input method composes, Enter takes its suggestion (229: Safari, after the fact).
     if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
@@ -44,7 +49,7 @@ export class Composer {
   }
 
   _send() {
-    const text = this._field.value.trim();
+    const text = this._field.value.trimEnd();
     if (text === "" || this._field.disabled) return;
     this._field.value = "";
     this._changed();

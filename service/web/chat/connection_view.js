@@ -14,7 +14,7 @@ const STATES = {
 export const SIGNED_OUT = "Your access has ended. Open this page again with a new token, or sign in again.";
 const REASONS = {
   UNAUTHENTICATED: SIGNED_OUT,
-  TOKEN: SIGNED_OUT,
+  token: SIGNED_OUT,
   token_expired: SIGNED_OUT,
   UNAUTHORIZED_PROJECT_ACCESS: "You have no access to this project.",
   access_revoked: "You have no access to this project any more.",
@@ -55,7 +55,8 @@ export class ConnectionView {
     setText(this._status, waits ? waitingText() : (STATES[status] ?? status));
     this._retry.hidden = !(waits || status === "refused");
     this._count(waits ? connection.retryAt : null);
-    const over = status === "refused" || status === "closed";
+    // `token`: no other could be had. The client goes on trying, in vain unless the user does something.
+    const over = status === "refused" || status === "closed" || connection.reason === "token";
     this._why = over ? (why ?? `The service refused: ${connection.reason}.`) : "";
     this._say(this._why);
   }

@@ -40,6 +40,7 @@ export class MessageView {
     if (follows) classes.push("follows");
     if (item.redacted) classes.push("redacted");
     this.element.className = classes.join(" ");
+    if (item.seq !== null) this.element.dataset.seq = item.seq;
     this.element.setAttribute("aria-label", `${author}, ${showTime(this._time, item.timestamp)}`);
     // Read out once when it is complete, not at every piece.
     if (item.status === "writing") this.element.setAttribute("aria-busy", "true");

@@ -6,8 +6,8 @@
 const TOKEN = "seqstream.chat.token";
 const USER = "seqstream.chat.user";
 const RENEWED_TTL_S = 3600;
-// The reasons of the client's connection that a token is over for.
-const OVER = new Set(["UNAUTHENTICATED", "TOKEN", "token_expired"]);
+// Why a connection is over when it is the token's fault.
+const ENDED = new Set(["UNAUTHENTICATED", "token_expired"]);
 
 export class Session {
   constructor() {
@@ -19,7 +19,8 @@ export class Session {
     this._token = sessionStorage.getItem(TOKEN);
     const claims = claimsOf(this._token);
     const asked = new URLSearchParams(location.search).get("project");
-    this.project = asked ?? claims.projects?.[0] ?? null;
+    const project = asked ?? claims.projects?.[0] ?? "";
+    this.project = /^[\w-]{1,64}$/.test(project) ? project : null;
     /** Null with a cookie until the user has sent something: no other answer says who it is. */
     this.user = claims.sub ?? sessionStorage.getItem(`${USER} ${this.project}`);
     this._endsAt = (claims.exp ?? 0) * 1000;
@@ -46,7 +47,8 @@ export class Session {
 
   /** Look at a snapshot of the client: is the token over, and who is the user? */
   noticed({connection, messages}) {
-    if (OVER.has(connection.reason)) sessionStorage.removeItem(TOKEN);
+    const isOver = connection.status === "refused" || connection.status === "closed";
+    if (isOver && ENDED.has(connection.reason)) sessionStorage.removeItem(TOKEN);
     if (this.user !== null) return;
     for (const {key, userId} of messages) {
       if (userId === null) this._unknown.add(key);
@@ -60,27 +62,32 @@ export class Session {
     sessionStorage.setItem(`${USER} ${this.project}`, user);
   }
 
-  /** The token to use from now on. One that may not renew itself is used to its end. */
+  /** The token to use from now on: one that cannot be renewed is used to its end. */
   async _current() {
-    if (!this._isFirst) await this._renew();
+    if (!this._isFirst && !(await this._renewed()) && this._endsAt <= Date.now()) {
+      throw new Error("the token has ended");
+    }
     this._isFirst = false;
     return {token: this._token, expiresAt: this._endsAt};
   }
 
-  async _renew() {
-    const response = await fetch(this._url("/stream-tokens"), {
-      method: "POST",
-      headers: {...this._headers(), "Content-Type": "application/json"},
-      body: JSON.stringify({ttlSeconds: RENEWED_TTL_S}),
-    });
-    if (!response.ok) {
-      if (this._endsAt > Date.now()) return;
-      throw new Error("the token has ended");
+  /** Get another token by the one there is; false if that is not allowed, or fails. */
+  async _renewed() {
+    try {
+      const response = await fetch(this._url("/stream-tokens"), {
+        method: "POST",
+        headers: {...this._headers(), "Content-Type": "application/json"},
+        body: JSON.stringify({ttlSeconds: RENEWED_TTL_S}),
+      });
+      if (!response.ok) return false;
+      const {token, expiresAt} = await response.json();
+      this._token = token;
+      this._endsAt = Date.parse(expiresAt);
+    } catch {
+      return false;
     }
-    const {token, expiresAt} = await response.json();
-    this._token = token;
-    this._endsAt = Date.parse(expiresAt);
-    sessionStorage.setItem(TOKEN, token);
+    sessionStorage.setItem(TOKEN, this._token);
+    return true;
   }
 
   _url(path) {
