@@ -54,6 +54,9 @@ export function clearProject(id) {
 
 export function showProject(seen) {
   last = seen;
+  const process = `process ${seen.processId}`;
+  // The overview says more of the same process.
+  if (!byId("process").textContent.startsWith(process)) setText(byId("process"), process);
   setText(byId("project-owner"), seen.name === null ? "" : `“${seen.name}”, owned by ${seen.ownerId}`);
   notice(byId("project-missing"), seen.missing
     .map((each) => `${each.part}: ${each.why}. Its part is missing here.`).join(" "));
