@@ -38,18 +38,9 @@ def _run(command: Sequence[str], folder: Path) -> None:
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("path", sorted(_TESTS.glob("*.test.mjs")), ids=lambda path: path.stem)
-def test_client_in_node(node: str, path: Path) -> None:
-    """The file's tests pass."""
-    _run([node, "--test", path.name], _TESTS)
-
-
 @pytest.fixture(scope="module")
-def user_folder(node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose node_modules has the client, as it lies there, and TypeScript.
-
-    TypeScript is installed once into tests/web_client, again only for another lock.
-    """
+def modules(node: str) -> Path:
+    """What the tests need of npm (React, TypeScript), installed once for each lock."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("needs npm")
@@ -61,13 +52,25 @@ def user_folder(node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
             cwd=_TESTS, capture_output=True, text=True, timeout=50, check=False,
         )  # fmt: skip
         if installed.returncode != 0:
-            pytest.skip("npm could not install typescript")
+            pytest.skip("npm could not install React and TypeScript")
         stamp.write_text(lock)
+    return stamp.parent
+
+
+@pytest.mark.parametrize("path", sorted(_TESTS.glob("*.test.mjs")), ids=lambda path: path.stem)
+def test_client_in_node(node: str, modules: Path, path: Path) -> None:
+    """The file's tests pass."""
+    _run([node, "--test", path.name], _TESTS)
+
+
+@pytest.fixture(scope="module")
+def user_folder(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose node_modules has the client, as it lies there, and TypeScript."""
     folder = tmp_path_factory.mktemp("client_user")
-    modules = folder / "node_modules"
-    modules.mkdir()
-    (modules / "typescript").symlink_to(_TESTS / "node_modules" / "typescript")
-    (modules / "seqstream-client").symlink_to(_CLIENT)
+    own = folder / "node_modules"
+    own.mkdir()
+    (own / "typescript").symlink_to(modules / "typescript")
+    (own / "seqstream-client").symlink_to(_CLIENT)
     (folder / "package.json").write_text('{"type": "module"}')
     shutil.copy(_TESTS / "usage.ts", folder)
     return folder

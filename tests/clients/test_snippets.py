@@ -202,20 +202,43 @@ async def test_a_program_prints_every_message_once(demo: Demo, command: tuple[st
         await demo.post_around_a_cut(command[-1], lambda: lines)
 
 
+_EVENT_SOURCE = """
+const show = (message) => shown.push(message.content.text);
+"""
+_OWN_CLIENT = """
+let status;
+const show = (messages, now) => {
+  status = now;
+  shown.splice(0, shown.length, ...messages.map((item) => item.text));
+};
+"""
+
+
 @pytest.mark.parametrize(
-    "script",
-    [snippet("eventsource.js"), readme_block("js", "new EventSource")],
-    ids=["clients.md", "README.md"],
+    ("script", "setting", "is_open"),
+    [
+        (snippet("eventsource.js"), _EVENT_SOURCE, "source.readyState === EventSource.OPEN"),
+        (
+            readme_block("js", "EventSource"),
+            _EVENT_SOURCE,
+            "source.readyState === EventSource.OPEN",
+        ),
+        (snippet("client.js"), _OWN_CLIENT, "status === 'live' && shown.includes('hello')"),
+    ],
+    ids=["EventSource", "README.md", "own client"],
 )
-async def test_an_event_source_shows_every_message_once(
-    demo: Demo, browser: Browser, script: str, request: pytest.FixtureRequest
+async def test_a_page_shows_every_message_once(
+    demo: Demo,
+    browser: Browser,
+    script: str,
+    setting: str,
+    is_open: str,
+    request: pytest.FixtureRequest,
 ) -> None:
-    """§6: a browser's EventSource resumes by itself; `token` and `show` are the page's."""
-    setting = (
-        f"const token = {json.dumps(demo.token)}, shown = [];"
-        "const show = (message) => shown.push(message.content.text);"
-    )
-    body = f"<!doctype html><script>{setting}\n{script}</script>"
+    """§6: it resumes by itself; `token` and `show` are the page's."""
+    setting = f"const token = {json.dumps(demo.token)}, shown = [];{setting}"
+    kind = ' type="module"' if "import " in script else ""
+    body = f"<!doctype html><script>{setting}</script><script{kind}>{script}</script>"
     shown: list[str] = []
 
     async def serve(route: Route) -> None:
@@ -226,7 +249,7 @@ async def test_an_event_source_shows_every_message_once(
         # Of the service's origin, as a page that it serves.
         await page.route(f"{demo.url}/page", serve)
         await page.goto(f"{demo.url}/page")
-        await page.wait_for_function("source.readyState === EventSource.OPEN")
+        await page.wait_for_function(is_open)
 
         async def look() -> None:
             while True:

@@ -1,21 +1,10 @@
 // The React hook, with real React, from the npm package as users install it.
 
 import assert from "node:assert/strict";
-import { cpSync, rmSync } from "node:fs";
 import test from "node:test";
 
-import { Window } from "happy-dom";
+import { act, createElement, createRoot, StrictMode } from "./react_page.mjs";
 
-const INSTALLED = new URL("./node_modules/seqstream-client/", import.meta.url);
-rmSync(INSTALLED, { recursive: true, force: true });
-cpSync(new URL("../../service/web/client/", import.meta.url), INSTALLED, { recursive: true });
-
-const window = new Window({ url: "http://localhost/" });
-Object.assign(globalThis, { window, document: window.document, IS_REACT_ACT_ENVIRONMENT: true });
-// Node 21 and newer have one.
-if (globalThis.navigator === undefined) globalThis.navigator = window.navigator;
-const { act, createElement, StrictMode } = await import("react");
-const { createRoot } = await import("react-dom/client");
 const { useProject } = await import("seqstream-client/react");
 
 /** A source that the test feeds; `log` has what became of each. */
