@@ -14,13 +14,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import FrameType
 
 import httpx
 from rich.console import Console
 
+from service.access.identity import Scope
 from service.access.signatures import sign_request
 from service.access.tokens import mint_token
 from service.operate import private_environ, private_files
@@ -168,13 +169,13 @@ def _create_project(url: str, hmac_secret: str) -> None:
     ).raise_for_status()
 
 
-def _mint_token(token_secret: str) -> str:
+def _mint_token(token_secret: str, *, scopes: Collection[Scope], project: str | None) -> str:
     return mint_token(
         token_secret,
         user_id=USER,
         expires_at_s=time.time() + _TOKEN_TTL_S,
-        scopes=["read", "write"],
-        projects=[PROJECT],
+        scopes=scopes,
+        projects=None if project is None else [project],
     )
 
 
@@ -187,7 +188,9 @@ def _welcome(
 ) -> None:
     """Create the demo project, and print the commands to try."""
     _create_project(url, environ["SEQSTREAM_HMAC_SECRETS"].split(",")[0])
-    token = _mint_token(environ["SEQSTREAM_TOKEN_SECRETS"].split(",")[0])
+    secret = environ["SEQSTREAM_TOKEN_SECRETS"].split(",")[0]
+    token = _mint_token(secret, scopes=["read", "write"], project=PROJECT)
+    operators = _mint_token(secret, scopes=["read", "admin"], project=None)
     chat = f"{url}/v1/projects/{PROJECT}/chat"
     message = '{"message": "hello", "client_msg_id": "first"}'
     lines = [
@@ -205,6 +208,7 @@ def _welcome(
         f"-d '{message}' {chat}/messages",
         "",
         f"chat page:       {url}/chat#{token}",
+        f"console:         {url}/console#{operators}",
         f"API page:        {url}/schema",
         f"DATABASE_URL     {environ['DATABASE_URL']}",
         f"REDIS_URL        {environ['REDIS_URL']}",

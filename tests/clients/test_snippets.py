@@ -89,6 +89,13 @@ def test_the_documents_snippets_are_the_files() -> None:
     assert files - listed == {"docs/snippets/ruff.toml"}
 
 
+def test_the_readmes_clients_are_the_files() -> None:
+    """README.md: what it shows of the clients is what is run here."""
+    blocks = [block.text for block in fenced_blocks(_README)]
+    for name in ("client.js", "react.jsx", "python_client.py"):
+        assert snippet(name) in blocks, name
+
+
 class Demo(NamedTuple):
     """The project `demo` of a running service, and a proxy in front of the service."""
 
