@@ -33,7 +33,10 @@ _WIDTH_IN_FILES = 200
 
 @click.command()
 @click.option("--client", "client_names", multiple=True, help="Only clients with this in the name.")
-@click.option("--scenario", "scenario_names", multiple=True, help="Only this scenario.")
+@click.option(
+    "--scenario", "scenario_names", multiple=True, help="Only this scenario.",
+    type=click.Choice([scenario.name for scenario in scenarios.ALL]),
+)  # fmt: skip
 @click.option(
     "--target", "target_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Another service, described by a TOML file; without it this project's.",
@@ -70,8 +73,8 @@ def main(
     console.print(terminal_table(clients, chosen, cells))
     _print_counts(cells, time.monotonic() - began_s, console)
     if write_docs:
-        if any(cell.state is State.NOT_RUN for cell in cells):
-            console.print("[red]the table is not written: some cells were not run[/]")
+        if any(cell.fails_the_run or cell.state is State.NOT_RUN for cell in cells):
+            console.print("[red]the table is not written: some cells failed or were not run[/]")
             sys.exit(1)
         document = DOCUMENT.read_text(encoding="utf-8")
         written = replace_table(document, written_table(clients, chosen, cells))

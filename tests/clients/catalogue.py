@@ -13,6 +13,7 @@ import msgspec
 
 from tests.clients import scenarios
 
+NO_RECONNECTS = "does not reconnect"
 FOLDER = Path(__file__).parent / "catalogue"
 
 
@@ -59,7 +60,7 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def limit(self, scenario: scenarios.Scenario) -> str | None:
         """Why the client alone cannot pass a scenario; None where it has to pass."""
         if scenario.reconnects and not self.reconnects:
-            return self.limits.get(scenario.name, "does not reconnect")
+            return self.limits.get(scenario.name, NO_RECONNECTS)
         return self.limits.get(scenario.name)
 
 

@@ -29,7 +29,11 @@ class NotInstalled(Exception):
 
 def expand(command: Sequence[str]) -> list[str]:
     """Return a command of the catalogue with its placeholders filled in."""
-    return [word.format(build=BUILD, python=sys.executable) for word in command]
+    values = {"{build}": str(BUILD), "{python}": sys.executable}
+    words = list(command)
+    for placeholder, value in values.items():
+        words = [word.replace(placeholder, value) for word in words]
+    return words
 
 
 async def install(build: Build) -> None:

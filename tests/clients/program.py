@@ -79,7 +79,9 @@ class Program:
         assert self._process is not None
         if self.fault is not None:
             raise Broken(self.fault)
-        if self._process.returncode is not None:
+        assert self._reading is not None
+        # Not before what it printed is read.
+        if self._process.returncode is not None and self._reading.done():
             raise Broken(f"the program ended with status {self._process.returncode}")
 
     def stderr_tail(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from tests.clients.catalogue import Client
+from tests.clients.catalogue import NO_RECONNECTS, Client
 from tests.clients.cells import Cell, State
 from tests.clients.scenarios import Scenario
 
@@ -23,6 +23,7 @@ _STYLE = {
     State.STALE: "bold red",
     State.NOT_RUN: "dim",
 }
+_NOTED = (State.RECIPE, State.CLIENT)
 
 
 def terminal_table(
@@ -43,20 +44,21 @@ def terminal_table(
 def written_table(
     clients: Sequence[Client], scenarios: Sequence[Scenario], cells: Iterable[Cell]
 ) -> str:
-    """Return the table in Markdown with its notes: clients are rows, scenarios columns."""
+    """Return the table in Markdown; clients are rows. A client that needs one has a note below."""
     found = _by_place(cells)
-    notes: dict[str, int] = {}
     lines = [
         "| client | " + " | ".join(scenario.summary for scenario in scenarios) + " |",
         "| --- |" + " --- |" * len(scenarios),
     ]
+    notes: list[str] = []
     for client in clients:
-        shown = [
-            _shown(found.get((client.title, scenario.name)), client, notes)
-            for scenario in scenarios
-        ]
-        lines.append(f"| {_title(client)} | " + " | ".join(shown) + " |")
-    lines += ["", *(f"{number}. {note}" for note, number in notes.items())]
+        row = [(scenario, found.get((client.title, scenario.name))) for scenario in scenarios]
+        note = _note(client, row)
+        if note is not None:
+            notes.append(note)
+        shown = " | ".join(_shown(cell, len(notes)) for _, cell in row)
+        lines.append(f"| {_name(client)} | {shown} |")
+    lines += ["", *(f"{number}. {note}" for number, note in enumerate(notes, start=1))]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -68,22 +70,31 @@ def replace_table(document: str, table: str) -> str:
     return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
 
 
-def _title(client: Client) -> str:
+def _name(client: Client) -> str:
     package = f"`{client.package}` {client.version}".strip()
-    named = package if client.package in client.name else f"{client.name}: {package}"
+    named = package if client.package == client.name else f"{client.name} ({package})"
     return f"{named}, {client.language}"
 
 
-def _shown(cell: Cell | None, client: Client, notes: dict[str, int]) -> str:
-    if cell is None:
-        return "not run"
-    if cell.state not in (State.RECIPE, State.CLIENT):
-        return cell.state.value
-    note = f"{client.title}: {cell.limit}."
-    if client.recipe and (cell.state is State.RECIPE or client.recipe_command is None):
-        note += f" {client.recipe.rstrip('.')}."
-    number = notes.setdefault(note, len(notes) + 1)
-    return f"{cell.state.value} ({number})"
+def _shown(cell: Cell | None, note: int) -> str:
+    state = State.NOT_RUN if cell is None else cell.state
+    return f"{state.value} ({note})" if state in _NOTED else state.value
+
+
+def _note(client: Client, row: Sequence[tuple[Scenario, Cell | None]]) -> str | None:
+    """Say what the client cannot, where that differs from cell to cell, and what helps."""
+    limits: dict[str, list[str]] = {}
+    for scenario, cell in row:
+        if cell is not None and cell.state in _NOTED and cell.limit is not None:
+            limits.setdefault(cell.limit, []).append(scenario.summary)
+    if not limits:
+        return None
+    reasons = [
+        limit if len(limits) == 1 or limit == NO_RECONNECTS else f"{limit} ({', '.join(summaries)})"
+        for limit, summaries in limits.items()
+    ]
+    recipe = f" {client.recipe.rstrip('.')}." if client.recipe else ""
+    return f"{client.title}: {'; '.join(reasons)}.{recipe}"
 
 
 def _by_place(cells: Iterable[Cell]) -> dict[tuple[str, str], Cell]:

@@ -98,7 +98,7 @@ def test_a_cell_from_what_was_declared_and_what_happened(
 
 
 def test_the_table_has_a_note_for_what_a_client_cannot() -> None:
-    """One note for equal reasons; a cell that was not run is never ok."""
+    """One note a client; a cell that was not run is never ok."""
     shown = [SCENARIOS[name] for name in ("live", "cut-early", "cut-middle", "restart")]
     cells = [
         Cell("one, Python", "live", State.OK),
@@ -107,7 +107,19 @@ def test_the_table_has_a_note_for_what_a_client_cannot() -> None:
     ]
     written = table.written_table([CLIENT], shown, cells)
     assert "| `one` 1.0, Python | ok | recipe (1) | recipe (1) | not run |" in written
-    assert written.endswith("\n1. one, Python: does not reconnect. Loop.\n")
+    assert written.endswith("\n\n1. one, Python: does not reconnect. Loop.\n")
+
+
+def test_a_note_says_which_limit_belongs_to_which_cell() -> None:
+    """Where a client has several."""
+    shown = [SCENARIOS[name] for name in ("cut-early", "silence")]
+    cells = [
+        Cell("one, Python", "cut-early", State.RECIPE, limit="does not reconnect"),
+        Cell("one, Python", "silence", State.CLIENT, limit="gives up"),
+    ]
+    written = table.written_table([CLIENT], shown, cells)
+    assert "recipe (1) | client (1) |" in written
+    assert f"does not reconnect; gives up ({shown[1].summary}). Loop." in written
 
 
 def test_the_document_has_a_place_for_the_table() -> None:
