@@ -100,8 +100,8 @@ test("45 s without a byte: the stream is given up and opened again at once", asy
   assert.equal(opening(service), 2);
 });
 
-test("a page that comes back checks its stream: a stale one is replaced, a fresh one kept", async (t) => {
-  const sources = [];
+/** A project whose connection the test may wake, as a page that becomes visible does. */
+async function wakeable(context) {
   const { Connection } = await import("../../service/web/client/connection.js");
   const { Api } = await import("../../service/web/client/api.js");
   const { Credentials } = await import("../../service/web/client/credentials.js");
@@ -109,37 +109,46 @@ test("a page that comes back checks its stream: a stale one is replaced, a fresh
   const clock = new FakeClock();
   const credentials = new Credentials("cookie", clock);
   const api = new Api({ base: "http://s", project: "p", credentials, fetch: service.fetch, clock });
-  opened(t, {
-    service, clock,
-    source: (sink) => sources[sources.push(new Connection({ api, credentials, clock }, sink)) - 1],
-  });
+  let connection;
+  const source = (sink) => (connection = new Connection({ api, credentials, clock }, sink));
+  const { project } = opened(context, { service, clock, source });
   await clock.advance();
+  return { service, clock, project, connection };
+}
+
+test("a page that comes back checks its stream: a stale one is replaced, a fresh one kept", async (t) => {
+  const { service, clock, connection } = await wakeable(t);
   service.stream.open();
   await clock.advance(15_000);
-  sources[0].wake();
+  connection.wake();
   await clock.advance();
   assert.equal(opening(service), 1);
   await clock.advance(10_000);
-  sources[0].wake();
+  connection.wake();
   await clock.advance();
   assert.equal(opening(service), 2);
-  // While it waits after a failure, it tries at once.
-  service.stream.break();
+});
+
+test("a page that comes back while it waits tries at once", async (t) => {
+  const { service, clock, connection } = await wakeable(t);
+  service.stream.open().break();
   await clock.advance();
-  sources[0].wake();
+  connection.wake();
   await clock.advance();
-  assert.equal(opening(service), 3);
+  assert.equal(opening(service), 2);
 });
 
 test("a refusal in band is waited for, and nothing shortens it", async (t) => {
-  const { service, clock, project } = opened(t);
-  await clock.advance();
+  const { service, clock, project, connection } = await wakeable(t);
   service.stream.send("stream.refused", { code: "RATE_LIMITED", retryAfterMs: 5000 }, { retry: 5000 }).end();
   await clock.advance();
   assert.deepEqual([status(project), project.state.connection.reason], ["waiting", "RATE_LIMITED"]);
-  await clock.advance(5000);
+  await clock.advance(4900);
+  connection.wake();
+  await clock.advance(100);
   assert.equal(opening(service), 1);
-  await clock.advance(2500);
+  connection.wake();
+  await clock.advance();
   assert.equal(opening(service), 2);
 });
 

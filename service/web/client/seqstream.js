@@ -231,8 +231,13 @@ class Project {
     const value = typeof data === "string" ? parsed(data) : data;
     if (value === undefined) return;
     report(() => this.#options.onEvent?.({ event, id, data: value }));
-    const isNews = this.#model.apply(event, value, this.#clock.now());
-    this.#follow(event, value);
+    // One event that is not as the protocol says must not keep the rest from being shown.
+    report(() => this.#apply(event, value));
+  }
+
+  #apply(event, data) {
+    const isNews = this.#model.apply(event, data, this.#clock.now());
+    this.#follow(event, data);
     if (isNews) this.#changed();
   }
 
@@ -245,7 +250,7 @@ class Project {
     } else if (event === "stream.live") {
       // Nothing came of the newest ones, so there are none, or they were not sent.
       if (list.floor === null && this.#options.after !== "live" && data.headSeq > 0) this.#newest();
-      else list.begin(data.headSeq);
+      else if (list.floor === null) list.begin(data.headSeq);
       this.#askWhoIsOnline();
     } else if (event === "stream.reset") this.#newest();
     else if (event === "typing.start") this.#watchTyping();
@@ -415,7 +420,7 @@ function parsed(data) {
   }
 }
 
-/** Run a caller's function; its errors are its own, and end nothing here. */
+/** Run a function whose errors are shown to the page's developer, and end nothing here. */
 function report(callback) {
   try {
     callback();
