@@ -45,7 +45,6 @@ class BlockParser:
         self._held = bytearray()
         self._searched = 0
         self._at_start = True
-        self._skip_lf = False
 
     def feed(self, data: bytes) -> list[Block]:
         """Return the blocks that these bytes complete.
@@ -62,10 +61,6 @@ class BlockParser:
         # With LF alone, which is what services send, there is a way ten times as fast.
         only_lf = 0x0D not in held
         while True:
-            if self._skip_lf and len(held) > start:
-                # The last end of a line was a CR at the end of a piece; its LF came with this one.
-                start += held[start] == 0x0A
-                self._skip_lf = False
             end, after = _block_end(held, max(start, self._searched), only_lf)
             if end < 0:
                 break
@@ -73,7 +68,7 @@ class BlockParser:
             block = _parse(bytes(held[start:end]))
             if block is not None:
                 blocks.append(block)
-            self._skip_lf = held[after - 1] == 0x0D
+            # A LF whose CR ended the piece stays as an empty line, which says nothing.
             start = self._searched = after
         del held[:start]
         # What is held has no end of a block, so at most the last two bytes belong to one.

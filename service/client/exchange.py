@@ -65,10 +65,6 @@ class Exchange:
         """Whether another token can be had when this one has expired."""
         return self._tokens.can_renew
 
-    async def renew_token(self) -> None:
-        """Have another token made, since the service no longer takes this one."""
-        await self._tokens.renew(await self._tokens.current())
-
     def close(self) -> None:
         """Let every further request raise `ClientClosed`."""
         self._closed = True

@@ -115,7 +115,10 @@ class Following:
                 why = "no token could be had"
             if self._ending is not None:
                 why, asked_s = self._ending.reason, self._ending.wait_s
-                await self._end(self._ending)
+                if not self._ending.reconnect and not self._exchange.can_renew:
+                    raise StreamEnded(self._ending.reason)
+                # An expired token is refused at the next attempt, and renewed there once for all
+                # that follow; who lost access is refused with whatever token.
             wait_s = self._backoff.next_s(asked_s)
             self._observer.interrupted(why, wait_s)
             _log.info(
@@ -123,16 +126,6 @@ class Following:
                 extra={"path": self._path, "cursor": self._position.cursor, "error": why},
             )
             await asyncio.sleep(wait_s)
-
-    async def _end(self, ending: Ending) -> None:
-        """Prepare the next connection, or raise when there must be none."""
-        if ending.reconnect:
-            return
-        if not self._exchange.can_renew:
-            raise StreamEnded(ending.reason)
-        # Whoever lost access gets a 403 at the next attempt, with whatever token.
-        with contextlib.suppress(TokenFailed):
-            await self._exchange.renew_token()
 
     async def _connection(self) -> AsyncGenerator[Event, None]:
         """Yield the events of one connection, with the gaps before them."""

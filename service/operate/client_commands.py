@@ -19,7 +19,7 @@ import msgspec
 from service.access.identity import Scope
 from service.access.tokens import mint_token
 from service.client import Client, Event, FollowObserver, Message
-from service.operate.command_frame import err, out, plain_errors, settings_for
+from service.operate.command_frame import err, harmless, out, plain_errors, settings_for
 from service.settings import WORKER_NEEDS
 from streams.eventlog import EventLog
 from streams.model.events import NewMessage
@@ -152,7 +152,8 @@ def tail(
         async with remote.client() as client:
             async for event in client.follow(project, after=after, observer=_Notes()):
                 if event.name == "stream.reset":
-                    err.print(f"the stream was reset: {event.json.decode()}", markup=False)
+                    said = harmless(event.json.decode(errors="replace"))
+                    err.print(f"the stream was reset: {said}", markup=False)
                 elif not event.name.startswith(_PASSING):
                     name = "message.new" if isinstance(event, Message) else event.name
                     show(_id_of(event), name, event.json)
@@ -170,7 +171,7 @@ class _Notes(FollowObserver):
     """Says on standard error that the connection was lost: a tail that waits looks idle."""
 
     def interrupted(self, why: str, wait_s: float) -> None:
-        err.print(f"interrupted: {why}; again in {wait_s:.1f} s", markup=False)
+        err.print(f"interrupted: {harmless(why)}; again in {wait_s:.1f} s", markup=False)
 
 
 class _HasEntryId(msgspec.Struct, rename="camel"):

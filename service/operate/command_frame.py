@@ -24,6 +24,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_MAX_SHOWN = 500
+
+
+def harmless(text: str) -> str:
+    """Return a text of a peer as one bounded line: it must not command the terminal."""
+    line = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}…"
+
+
 def settings_for(needs: Sequence[str]) -> Settings:
     """Load the settings and configure logging; exit 2 when one of `needs` is missing or wrong."""
     try:
@@ -45,7 +54,7 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except (StreamsError, ClientError, LoadFailed) as error:
-            err.print(f"error: {error}", markup=False)
+            err.print(f"error: {harmless(str(error))}", markup=False)
             sys.exit(1)
         except KeyboardInterrupt:
             sys.exit(130)

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from service.operate.command_frame import harmless
 from service.operate.load_figures import Latencies, LatencySummary, LoadCounters, LoadReport
 
 _WORST = 10
@@ -82,7 +83,7 @@ def summary(report: LoadReport) -> RenderableType:
     if verdict.clean and not report.clean:
         found += "; but not every post was answered"
     colour = "green" if report.clean else "red"
-    parts: list[RenderableType] = [table, *(Text(line) for line in lines)]
+    parts: list[RenderableType] = [table, *(Text(harmless(line)) for line in lines)]
     worst = _worst(report)
     if worst is not None:
         parts.append(worst)

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from service.client import Event
 from service.operate import client_commands
+from service.operate.command_frame import harmless
 from service.operate.commands import main
 
 _NOWHERE = "http://127.0.0.1:1"
@@ -74,3 +75,9 @@ def test_a_token_that_no_header_can_carry_is_one_line(tmp_path: Path) -> None:
     done = _invoke("tail", "p", SEQSTREAM_URL=_NOWHERE, SEQSTREAM_TOKEN="se\u00e4cret")
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
     assert "cret" not in done.stderr
+
+
+def test_a_peers_text_does_not_command_the_terminal() -> None:
+    """Escape sequences, line breaks, and texts without end."""
+    assert harmless("\x1b]0;x\x07 a\nb \u009b2J") == "\ufffd]0;x\ufffd a\ufffdb \ufffd2J"
+    assert len(harmless("x" * 10_000)) == 501
