@@ -22,7 +22,8 @@ import { Outbox } from "./sending.js";
 export { SeqstreamError };
 
 const SAVE_MS = 1000;
-const TYPING_AGAIN_MS = 3000; // the service forgets it after 6 s
+const TYPING_MS = 6000; // then the service forgets it by itself
+const TYPING_AGAIN_MS = 3000;
 const DEFAULT_TAIL = 50;
 
 export function open(options) {
@@ -146,8 +147,8 @@ class Project {
 
   setTyping(typing) {
     const now = this.#clock.now();
-    const isOn = this.#typedAt + TYPING_AGAIN_MS > now;
-    if (this.#isClosed || isOn === typing || (!typing && this.#typedAt === -Infinity)) return;
+    const sinceMs = now - this.#typedAt;
+    if (this.#isClosed || (typing ? sinceMs < TYPING_AGAIN_MS : sinceMs >= TYPING_MS)) return;
     this.#typedAt = typing ? now : -Infinity;
     // Nobody waits for it, and the next one makes up for one that was lost.
     this.#api.request("POST", "/chat/typing", { body: { typing } }).catch(() => {});
