@@ -121,6 +121,21 @@ async def test_more_than_the_window_missed_is_fetched(services: Services, projec
         assert [row.seq for row in log] == list(range(1, 906))
 
 
+async def test_newest_first_and_older_ones_on_demand(services: Services, project: Project) -> None:
+    """§6: one request, `tail=`, is a page's whole start; the rest comes page by page."""
+    await project.fill(120)
+    options = {"credentials": _CREDENTIALS, "tail": 50}
+    async with NodeClient("start", services.a.url, project.id, options) as client:
+        await client.wait_status("live")
+        assert client.count("event", "message.replay") == 50
+        log = await project.api.log(project.id)
+        await client.wait_shown(log[70:])
+        assert await client.load_older(60)
+        await client.wait_shown(log[10:])
+        assert not await client.load_older(60)
+        await client.wait_shown(log)
+
+
 async def test_service_that_ends_and_starts_again(
     start_service: StartService, tmp_path: Path
 ) -> None:

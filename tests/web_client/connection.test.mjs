@@ -420,6 +420,19 @@ test("after close nothing is asked for, and no timer is left", async (t) => {
   assert.deepEqual([service.requests.length, clock.waiting, status(project)], [length, 0, "closed"]);
 });
 
+test("closing ends what waits for the history too", async (t) => {
+  const service = new FakeService().on("GET", "/chat/messages", () => [503, {}]);
+  const { clock, project } = opened(t, { service });
+  await clock.advance();
+  service.stream.open({ cursor: 0 }).message(message(5));
+  service.stream.send("stream.reset", { reason: "trimmed", headSeq: 5 }).message(message(9));
+  await clock.advance(100);
+  project.loadOlder().catch(() => {});
+  project.close();
+  await clock.advance();
+  assert.equal(clock.waiting, 0);
+});
+
 test("a listener is called once for all that comes together; one that throws harms no other", async (t) => {
   const { service, clock, project } = opened(t);
   t.mock.method(console, "error", () => {});

@@ -290,6 +290,11 @@ test("typing is told at most every 3 s, and its end once", async (t) => {
   project.setTyping(false);
   await clock.advance();
   assert.deepEqual(told(), [true, true, false]);
+  project.setTyping(true);
+  await clock.advance(4000);
+  project.setTyping(false);
+  await clock.advance();
+  assert.deepEqual(told(), [true, true, false, true, false]);
 });
 
 test("a 401 renews the token once, and sends again", async (t) => {

@@ -24,7 +24,8 @@ import { SharedSource, canShare } from "./tabs.js";
 export { SeqstreamError, clearStored };
 
 const SAVE_MS = 1000;
-const TYPING_AGAIN_MS = 3000; // the service forgets it after 6 s
+const TYPING_MS = 6000; // then the service forgets it by itself
+const TYPING_AGAIN_MS = 3000;
 const DEFAULT_TAIL = 50;
 // What is kept of a project's messages goes with the access to them.
 const ACCESS_ENDED = new Set(["UNAUTHORIZED_PROJECT_ACCESS", "access_revoked", "project_deleted"]);
@@ -173,8 +174,8 @@ class Project {
 
   setTyping(typing) {
     const now = this.#clock.now();
-    const isOn = this.#typedAt + TYPING_AGAIN_MS > now;
-    if (this.#isClosed || isOn === typing || (!typing && this.#typedAt === -Infinity)) return;
+    const sinceMs = now - this.#typedAt;
+    if (this.#isClosed || (typing ? sinceMs < TYPING_AGAIN_MS : sinceMs >= TYPING_MS)) return;
     this.#typedAt = typing ? now : -Infinity;
     // Nobody waits for it, and the next one makes up for one that was lost.
     this.#api.request("POST", "/chat/typing", { body: { typing } }).catch(() => {});
