@@ -225,8 +225,9 @@ class SeqScanner:
             if mark < 0:
                 self._other(event)
                 continue
-            line = 0 if event.startswith(b"id: ") else event.find(b"\nid: ") + 1
-            seq = int(event[line + 4 : event.find(b"\n", line)]) if event[line] == _I else None
+            # The id is the last line: the data is one line before it.
+            line = event.rfind(b"\n") + 1
+            seq = int(event[line + 4 :]) if event[line] == _I else None
             if seq is None or self.last_seq is None or seq != self.last_seq + 1:
                 self._tally.violate(f"{self._label}: seq {seq} after {self.last_seq}")
             self.last_seq = seq

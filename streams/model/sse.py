@@ -2,8 +2,9 @@
 
 After https://html.spec.whatwg.org/multipage/server-sent-events.html. Every block has data, because
 clients differ in what they do with one that has none: some drop it with its `id`, others surface an
-empty event. So `id` and `retry` stand in the block of an event. Which events exist, what is in
-their data and when they are sent does not belong here.
+empty event. So `id` and `retry` stand in the block of an event. The `id` comes after the data: some
+clients take it as soon as its line is there, and would never ask again for a message whose data was
+cut off. Which events exist, what is in their data and when they are sent does not belong here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _ESCAPES = {b"\xc2\x85": b"\\u0085", b"\xe2\x80\xa8": b"\\u2028", b"\xe2\x80\xa9
 
 def message_frame(seq: int, data: bytes) -> bytes:
     """Frame a message as `message.new`, with its seq as the event's id. `data` is JSON."""
-    return b"event: message.new\nid: %d\ndata: %b\n\n" % (seq, _one_line(data))
+    return b"event: message.new\ndata: %b\nid: %d\n\n" % (_one_line(data), seq)
 
 
 def as_replay(frame: bytes) -> bytes:
@@ -39,11 +40,11 @@ def event_frame(event: str, data: bytes) -> bytes:
 
 def control_frame(event: str, data: bytes, *, cursor: int | None, retry_ms: int | None) -> bytes:
     """Frame an event that also sets the client's cursor, its reconnect delay, or both."""
-    return b"event: %b\n%b%bdata: %b\n\n" % (
+    return b"event: %b\n%bdata: %b\n%b\n" % (
         event.encode(),
-        b"" if cursor is None else b"id: %d\n" % cursor,
         b"" if retry_ms is None else b"retry: %d\n" % retry_ms,
         _one_line(data),
+        b"" if cursor is None else b"id: %d\n" % cursor,
     )
 
 
@@ -56,11 +57,12 @@ def _one_line(data: bytes) -> bytes:
 
 def data_of(frame: bytes) -> bytes:
     """Return the data of a frame that was made here."""
-    return frame[frame.index(b"\ndata: ") + 7 : -2]
+    start = frame.index(b"\ndata: ") + 7
+    return frame[start : frame.index(b"\n", start)]
 
 
 def name_and_id(frame: bytes) -> tuple[str, int | None]:
-    """Return the event's name and id (none without one) of a frame that was made here."""
-    head = frame[: frame.index(b"\ndata: ")].split(b"\n")
-    name = head[0][7:].decode()
-    return name, int(head[1][4:]) if len(head) > 1 else None
+    """Return the event's name and id (none without one) of a message's or an event's frame."""
+    name, _, rest = frame.partition(b"\n")
+    _, _, last = rest[:-2].rpartition(b"\n")
+    return name[7:].decode(), int(last[4:]) if last.startswith(b"id: ") else None

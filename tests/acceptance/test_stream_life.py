@@ -132,7 +132,7 @@ async def test_above_the_limit_an_event_source_is_refused_in_band(
         assert refused.header("content-type") == "text/event-stream; charset=utf-8"
         assert refused.blocks[0].startswith(b"event: stream.refused\nretry: ")
         assert refused.names == ["stream.refused"]
-        data = msgspec.json.decode(refused.blocks[0].split(b"data: ")[1])
+        data = msgspec.json.decode(refused.blocks[0].split(b"data: ")[1].split(b"\n")[0])
         assert data["code"] == "RATE_LIMITED"
         assert data["retryAfterMs"] > 0
 

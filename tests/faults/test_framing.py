@@ -124,7 +124,7 @@ async def test_any_text_comes_back_as_it_was_posted(start_service: StartService)
 
 async def _raw_stream(url: str, last_seq: int) -> bytes:
     """Read a stream from the beginning until the event of `last_seq` is complete."""
-    end = b"\nid: %d\n" % last_seq
+    end = b"\nid: %d\n\n" % last_seq
     data = bytearray()
     async with asyncio.timeout(30), httpx.AsyncClient(verify=False, trust_env=False) as http:
         target = f"{url}/v1/projects/p/chat/stream?from_seq=0&token={token('u')}"

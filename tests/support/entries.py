@@ -48,8 +48,8 @@ def ids_of(frames: Sequence[bytes]) -> list[EntryId]:
     ids = []
     for frame in frames:
         lines = frame.split(b"\n")
-        if lines[1].startswith(b"id: "):
-            ids.append(EntryId(int(lines[1][4:]), 0))
+        if lines[2].startswith(b"id: "):
+            ids.append(EntryId(int(lines[2][4:]), 0))
         else:
             data = msgspec.json.decode(lines[1].removeprefix(b"data: "))
             ids.append(EntryId.parse(data["entryId"].encode()))

@@ -8,6 +8,7 @@ from typing import cast
 import msgspec
 
 from service.http.wire import Chunk
+from streams.model.sse import data_of
 
 
 class RecordingWire:
@@ -38,7 +39,7 @@ class RecordingWire:
         """The data of the events of this name."""
         head = f"event: {event}\n".encode()
         return [
-            msgspec.json.decode(block[block.index(b"\ndata: ") + 7 :])
+            msgspec.json.decode(data_of(block + b"\n\n"))
             for block in self.blocks
             if block.startswith(head)
         ]

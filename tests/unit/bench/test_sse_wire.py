@@ -12,7 +12,7 @@ from bench.harness.marks import make_text
 from bench.harness.sse_wire import MarkScanner, ResponseBody, SeqScanner, Tally, WireError
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-_PROLOGUE = b"event: stream.open\nid: 4\nretry: 2000\ndata: {}\n\nevent: stream.live\ndata: {}\n\n"
+_PROLOGUE = b"event: stream.open\nretry: 2000\ndata: {}\nid: 4\n\nevent: stream.live\ndata: {}\n\n"
 _READ_NS = 9_000_000
 
 
@@ -22,7 +22,7 @@ def _chunk(payload: bytes) -> bytes:
 
 def _message(seq: int, begun_ns: int = 1_000_000) -> bytes:
     text = make_text(seq, begun_ns, 60).encode()
-    return b'id: %d\nevent: message.new\ndata: {"text":"%b"}\n\n' % (seq, text)
+    return b'event: message.new\ndata: {"text":"%b"}\nid: %d\n\n' % (text, seq)
 
 
 def _read(events: bytes) -> tuple[SeqScanner, Tally]:
@@ -134,7 +134,7 @@ def test_equal_bytes_are_checked_for_each_connection(
 
 def test_a_message_without_an_id_is_a_violation() -> None:
     """Every message must have its seq as the SSE id."""
-    _, tally = _read(_message(5).partition(b"\n")[2])
+    _, tally = _read(_message(5).replace(b"\nid: 5\n", b"\n"))
     assert tally.violation_count == 1
 
 

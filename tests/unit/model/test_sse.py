@@ -18,7 +18,7 @@ from streams.model.events import NO_METADATA, Content, Message, encode
 
 def test_a_message_is_three_lines_and_an_empty_one() -> None:
     """§6: `message.new`, id seq, data in one line."""
-    assert sse.message_frame(7, b'{"seq":7}') == (b'event: message.new\nid: 7\ndata: {"seq":7}\n\n')
+    assert sse.message_frame(7, b'{"seq":7}') == (b'event: message.new\ndata: {"seq":7}\nid: 7\n\n')
 
 
 def test_an_event_without_a_seq_has_no_id() -> None:
@@ -29,7 +29,7 @@ def test_an_event_without_a_seq_has_no_id() -> None:
 def test_the_delay_and_the_cursor_are_in_the_block_of_an_event() -> None:
     """§6: no block carries `retry` or `id` alone, since many clients drop it or misread it."""
     frame = sse.control_frame("stream.open", b"{}", cursor=41, retry_ms=2000)
-    assert frame == b"event: stream.open\nid: 41\nretry: 2000\ndata: {}\n\n"
+    assert frame == b"event: stream.open\nretry: 2000\ndata: {}\nid: 41\n\n"
 
 
 def test_a_control_event_may_set_the_delay_alone() -> None:
@@ -71,7 +71,7 @@ def test_a_replayed_message_differs_in_its_name_alone() -> None:
     """§6: `message.replay` has the same id and data as `message.new`."""
     frame = sse.message_frame(7, b'{"event: message.new\\n":1}')
     assert sse.as_replay(frame) == (
-        b'event: message.replay\nid: 7\ndata: {"event: message.new\\n":1}\n\n'
+        b'event: message.replay\ndata: {"event: message.new\\n":1}\nid: 7\n\n'
     )
 
 

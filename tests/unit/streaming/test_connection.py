@@ -19,10 +19,10 @@ from tests.support.waiting import wait_until
 
 def _open(cursor: str, head: int, truncated: str, source: str, *, position: int) -> bytes:
     return (
-        b"event: stream.open\nid: %d\nretry: 2000\n"
+        b"event: stream.open\nretry: 2000\n"
         b'data: {"projectId":"p","connectionId":"id","cursor":%b,"headSeq":%d,'
-        b'"truncated":%b,"source":"%b"}'
-        % (position, cursor.encode(), head, truncated.encode(), source.encode())
+        b'"truncated":%b,"source":"%b"}\nid: %d'
+        % (cursor.encode(), head, truncated.encode(), source.encode(), position)
     )
 
 
@@ -61,7 +61,7 @@ async def test_missed_messages_are_replayed_before_live() -> None:
         _, wire, _ = await project.connect_live(cursor=5)
         blocks = wire.blocks
         assert blocks[:1] == [_open("5", 7, "false", "memory", position=5)]
-        assert [block.split(b"\n")[:2] for block in blocks[1:3]] == [
+        assert [block.split(b"\n")[::2] for block in blocks[1:3]] == [
             [b"event: message.replay", b"id: 6"],
             [b"event: message.replay", b"id: 7"],
         ]
@@ -155,8 +155,8 @@ async def test_a_reset_is_told_after_the_opening_and_live_follows() -> None:
         await wait_until(lambda: project.broadcast.is_live(connection), what="live")
         assert wire.blocks == [
             _open("null", 7, "false", "none", position=7),
-            b"event: stream.reset\nid: 7\nretry: 2000\n"
-            b'data: {"projectId":"p","reason":"cursor_ahead","firstSeq":1,"headSeq":7}',
+            b"event: stream.reset\nretry: 2000\n"
+            b'data: {"projectId":"p","reason":"cursor_ahead","firstSeq":1,"headSeq":7}\nid: 7',
             _live(7),
         ]
 
@@ -168,7 +168,7 @@ async def test_a_cursor_ahead_of_this_process_gets_only_what_is_newer() -> None:
         await wait_until(lambda: bool(wire.named("stream.live")), what="live")
         project.arrive(3)
         await wait_until(lambda: bool(wire.seqs("message.new")), what="the newer one")
-        assert wire.blocks[0].startswith(b"event: stream.open\nid: 7\nretry: 2000\n")
+        assert wire.blocks[0].endswith(b"\nid: 7")
         assert wire.seqs("message.new") == [8]
 
 
@@ -328,6 +328,6 @@ def test_a_refusal_is_a_whole_stream(cursor: int | None) -> None:
     """§6: `stream.refused` with `retry:` and the cursor that the client sent, then the end."""
     named = b"" if cursor is None else b"id: %d\n" % cursor
     assert refusal("RATE_LIMITED", 5000, cursor) == (
-        b"event: stream.refused\n" + named + b"retry: 5000\n"
-        b'data: {"code":"RATE_LIMITED","retryAfterMs":5000}\n\n'
+        b"event: stream.refused\nretry: 5000\n"
+        b'data: {"code":"RATE_LIMITED","retryAfterMs":5000}\n' + named + b"\n"
     )

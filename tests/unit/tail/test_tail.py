@@ -77,7 +77,7 @@ def test_a_message_is_framed_with_its_seq_as_id() -> None:
     """§6: the id of `message.new` is the seq; the data is what the window has."""
     tail = _tail(6)
     tail.offer(message_entry(7, data=b'{"seq":7}'))
-    assert tail.frames(0) == [b'event: message.new\nid: 7\ndata: {"seq":7}\n\n']
+    assert tail.frames(0) == [b'event: message.new\ndata: {"seq":7}\nid: 7\n\n']
 
 
 def test_a_cursor_is_covered_from_where_memory_begins() -> None:
