@@ -152,8 +152,9 @@ async def test_service_that_ends_and_starts_again(
             await wait_until(lambda: client.count("event", "stream.closing") == 1)
             client.send("meanwhile", "owner")
             await service.start()
-            await wait_until(lambda: client.count("receipt") == 2, timeout_s=30, what="the receipt")
-            await client.wait_status("live", timeout_s=30)
+            # It comes back after a pause that grows while the service is away.
+            await wait_until(lambda: client.count("receipt") == 2, timeout_s=60, what="the receipt")
+            await client.wait_status("live", timeout_s=60)
             await _judge(project, [client], [])
 
 
@@ -168,7 +169,7 @@ async def test_token_is_renewed(services: Services, project: Project, hide_expir
     async with client:
         await client.wait_status("live")
         await project.fill(2)
-        await wait_until(lambda: client.count("minted") >= 3, timeout_s=30, what="a third token")
+        await wait_until(lambda: client.count("minted") >= 2, timeout_s=30, what="another token")
         await project.fill(4)
         await client.wait_shown(await project.api.log(project.id))
         closings = client.count("event", "stream.closing")
