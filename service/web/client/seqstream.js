@@ -17,13 +17,15 @@ import { Credentials } from "./credentials.js";
 import { SeqstreamError } from "./errors.js";
 import { History } from "./history.js";
 import { ProjectModel } from "./model.js";
+import { Keeper } from "./keeper.js";
+import { newId, onWake, parsed, report } from "./platform.js";
+import { snapshotOf } from "./project_state.js";
 import { Outbox } from "./sending.js";
 import { clearStored, indexedDbStore } from "./storage.js";
 import { SharedSource, canShare } from "./tabs.js";
 
 export { SeqstreamError, clearStored };
 
-const SAVE_MS = 1000;
 const TYPING_MS = 6000; // then the service forgets it by itself
 const TYPING_AGAIN_MS = 3000;
 const DEFAULT_TAIL = 50;
@@ -43,13 +45,13 @@ class Project {
   #history;
   #outbox;
   #source;
-  #store;
+  #keeper;
   #connection = { status: "connecting", transport: "stream" };
   #state = null; // the snapshot, until the next change
   #listeners = new Set();
   #isTold = true;
   #isClosed = false;
-  #timers = { save: null, typing: null };
+  #typingTimer = null;
   #typedAt = -Infinity;
   #unlisten = () => {};
 
@@ -76,7 +78,7 @@ class Project {
     const encode = encryption ? (text) => encryption.encode(text) : null;
     const timeoutMs = options.sendTimeoutMs;
     this.#outbox = new Outbox({ api: this.#api, clock, project, encode, timeoutMs }, this.#outboxEvents());
-    this.#store = this.#storeFor(base);
+    this.#keeper = new Keeper(this.#storeFor(base), clock, () => this.#kept());
     this.#source = this.#sourceFor(base, {
       onBlock: (event, id, data) => this.#onBlock(event, id, data),
       onStatus: (state) => this.#onStatus(state),
@@ -193,13 +195,13 @@ class Project {
     this.#source.stop();
     this.#history.stop();
     this.#outbox.close();
-    for (const timer of Object.values(this.#timers)) this.#clock.clearTimeout(timer);
-    void this.#save(unsent);
+    this.#clock.clearTimeout(this.#typingTimer);
+    this.#keeper.close(this.#kept(unsent));
     this.#onStatus({ status: "closed", transport: this.#connection.transport });
   }
 
   async #start() {
-    const saved = await this.#store?.load().catch(() => null);
+    const saved = await this.#keeper.load();
     if (this.#isClosed) return;
     if (saved?.project === this.#options.project) {
       // A cursor that was asked for wins over a saved one; what was not sent is sent in any case.
@@ -275,10 +277,10 @@ class Project {
   }
 
   #watchTyping() {
-    this.#clock.clearTimeout(this.#timers.typing);
+    this.#clock.clearTimeout(this.#typingTimer);
     const { people } = this.#model;
     if (people.nextExpiry === null) return;
-    this.#timers.typing = this.#clock.setTimeout(() => {
+    this.#typingTimer = this.#clock.setTimeout(() => {
       if (people.expire(this.#clock.now())) this.#changed();
       this.#watchTyping();
     }, Math.max(people.nextExpiry - this.#clock.now(), 0));
@@ -319,7 +321,7 @@ class Project {
         list.setPending(clientMsgId, "failed", { code, message });
         this.#changed();
       },
-      encoded: () => this.#saveSoon(),
+      encoded: () => this.#keeper.saveSoon(),
     };
   }
 
@@ -332,17 +334,14 @@ class Project {
     const isSame = status === state.status && reason === state.reason && retryAt === state.retryAt;
     if (isSame && transport === state.transport) return;
     this.#connection = Object.freeze(state);
-    if (ACCESS_ENDED.has(state.reason)) {
-      this.#store?.clear?.().catch(() => {});
-      this.#store = null;
-    }
+    if (ACCESS_ENDED.has(state.reason)) this.#keeper.forget();
     this.#changed();
   }
 
   /** The state is another one. Listeners are called once for all that comes in one turn. */
   #changed() {
     this.#state = null;
-    this.#saveSoon();
+    this.#keeper.saveSoon();
     if (!this.#isTold) return;
     this.#isTold = false;
     queueMicrotask(() => {
@@ -352,81 +351,15 @@ class Project {
   }
 
   #snapshot() {
-    const { list, answers, builds, people, headSeq } = this.#model;
-    const reads = people.reads();
-    return Object.freeze({
+    return snapshotOf(this.#model, {
       connection: this.#connection,
-      messages: Object.freeze([
-        ...list.storedItems(Boolean(this.#options.encryption)),
-        ...answers.items(),
-        ...list.pendingItems(this.#userId),
-      ]),
-      builds: Object.freeze(builds.list()),
-      typing: Object.freeze(people.typingUsers(this.#userId)),
-      online: Object.freeze(people.onlineUsers()),
-      headSeq,
-      oldestSeq: list.oldestSeq,
-      hasOlder: list.floor !== null && list.floor > 0,
-      loadingOlder: this.#history.isLoadingOlder,
-      gaps: Object.freeze(list.gaps()),
-      readSeq: reads[this.#userId] ?? 0,
-      reads,
+      userId: this.#userId,
+      isDecoding: Boolean(this.#options.encryption),
+      isLoadingOlder: this.#history.isLoadingOlder,
     });
   }
 
-  #saveSoon() {
-    if (this.#store === null || this.#isClosed || this.#timers.save !== null) return;
-    this.#timers.save = this.#clock.setTimeout(() => {
-      this.#timers.save = null;
-      void this.#save(this.#outbox.pending());
-    }, SAVE_MS);
-  }
-
-  async #save(pending) {
-    const { project } = this.#options;
-    // A store that fails is not the reader's trouble: the next page starts without it.
-    await this.#store?.save({ project, ...this.#model.list.save(), pending }).catch(() => {});
-  }
-}
-
-/** Call `wake` when the page comes back, or the network does; returns how to stop. */
-function onWake(wake) {
-  const { document } = globalThis;
-  if (document === undefined) return () => {};
-  const onVisible = () => {
-    if (document.visibilityState === "visible") wake();
-  };
-  document.addEventListener("visibilitychange", onVisible);
-  for (const name of ["online", "pageshow"]) globalThis.addEventListener?.(name, wake);
-  return () => {
-    document.removeEventListener("visibilitychange", onVisible);
-    for (const name of ["online", "pageshow"]) globalThis.removeEventListener?.(name, wake);
-  };
-}
-
-function newId() {
-  // crypto.randomUUID needs a secure context; a page on plain http in a local network has none.
-  // Node 18 has no global crypto. The id has to be unique among its user's, and no secret.
-  const bytes = globalThis.crypto?.getRandomValues(new Uint8Array(16)) ??
-    Uint8Array.from({ length: 16 }, () => Math.random() * 256);
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-function parsed(data) {
-  try {
-    const value = JSON.parse(data);
-    return value !== null && typeof value === "object" ? value : undefined;
-  } catch {
-    return undefined; // not of this service: nothing that could be applied
-  }
-}
-
-/** Run a function whose errors are shown to the page's developer, and end nothing here. */
-function report(callback) {
-  try {
-    callback();
-  } catch (error) {
-    if (typeof reportError === "function") reportError(error);
-    else console.error(error);
+  #kept(pending = this.#outbox.pending()) {
+    return { project: this.#options.project, ...this.#model.list.save(), pending };
   }
 }

@@ -8,6 +8,7 @@
 // A tab that follows needs no replay: it begins with the leader's `stream.live`, and what is below
 // is a gap that history.js reads. Users have channels of their own.
 
+import { parsed } from "./platform.js";
 import { Recent } from "./recent.js";
 
 const SILENT_MS = 45_000; // three heartbeats: does the leader still run?
@@ -192,14 +193,5 @@ export class SharedSource {
 
   #post(message) {
     if (!this.#isStopped) this.#channel.postMessage(message);
-  }
-}
-
-function parsed(data) {
-  try {
-    const value = JSON.parse(data);
-    return value !== null && typeof value === "object" ? value : undefined;
-  } catch {
-    return undefined;
   }
 }
