@@ -141,7 +141,9 @@ def _pass_on(far: socket.socket, near: socket.socket) -> None:
 @contextlib.contextmanager
 def browser(name: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start a browser in a fresh profile; end its process group and remove the profile."""
-    with TemporaryDirectory(prefix="page-", ignore_cleanup_errors=True) as home:
+    # In the home that the suite gave, which is removed even if this process is killed.
+    base = os.environ.get("HOME")
+    with TemporaryDirectory(prefix="page-", dir=base, ignore_cleanup_errors=True) as home:
         process = subprocess.Popen(
             _command(name, Path(home), url), env=os.environ | {"HOME": home},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
