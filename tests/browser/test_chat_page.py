@@ -193,6 +193,7 @@ async def test_a_message_that_failed_offline_is_retried_once(
     await context.clock.install()
     chat = await ChatPage.open(context, room.service, room.id)
     await context.set_offline(True)
+    await expect(chat.status).to_have_text("Your device has no network")
     await chat.send("on the train")
     await context.clock.fast_forward("00:35")
     failed = chat.message("on the train")

@@ -38,7 +38,7 @@ export class BuildView {
     setText(this._state, STATES[build.status] ?? build.status);
     setText(this._attempt, build.attempt > 1 ? `attempt ${build.attempt}` : "");
     setText(this._step, [build.step, build.message].filter(Boolean).join(": "));
-    this._bar.parentElement.hidden = !under;
+    this._bar.parentElement.hidden = build.status !== "in_progress";
     this._cancel.hidden = !under;
     if (build.progress === null) {
       this._bar.removeAttribute("value");

@@ -6,6 +6,7 @@ const STATES = {
   connecting: "Connecting …",
   replaying: "Catching up …",
   live: "Live",
+  waiting: "Connection lost",
   polling: "Live, by polling",
   refused: "Not connected",
   closed: "Not connected",
@@ -22,6 +23,7 @@ const REASONS = {
   project_deleted: "This project was deleted.",
 };
 
+const NO_NETWORK = "Your device has no network";
 // How long a sentence about a failed action stays.
 const MENTION_MS = 8000;
 
@@ -35,9 +37,10 @@ export class ConnectionView {
     this._retryAt = null;
     this._timer = null;
     this._retry = element("button", {type: "button", hidden: true}, "Try now");
-    this._shown = null;
+    this._shown = {status: "connecting"};
     this._why = "";
     root.append(this._retry);
+    this._watchNetwork();
   }
 
   /** Offer to connect now, by calling `connect`. */
@@ -51,8 +54,7 @@ export class ConnectionView {
     this._shown = connection;
     const {status} = connection;
     const waits = status === "waiting";
-    this._root.dataset.state = status;
-    setText(this._status, waits ? waitingText() : (STATES[status] ?? status));
+    this._showStatus();
     this._retry.hidden = !(waits || status === "refused");
     this._count(waits ? connection.retryAt : null);
     // `token`: no other could be had. The client goes on trying, in vain unless the user does something.
@@ -72,6 +74,24 @@ export class ConnectionView {
     this._notice.hidden = sentence === "";
   }
 
+  _showStatus() {
+    const {status} = this._shown;
+    const off = this._isOffline && status !== "refused" && status !== "closed";
+    this._root.dataset.state = off ? "waiting" : status;
+    setText(this._status, off ? NO_NETWORK : STATES[status]);
+  }
+
+  // By the events: a device may report no network from the start, and reach a service of its own.
+  _watchNetwork() {
+    this._isOffline = false;
+    for (const name of ["online", "offline"]) {
+      addEventListener(name, () => {
+        this._isOffline = name === "offline";
+        this._showStatus();
+      });
+    }
+  }
+
   // Counted beside the status and not in it: a screen reader would read out every second.
   _count(retryAt) {
     this._retryAt = retryAt ?? null;
@@ -84,8 +104,4 @@ export class ConnectionView {
     setText(this._countdown, `next try in ${left_s} s`);
     if (left_s > 0) this._timer = setTimeout(() => this._count(this._retryAt), 1000);
   }
-}
-
-function waitingText() {
-  return navigator.onLine ? "Connection lost" : "You are offline";
 }
