@@ -144,7 +144,8 @@ function noteOf(item) {
   if (item.status === "writing") notes.push("writing …");
   const response = item.metadata?.response_data;
   const ending = ENDINGS[response?.type];
-  if (ending) notes.push(response.reason ? `${ending}: ${response.reason}` : ending);
+  if (ending && response.stoppedBy) notes.push(`${ending} by ${response.stoppedBy}`);
+  else if (ending) notes.push(response.reason ? `${ending}: ${response.reason}` : ending);
   if (item.editedSeq && !item.redacted) notes.push("edited");
   if (item.replyCount) notes.push(item.replyCount === 1 ? "1 reply" : `${item.replyCount} replies`);
   return notes.join(" · ");
