@@ -41,9 +41,11 @@ async def _judge(
     log = await project.api.log(project.id)
     for client in clients:
         await client.wait_shown(log)
-    parties = [*clients, *writers]
     report = check(
-        posts=[post for party in parties for post in party.posts],
+        posts=[
+            *(post for client in clients for post in client.posts),
+            *(post for writer in writers for post in writer.posts),
+        ],
         acknowledgements=[
             *(ack for client in clients for ack in client.acknowledgements()),
             *(ack for writer in writers for ack in writer.acknowledgements),
@@ -90,7 +92,7 @@ async def test_cuts_at_random_lose_and_repeat_nothing(services: Services, projec
             if posted >= sent * 10:
                 sent += 1
                 client.send(f"mine {sent}", "owner")
-            await wait_until(lambda n=posted: len(writer.acknowledgements) > n)  # type: ignore[misc]
+            await wait_until(lambda n=posted: len(writer.acknowledgements) > n)
             writer.raise_if_failed()
         await writer.finish()
         await proxy.heal()

@@ -100,8 +100,8 @@ test("45 s without a byte: the stream is given up and opened again at once", asy
   assert.equal(opening(service), 2);
 });
 
-test("a page that comes back checks its stream: a stale one is replaced, a fresh one kept", async (t) => {
-  const sources = [];
+/** A project whose connection the test may wake, as a page that becomes visible does. */
+async function wakeable(context) {
   const { Connection } = await import("../../service/web/client/connection.js");
   const { Api } = await import("../../service/web/client/api.js");
   const { Credentials } = await import("../../service/web/client/credentials.js");
@@ -109,37 +109,46 @@ test("a page that comes back checks its stream: a stale one is replaced, a fresh
   const clock = new FakeClock();
   const credentials = new Credentials("cookie", clock);
   const api = new Api({ base: "http://s", project: "p", credentials, fetch: service.fetch, clock });
-  opened(t, {
-    service, clock,
-    source: (sink) => sources[sources.push(new Connection({ api, credentials, clock }, sink)) - 1],
-  });
+  let connection;
+  const source = (sink) => (connection = new Connection({ api, credentials, clock }, sink));
+  const { project } = opened(context, { service, clock, source });
   await clock.advance();
+  return { service, clock, project, connection };
+}
+
+test("a page that comes back checks its stream: a stale one is replaced, a fresh one kept", async (t) => {
+  const { service, clock, connection } = await wakeable(t);
   service.stream.open();
   await clock.advance(15_000);
-  sources[0].wake();
+  connection.wake();
   await clock.advance();
   assert.equal(opening(service), 1);
   await clock.advance(10_000);
-  sources[0].wake();
+  connection.wake();
   await clock.advance();
   assert.equal(opening(service), 2);
-  // While it waits after a failure, it tries at once.
-  service.stream.break();
+});
+
+test("a page that comes back while it waits tries at once", async (t) => {
+  const { service, clock, connection } = await wakeable(t);
+  service.stream.open().break();
   await clock.advance();
-  sources[0].wake();
+  connection.wake();
   await clock.advance();
-  assert.equal(opening(service), 3);
+  assert.equal(opening(service), 2);
 });
 
 test("a refusal in band is waited for, and nothing shortens it", async (t) => {
-  const { service, clock, project } = opened(t);
-  await clock.advance();
+  const { service, clock, project, connection } = await wakeable(t);
   service.stream.send("stream.refused", { code: "RATE_LIMITED", retryAfterMs: 5000 }, { retry: 5000 }).end();
   await clock.advance();
   assert.deepEqual([status(project), project.state.connection.reason], ["waiting", "RATE_LIMITED"]);
-  await clock.advance(5000);
+  await clock.advance(4900);
+  connection.wake();
+  await clock.advance(100);
   assert.equal(opening(service), 1);
-  await clock.advance(2500);
+  connection.wake();
+  await clock.advance();
   assert.equal(opening(service), 2);
 });
 
@@ -409,6 +418,19 @@ test("after close nothing is asked for, and no timer is left", async (t) => {
   const { length } = service.requests;
   await clock.advance(600_000);
   assert.deepEqual([service.requests.length, clock.waiting, status(project)], [length, 0, "closed"]);
+});
+
+test("closing ends what waits for the history too", async (t) => {
+  const service = new FakeService().on("GET", "/chat/messages", () => [503, {}]);
+  const { clock, project } = opened(t, { service });
+  await clock.advance();
+  service.stream.open({ cursor: 0 }).message(message(5));
+  service.stream.send("stream.reset", { reason: "trimmed", headSeq: 5 }).message(message(9));
+  await clock.advance(100);
+  project.loadOlder().catch(() => {});
+  project.close();
+  await clock.advance();
+  assert.equal(clock.waiting, 0);
 });
 
 test("a listener is called once for all that comes together; one that throws harms no other", async (t) => {

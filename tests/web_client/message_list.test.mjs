@@ -119,6 +119,15 @@ test("a change found in a gap has its message read again", () => {
   assert.equal(shown(list)[0], "1 edited");
 });
 
+test("a change found before its message: an older page of that is not the last word", () => {
+  const list = listed([1, 9]);
+  list.page([{ seq: 6, targetSeq: 3, content: {} }], { after: 5, before: 7, headSeq: 9 });
+  list.page([2, 3, 4, 5].map((seq) => message(seq)), { after: 1, before: 6, headSeq: 5 });
+  assert.deepEqual(list.gaps(), [{ after: 2, before: 4 }, { after: 6, before: 9 }]);
+  list.page([message(3, { text: "edited" })], { after: 2, before: 4, headSeq: 9 });
+  assert.deepEqual(list.gaps(), [{ after: 6, before: 9 }]);
+});
+
 test("memory is bounded: the oldest are dropped, and can be loaded", () => {
   const list = listed([], { max: 100 });
   for (let seq = 1; seq <= 1000; seq++) list.message(message(seq));

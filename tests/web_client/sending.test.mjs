@@ -226,6 +226,17 @@ test("an encoded text is posted, every time the same, and shown clear", async (t
   assert.deepEqual(shown(project), ["1 stored hello", "2 stored other"]);
 });
 
+test("a text that was encoded before a reload is posted as it was", async (t) => {
+  const pending = [{ clientMsgId: "c1", text: "hello", mode: "chat", timestamp: "t", encoded: { message: "sealed" } }];
+  const saved = { project: "p", messages: [], floor: null, cursor: null, gaps: [], pending };
+  const store = { load: async () => saved, save: async () => {} };
+  const encryption = { encode: async () => ({ message: "sealed anew" }), decode: async () => "hello" };
+  const { service, clock } = opened(t, { store, encryption });
+  service.on("POST", "/chat/messages", receipt);
+  await clock.advance();
+  assert.deepEqual(posts(service).map(({ body }) => body.message), ["sealed"]);
+});
+
 test("a text that cannot be encoded is not sent in clear", async (t) => {
   const encryption = { encode: () => Promise.reject(new Error("no key")), decode: async () => "" };
   const { service, clock, project } = opened(t, { encryption });
@@ -279,6 +290,11 @@ test("typing is told at most every 3 s, and its end once", async (t) => {
   project.setTyping(false);
   await clock.advance();
   assert.deepEqual(told(), [true, true, false]);
+  project.setTyping(true);
+  await clock.advance(4000);
+  project.setTyping(false);
+  await clock.advance();
+  assert.deepEqual(told(), [true, true, false, true, false]);
 });
 
 test("a 401 renews the token once, and sends again", async (t) => {

@@ -97,15 +97,13 @@ export class Credentials {
     if (typeof token !== "string" || token === "") {
       throw new SeqstreamError("The token's function returned none", { code: "TOKEN" });
     }
-    const isNew = token !== this.#token;
+    if (token !== this.#token) this.version++;
     this.#token = token;
-    if (isNew) this.version++;
     const now = this.#clock.now();
     const endsAt = expiry(given, token);
-    // The same token again is not asked for in ever shorter intervals until it ends. And a new one
-    // that seems to have ended shows that this machine's clock is wrong. Then only the service can
-    // tell when a token ends, and does.
-    this.#renewAt = !isNew || endsAt === null || endsAt <= now
+    // A new token that seems to have ended shows that this machine's clock is wrong. Then only the
+    // service can tell when a token ends, and does.
+    this.#renewAt = endsAt === null || endsAt <= now
       ? null
       : endsAt - Math.min(MARGIN_MS, (endsAt - now) * MARGIN_SHARE);
   }

@@ -20,7 +20,7 @@ export class History {
   #older = null;
   #isRefused = false; // a gap could not be read for good: not tried again on this connection
   #stopping = new AbortController();
-  #pause = null;
+  #waits = new Set();
 
   /** `onPage()` is called after each page that the model was given. */
   constructor({ api, clock, model, onPage }) {
@@ -32,7 +32,7 @@ export class History {
 
   stop() {
     this.#stopping.abort();
-    this.#pause?.end();
+    for (const wait of this.#waits) wait.end();
   }
 
   /** A connection was opened: what was refused may be tried again. */
@@ -128,8 +128,10 @@ export class History {
           return;
         }
         const { random } = this.#clock;
-        this.#pause = pause(this.#clock, backoffMs(failures++, { random, toldMs: error.retryAfterMs }));
-        await this.#pause.promise;
+        const wait = pause(this.#clock, backoffMs(failures++, { random, toldMs: error.retryAfterMs }));
+        this.#waits.add(wait);
+        await wait.promise;
+        this.#waits.delete(wait);
       }
     }
   }

@@ -77,9 +77,10 @@ export class Outbox {
     }
   }
 
-  /** The network may be back: what waits is sent now. */
+  /** The network may be back: what waits is sent now, unless the service said how long to wait. */
   wake() {
-    this.#queue[0]?.wait?.end();
+    const first = this.#queue[0];
+    if (first?.wait && !first.isTold) first.wait.end();
   }
 
   /** What a store keeps: everything unsent, in order. */
@@ -141,6 +142,7 @@ export class Outbox {
       this.#on.failed(entry.message, error);
       return;
     }
+    entry.isTold = error.retryAfterMs > 0;
     entry.wait = pause(this.#clock, delay);
     await entry.wait.promise;
     entry.wait = null;

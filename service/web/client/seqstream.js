@@ -22,7 +22,8 @@ import { Outbox } from "./sending.js";
 export { SeqstreamError };
 
 const SAVE_MS = 1000;
-const TYPING_AGAIN_MS = 3000; // the service forgets it after 6 s
+const TYPING_MS = 6000; // then the service forgets it by itself
+const TYPING_AGAIN_MS = 3000;
 const DEFAULT_TAIL = 50;
 
 export function open(options) {
@@ -146,8 +147,8 @@ class Project {
 
   setTyping(typing) {
     const now = this.#clock.now();
-    const isOn = this.#typedAt + TYPING_AGAIN_MS > now;
-    if (this.#isClosed || isOn === typing || (!typing && this.#typedAt === -Infinity)) return;
+    const sinceMs = now - this.#typedAt;
+    if (this.#isClosed || (typing ? sinceMs < TYPING_AGAIN_MS : sinceMs >= TYPING_MS)) return;
     this.#typedAt = typing ? now : -Infinity;
     // Nobody waits for it, and the next one makes up for one that was lost.
     this.#api.request("POST", "/chat/typing", { body: { typing } }).catch(() => {});
@@ -205,8 +206,13 @@ class Project {
     const value = typeof data === "string" ? parsed(data) : data;
     if (value === undefined) return;
     report(() => this.#options.onEvent?.({ event, id, data: value }));
-    const isNews = this.#model.apply(event, value, this.#clock.now());
-    this.#follow(event, value);
+    // One event that is not as the protocol says must not keep the rest from being shown.
+    report(() => this.#apply(event, value));
+  }
+
+  #apply(event, data) {
+    const isNews = this.#model.apply(event, data, this.#clock.now());
+    this.#follow(event, data);
     if (isNews) this.#changed();
   }
 
@@ -219,7 +225,7 @@ class Project {
     } else if (event === "stream.live") {
       // Nothing came of the newest ones, so there are none, or they were not sent.
       if (list.floor === null && this.#options.after !== "live" && data.headSeq > 0) this.#newest();
-      else list.begin(data.headSeq);
+      else if (list.floor === null) list.begin(data.headSeq);
       this.#askWhoIsOnline();
     } else if (event === "stream.reset") this.#newest();
     else if (event === "typing.start") this.#watchTyping();
@@ -385,7 +391,7 @@ function parsed(data) {
   }
 }
 
-/** Run a caller's function; its errors are its own, and end nothing here. */
+/** Run a function whose errors are shown to the page's developer, and end nothing here. */
 function report(callback) {
   try {
     callback();
