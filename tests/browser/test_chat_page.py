@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from itertools import count
-from typing import NamedTuple
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Route, ViewportSize, expect
 
 from service.operate.embedded import PostgresServer, RedisServer
-from tests.browser.chat_page import ChatPage
+from tests.browser.chat_page import ChatPage, Room
 from tests.support.api import Api
 from tests.support.completions_server import DONE, CompletionsServer, chunk
 from tests.support.processes import ServiceProcess, service_environment
@@ -29,26 +28,6 @@ _TOP = "each => each.getBoundingClientRect().top"
 _KEPT_TOKEN = "sessionStorage.getItem('seqstream.chat.token')"
 _PHONE: ViewportSize = {"width": 390, "height": 844}
 _numbers = count(1)
-
-
-class Room(NamedTuple):
-    """A project of alice for one test, on the service that all share."""
-
-    service: ServiceProcess
-    assistant: CompletionsServer
-    id: str
-    alice: Api
-    bob: Api
-
-    async def fill(self, total: int) -> None:
-        """Have alice post so many messages at once."""
-        body = {"messages": [{"message": f"message {k}"} for k in range(1, total + 1)]}
-        path = f"/v1/projects/{self.id}/chat/messages/batch"
-        assert (await self.alice.request("POST", path, body)).status_code == 201
-
-    async def stored(self) -> list[str]:
-        """The texts in the log, in order."""
-        return [row.text for row in await self.alice.log(self.id)]
 
 
 @pytest.fixture(scope="module")
