@@ -108,6 +108,13 @@ class NodeClient:
         self.posts.append(post)
         self._say({"send": text, "id": post.client_msg_id})
 
+    async def load_older(self, limit: int) -> bool:
+        """Have the client load older messages; return whether there are more."""
+        before = self.count("more")
+        self._say({"older": limit})
+        await wait_until(lambda: self.count("more") > before, what="older messages")
+        return bool(next(line["more"] for line in reversed(self.lines) if "more" in line))
+
     async def shown(self) -> _State:
         """Ask for the client's state."""
         before = self.count("state")

@@ -2,8 +2,8 @@
 //
 // Argument: {url, project, options, mint?, timers?} as JSON. `mint` has the token minted anew each
 // time: {token, ttlSeconds, hideExpiry}. `timers` shortens timers of exactly that many milliseconds.
-// Lines on standard input: {send: text, id}, {state: true}, {close: true}.
-// Lines out: {open: cursor}, {event, id, data}, {status}, {receipt}, {failed}, {state}.
+// Lines on standard input: {send: text, id}, {older: limit}, {state: true}, {close: true}.
+// Lines out: {open: cursor}, {event, id, data}, {status}, {receipt}, {failed}, {more}, {state}.
 import { createInterface } from "node:readline";
 import { open } from "../../service/web/client/seqstream.js";
 
@@ -52,6 +52,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   const command = JSON.parse(line);
   if (command.close) break;
   if (command.state) print({ state: project.state });
+  else if (command.older) print({ more: await project.loadOlder(command.older) });
   else {
     project.send(command.send, { clientMsgId: command.id }).then(
       (receipt) => print({ receipt }),

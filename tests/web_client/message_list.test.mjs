@@ -89,6 +89,23 @@ test("changes are applied to what they name", () => {
   assert.deepEqual(list.gaps(), []);
 });
 
+test("changes that come out of order end as the last one says", () => {
+  const list = listed([1]);
+  const change = (name, data) => list.change(name, data);
+  change("reaction.removed", reaction(5, 1));
+  change("reaction.added", reaction(4, 1));
+  change("message.edited", edit(7, 1, "last"));
+  change("message.edited", edit(6, 1, "before"));
+  const [item] = list.storedItems(false);
+  assert.deepEqual([item.text, item.editedSeq, item.reactions], ["last", 7, {}]);
+});
+
+test("a reaction may have any name", () => {
+  const list = listed([1]);
+  list.change("reaction.added", { ...reaction(2, 1), content: { emoji: "constructor" } });
+  assert.deepEqual(list.storedItems(false)[0].reactions, { constructor: ["bob"] });
+});
+
 test("an edit that was known to the message already does not bring back an older text", () => {
   const list = new MessageList();
   list.message({ ...message(1, { text: "newest" }), editedSeq: 4 });

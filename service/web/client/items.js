@@ -97,8 +97,9 @@ export function changed(message, name, change) {
 }
 
 function reacted(message, { userId, content: { emoji } }, isAdded) {
-  const others = (message.reactions?.[emoji] ?? []).filter((each) => each !== userId);
+  const { [emoji]: known, ...rest } = { ...message.reactions };
+  // Not an array for a name like "constructor", which every object has.
+  const others = Array.isArray(known) ? known.filter((each) => each !== userId) : [];
   const users = isAdded ? [...others, userId] : others;
-  const { [emoji]: _, ...rest } = message.reactions ?? {};
   return { ...message, reactions: users.length > 0 ? { ...rest, [emoji]: users } : rest };
 }

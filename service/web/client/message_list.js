@@ -80,7 +80,8 @@ export class MessageList {
     if (this.#changes.length > MAX_CHANGES) this.#changes.shift();
     const record = this.#find(data.targetSeq);
     if (record !== undefined && record.asOf < data.seq) {
-      this.#replace(record, changed(record.data, name, data));
+      // With those that came before it and belong after it, once more: the last one counts.
+      this.#replace(record, this.#withChanges(changed(record.data, name, data), data.seq));
     }
     this.#trim();
     return true;
@@ -97,7 +98,7 @@ export class MessageList {
     }
     if (before - 1 > after) this.#known.add(after + 1, before - 1);
     for (const entry of entries) {
-      if (entry.targetSeq === undefined) this.#put(this.#brought(entry, headSeq), { asOf: headSeq });
+      if (entry.targetSeq === undefined) this.#put(this.#withChanges(entry, headSeq), { asOf: headSeq });
     }
     this.#trim();
   }
@@ -269,14 +270,12 @@ export class MessageList {
     this.#known.remove(targetSeq);
   }
 
-  /** A message of a page, with the changes that are known here and came after the page. */
-  #brought(data, headSeq) {
-    let result = data;
-    for (const change of this.#changes) {
-      const { seq, targetSeq } = change.data;
-      if (targetSeq === data.seq && seq > headSeq) result = changed(result, change.name, change.data);
-    }
-    return result;
+  /** A message as it was at a head, with the changes that are known here and came after that. */
+  #withChanges(data, head) {
+    return this.#changes
+      .filter((change) => change.data.targetSeq === data.seq && change.data.seq > head)
+      .sort((a, b) => a.data.seq - b.data.seq)
+      .reduce((result, change) => changed(result, change.name, change.data), data);
   }
 
   #repliesTo(data) {
