@@ -1,12 +1,16 @@
 """The chat page as its user sees it: by roles and names, so that what is tested can be used.
 
-What the page logs as an error is kept, such as a breach of its policy.
+And the project that it shows. What the page logs as an error is kept, such as a breach of policy.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from playwright.async_api import BrowserContext, ConsoleMessage, Locator, Page, expect
 
+from tests.support.api import Api
+from tests.support.completions_server import CompletionsServer
 from tests.support.processes import ServiceProcess
 from tests.support.signing import token
 
@@ -89,3 +93,23 @@ class ChatPage:
             return
         if not any(known in message.text for known in _NETWORK):
             self.problems.append(message.text)
+
+
+class Room(NamedTuple):
+    """A project of alice for one test, on the service that all share."""
+
+    service: ServiceProcess
+    assistant: CompletionsServer
+    id: str
+    alice: Api
+    bob: Api
+
+    async def fill(self, total: int) -> None:
+        """Have alice post so many messages at once."""
+        body = {"messages": [{"message": f"message {k}"} for k in range(1, total + 1)]}
+        path = f"/v1/projects/{self.id}/chat/messages/batch"
+        assert (await self.alice.request("POST", path, body)).status_code == 201
+
+    async def stored(self) -> list[str]:
+        """The texts in the log, in order."""
+        return [row.text for row in await self.alice.log(self.id)]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from itertools import count
-from typing import NamedTuple
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Route, ViewportSize, expect
 
 from service.operate.embedded import PostgresServer, RedisServer
-from tests.browser.chat_page import ChatPage
+from tests.browser.chat_page import ChatPage, Room
 from tests.support.api import Api
 from tests.support.completions_server import DONE, CompletionsServer, chunk
 from tests.support.processes import ServiceProcess, service_environment
@@ -26,28 +25,9 @@ _SCROLL_UP = """(scroller) => {
   return [Number(rows[0].dataset.seq), rows[4].getBoundingClientRect().top];
 }"""
 _TOP = "each => each.getBoundingClientRect().top"
+_KEPT_TOKEN = "sessionStorage.getItem('seqstream.chat.token')"
 _PHONE: ViewportSize = {"width": 390, "height": 844}
 _numbers = count(1)
-
-
-class Room(NamedTuple):
-    """A project of alice for one test, on the service that all share."""
-
-    service: ServiceProcess
-    assistant: CompletionsServer
-    id: str
-    alice: Api
-    bob: Api
-
-    async def fill(self, total: int) -> None:
-        """Have alice post so many messages at once."""
-        body = {"messages": [{"message": f"message {k}"} for k in range(1, total + 1)]}
-        path = f"/v1/projects/{self.id}/chat/messages/batch"
-        assert (await self.alice.request("POST", path, body)).status_code == 201
-
-    async def stored(self) -> list[str]:
-        """The texts in the log, in order."""
-        return [row.text for row in await self.alice.log(self.id)]
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +173,7 @@ async def test_a_message_that_failed_offline_is_retried_once(
     await context.clock.install()
     chat = await ChatPage.open(context, room.service, room.id)
     await context.set_offline(True)
+    await expect(chat.status).to_have_text("Your device has no network")
     await chat.send("on the train")
     await context.clock.fast_forward("00:35")
     failed = chat.message("on the train")
@@ -340,9 +321,25 @@ async def test_a_cookie_is_enough(context: BrowserContext, room: Room) -> None:
     assert chat.problems == []
 
 
-async def test_the_end_of_access_is_said(chat: ChatPage, room: Room) -> None:
+async def test_a_token_is_renewed_before_it_ends(context: BrowserContext, room: Room) -> None:
+    """§3: an open page outlives its token of an hour; a reload uses the new one."""
+    await context.clock.install()
+    chat = await ChatPage.open(context, room.service, room.id)
+    first = await chat.page.evaluate(_KEPT_TOKEN)
+    await context.clock.fast_forward("59:30")
+    await wait_until(lambda: _has_another_token(chat, first), what="a new token")
+    await chat.page.reload()
+    await chat.is_live()
+    assert chat.problems == []
+
+
+async def _has_another_token(chat: ChatPage, first: str) -> bool:
+    return bool(await chat.page.evaluate(_KEPT_TOKEN) != first)
+
+
+async def test_the_end_of_access_is_said(context: BrowserContext, room: Room) -> None:
     """§3: a member who was removed reads why, and nothing pretends to be live."""
-    member = await ChatPage.open(chat.page.context, room.service, room.id, user="bob")
+    member = await ChatPage.open(context, room.service, room.id, user="bob")
     await room.alice.request("DELETE", f"/v1/projects/{room.id}/members/bob")
     alert = member.page.get_by_role("alert")
     await expect(alert).to_contain_text("no access to this project")

@@ -1,16 +1,16 @@
 // The chat page: connects the client to the views. The client (/client/seqstream.js) knows the
 // protocol and keeps the state, the views show it; here is only what leads from one to the other.
 
-import {open} from "/client/seqstream.js";
+import { open } from "/client/seqstream.js";
 
-import {Composer} from "./composer.js";
-import {ConnectionView, SIGNED_OUT} from "./connection_view.js";
-import {coalesced, setText} from "./dom.js";
-import {HistoryView} from "./history_view.js";
-import {PeopleView} from "./people_view.js";
-import {Scroller} from "./scroller.js";
-import {Session} from "./session.js";
-import {Timeline} from "./timeline.js";
+import { Composer } from "./composer.js";
+import { ConnectionView, SIGNED_OUT } from "./connection_view.js";
+import { coalesced, setText } from "./dom.js";
+import { HistoryView } from "./history_view.js";
+import { PeopleView } from "./people_view.js";
+import { Scroller } from "./scroller.js";
+import { Session } from "./session.js";
+import { Timeline } from "./timeline.js";
 
 // A person who waits wants to know, and can try again; the client's own default is longer.
 const SEND_TIMEOUT_MS = 30_000;
@@ -22,100 +22,110 @@ const NOBODY =
 const $ = (id) => document.getElementById(id);
 
 class Chat {
+  #session;
+  #connection;
+  #oldest;
+  #project;
+  #composer;
+  #people;
+  #history;
+  #timeline;
+  #scroller;
+
   constructor(session, connection) {
-    this._session = session;
-    this._connection = connection;
-    this._oldest = null;
+    this.#session = session;
+    this.#connection = connection;
+    this.#oldest = null;
     const project = open({
       project: session.project,
       credentials: session.credentials(),
       userId: session.user ?? undefined,
       sendTimeoutMs: SEND_TIMEOUT_MS,
     });
-    this._project = project;
+    this.#project = project;
     connection.onRetry(() => project.reconnect());
-    this._makeViews();
-    const render = coalesced(() => this._render());
+    this.#makeViews();
+    const render = coalesced(() => this.#render());
     project.subscribe(render);
     render();
-    this._composer.enable();
+    this.#composer.enable();
     addEventListener("beforeunload", (event) => {
       // The browser asks whether to leave: what is not sent would be lost.
       if (project.state.messages.some(isUnsent)) event.preventDefault();
     });
   }
 
-  _makeViews() {
-    const project = this._project;
-    this._people = new PeopleView({people: $("people"), typing: $("typing")});
-    this._history = new HistoryView({
+  #makeViews() {
+    const project = this.#project;
+    this.#people = new PeopleView({ people: $("people"), typing: $("typing") });
+    this.#history = new HistoryView({
       root: $("history"),
       text: $("history-text"),
       button: $("older"),
       load: () => project.loadOlder(HISTORY_PAGE),
     });
-    this._timeline = new Timeline($("log"), {
+    this.#timeline = new Timeline($("log"), {
       // The item shows how it went. Its buttons are gone, so the focus needs another place.
       retry: (id) => {
         project.retry(id).catch(() => {});
-        this._composer.takeFocus();
+        this.#composer.takeFocus();
       },
       discard: (id) => {
         project.discard(id);
-        this._composer.takeFocus();
+        this.#composer.takeFocus();
       },
-      stop: (id) => this._accepted(project.stopAnswer(id)),
-      cancel: (id) => this._accepted(project.cancelBuild(id)),
+      stop: (id) => this.#accepted(project.stopAnswer(id)),
+      cancel: (id) => this.#accepted(project.cancelBuild(id)),
     });
-    this._scroller = new Scroller({
+    this.#scroller = new Scroller({
       root: $("scroller"),
       content: $("log"),
       button: $("newest"),
       top: $("history"),
-      onTop: () => this._history.loadOlder(),
+      onTop: () => this.#history.loadOlder(),
     });
-    this._composer = new Composer({
+    this.#composer = new Composer({
       form: $("composer"),
       field: $("text"),
       sendButton: $("send"),
       onSend: (text, mode) => {
-        this._scroller.toEnd();
-        project.send(text, {mode}).catch(() => {});
+        this.#scroller.toEnd();
+        project.send(text, { mode }).catch(() => {});
       },
       onTyping: (typing) => project.setTyping(typing),
     });
   }
 
-  _render() {
-    const {state} = this._project;
+  #render() {
+    const { state } = this.#project;
     const isLive = LIVE.has(state.connection.status);
-    const isOlder = state.oldestSeq !== this._oldest;
-    this._oldest = state.oldestSeq;
-    this._connection.update(state.connection);
-    this._session.noticed(state);
-    this._people.update(state, this._session.user, isLive);
+    const isOlder = state.oldestSeq !== this.#oldest;
+    this.#oldest = state.oldestSeq;
+    this.#connection.update(state.connection);
+    this.#session.noticed(state);
+    this.#people.update(state, this.#session.user, isLive);
     // Only news is read out by a screen reader: neither what was missed nor what is older.
     $("log").setAttribute("aria-live", isLive && !isOlder ? "polite" : "off");
-    this._scroller.hold(() => {
-      this._history.update(state);
-      return this._timeline.show(state, this._session.user);
+    this.#scroller.hold(() => {
+      this.#history.update(state);
+      return this.#timeline.show(state, this.#session.user);
     });
     $("empty").hidden = !isLive || state.messages.length > 0;
-    if (isOlder) this._scroller.watchTop();
+    if (isOlder) this.#scroller.watchTop();
   }
 
-  async _accepted(request) {
+  async #accepted(request) {
     try {
       await request;
       return true;
     } catch (error) {
-      this._connection.mention(`That did not work: ${error.message}`);
+      this.#connection.mention(`That did not work: ${error.message}`);
       return false;
     }
   }
 }
 
-function isUnsent({status}) {
+function isUnsent({ status }) {
   return status === "sending" || status === "failed";
 }
 
@@ -142,7 +152,7 @@ function start() {
   });
   const session = new Session();
   if (session.ended || session.project === null) {
-    connection.update({status: "closed"}, session.ended ? SIGNED_OUT : NOBODY);
+    connection.update({ status: "closed" }, session.ended ? SIGNED_OUT : NOBODY);
     return;
   }
   setText($("project"), session.project);

@@ -1,29 +1,35 @@
 // The form: text, mode, send. Says when the user types. What sending means is chat.js's affair.
 
 export class Composer {
+  #form;
+  #field;
+  #button;
+  #onSend;
+  #onTyping;
+
   /** `onSend(text, mode)` and `onTyping(typing)` are called; the field is empty after a send. */
-  constructor({form, field, sendButton, onSend, onTyping}) {
-    this._form = form;
-    this._field = field;
-    this._button = sendButton;
-    this._onSend = onSend;
-    this._onTyping = onTyping;
+  constructor({ form, field, sendButton, onSend, onTyping }) {
+    this.#form = form;
+    this.#field = field;
+    this.#button = sendButton;
+    this.#onSend = onSend;
+    this.#onTyping = onTyping;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this._send();
+      this.#send();
     });
-    field.addEventListener("keydown", (event) => this._pressed(event));
-    field.addEventListener("input", () => this._changed());
+    field.addEventListener("keydown", (event) => this.#pressed(event));
+    field.addEventListener("input", () => this.#changed());
     field.addEventListener("blur", () => onTyping(false));
   }
 
   enable() {
-    this._field.disabled = false;
-    this._changed();
+    this.#field.disabled = false;
+    this.#changed();
   }
 
   focus() {
-    this._field.focus({preventScroll: true});
+    this.#field.focus({ preventScroll: true });
   }
 
   /** Focus the field where that opens no keyboard over the page. */
@@ -31,29 +37,30 @@ export class Composer {
     if (!matchMedia("(pointer: coarse)").matches) this.focus();
   }
 
-  _pressed(event) {
+  #pressed(event) {
     // While an input method composes, Enter takes its suggestion (229: Safari, after the fact).
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    const isComposing = event.isComposing || event.keyCode === 229;
+    if (event.key !== "Enter" || event.shiftKey || isComposing) return;
     event.preventDefault();
-    this._send();
+    this.#send();
   }
 
-  _changed() {
-    const {_field: field} = this;
+  #changed() {
+    const field = this.#field;
     const filled = field.value.trim() !== "";
-    this._button.disabled = field.disabled || !filled;
+    this.#button.disabled = field.disabled || !filled;
     // As high as its text, up to the maximum in chat.css.
     field.style.height = "auto";
     field.style.height = `${field.scrollHeight}px`;
-    if (document.activeElement === field) this._onTyping(filled);
+    if (document.activeElement === field) this.#onTyping(filled);
   }
 
-  _send() {
-    const text = this._field.value.trimEnd();
-    if (text === "" || this._field.disabled) return;
-    this._field.value = "";
-    this._changed();
-    this._onSend(text, new FormData(this._form).get("mode"));
+  #send() {
+    const text = this.#field.value.trimEnd();
+    if (text === "" || this.#field.disabled) return;
+    this.#field.value = "";
+    this.#changed();
+    this.#onSend(text, new FormData(this.#form).get("mode"));
     this.focus();
   }
 }

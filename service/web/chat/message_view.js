@@ -1,8 +1,8 @@
 // One message of the conversation: made once, changed in place, never rendered as markup.
 
-import {element, setText} from "./dom.js";
-import {PartsView} from "./parts_view.js";
-import {showTime} from "./times.js";
+import { element, setText } from "./dom.js";
+import { PartsView } from "./parts_view.js";
+import { showTime } from "./times.js";
 
 // What a message of the assistant ended with (`metadata.response_data.type`).
 const ENDINGS = {
@@ -13,27 +13,36 @@ const ENDINGS = {
 };
 
 export class MessageView {
+  #actions;
+  #author;
+  #time;
+  #note;
+  #text;
+  #below;
+  #parts;
+  #reactions;
+
   /** `actions` has `retry`, `discard` (client message id) and `stop` (message id). */
   constructor(actions) {
-    this._actions = actions;
-    this._author = element("span", {class: "author"});
-    this._time = element("time", {});
-    this._note = element("span", {class: "note"});
-    this._text = document.createTextNode("");
-    this._below = element("div", {class: "below"});
-    this._parts = null;
-    this._reactions = null;
+    this.#actions = actions;
+    this.#author = element("span", { class: "author" });
+    this.#time = element("time", {});
+    this.#note = element("span", { class: "note" });
+    this.#text = document.createTextNode("");
+    this.#below = element("div", { class: "below" });
+    this.#parts = null;
+    this.#reactions = null;
     this.element = element(
       "article",
-      {class: "message"},
-      element("p", {class: "meta"}, this._author, this._time, this._note),
-      element("p", {class: "text", dir: "auto"}, this._text),
-      this._below,
+      { class: "message" },
+      element("p", { class: "meta" }, this.#author, this.#time, this.#note),
+      element("p", { class: "text", dir: "auto" }, this.#text),
+      this.#below,
     );
   }
 
   /** Show an item. `follows`: the one above is by the same author. `mine`: by the reader. */
-  update(item, {follows, mine}) {
+  update(item, { follows, mine }) {
     const author = authorOf(item, mine);
     const classes = ["message", item.type, item.status];
     if (mine) classes.push("mine");
@@ -41,58 +50,62 @@ export class MessageView {
     if (item.redacted) classes.push("redacted");
     this.element.className = classes.join(" ");
     if (item.seq !== null) this.element.dataset.seq = item.seq;
-    this.element.setAttribute("aria-label", `${author}, ${showTime(this._time, item.timestamp)}`);
+    this.element.setAttribute("aria-label", `${author}, ${showTime(this.#time, item.timestamp)}`);
     // Read out once when it is complete, not at every piece.
     if (item.status === "writing") this.element.setAttribute("aria-busy", "true");
     else this.element.removeAttribute("aria-busy");
-    setText(this._author, author);
-    setText(this._note, noteOf(item));
-    this._showText(textOf(item));
-    this._showParts(item.parts ?? []);
-    this._showReactions(item.reactions ?? {});
-    this._showActions(item);
+    setText(this.#author, author);
+    setText(this.#note, noteOf(item));
+    this.#showText(textOf(item));
+    this.#showParts(item.parts ?? []);
+    this.#showReactions(item.reactions ?? {});
+    this.#showActions(item);
   }
 
   /** An answer grows at its end: append the rest instead of laying out the whole again. */
-  _showText(text) {
-    const shown = this._text.data;
+  #showText(text) {
+    const shown = this.#text.data;
     if (text === shown) return;
-    if (shown !== "" && text.startsWith(shown)) this._text.appendData(text.slice(shown.length));
-    else this._text.data = text;
+    if (shown !== "" && text.startsWith(shown)) this.#text.appendData(text.slice(shown.length));
+    else this.#text.data = text;
   }
 
-  _showParts(parts) {
+  #showParts(parts) {
     if (parts.length === 0) return;
-    if (this._parts === null) {
-      this._parts = new PartsView();
-      this._below.before(this._parts.element);
+    if (this.#parts === null) {
+      this.#parts = new PartsView();
+      this.#below.before(this.#parts.element);
     }
-    this._parts.update(parts);
+    this.#parts.update(parts);
   }
 
-  _showReactions(reactions) {
+  #showReactions(reactions) {
     const given = Object.entries(reactions).filter(([, users]) => users.length > 0);
     const shown = given.map(([emoji, users]) => `${emoji} ${users.join(", ")}`).join("\n");
-    if (shown === (this._reactions?.title ?? "")) return;
-    this._reactions?.remove();
-    this._reactions = null;
+    if (shown === (this.#reactions?.title ?? "")) return;
+    this.#reactions?.remove();
+    this.#reactions = null;
     if (given.length === 0) return;
-    this._reactions = element("ul", {class: "reactions", "aria-label": "Reactions", title: shown});
+    this.#reactions = element("ul", {
+      class: "reactions",
+      "aria-label": "Reactions",
+      title: shown,
+    });
     for (const [emoji, users] of given) {
-      this._reactions.append(element("li", {}, `${emoji} ${users.length}`));
+      this.#reactions.append(element("li", {}, `${emoji} ${users.length}`));
     }
-    this._below.before(this._reactions);
+    this.#below.before(this.#reactions);
   }
 
-  _showActions(item) {
+  #showActions(item) {
     const wanted = actionsOf(item);
-    if (this._below.dataset.actions === wanted) return;
-    this._below.dataset.actions = wanted;
-    this._below.replaceChildren(...this._buttons(wanted, item));
+    if (this.#below.dataset.actions === wanted) return;
+    this.#below.dataset.actions = wanted;
+    this.#below.replaceChildren(...this.#buttons(wanted, item));
   }
 
-  _buttons(wanted, item) {
-    const {retry, discard, stop} = this._actions;
+  #buttons(wanted, item) {
+    const { retry, discard, stop } = this.#actions;
     if (wanted === "unsent") {
       return [
         button("Retry", () => retry(item.clientMsgId)),
@@ -119,7 +132,7 @@ function actionsOf(item) {
 }
 
 function button(text, onClick) {
-  const made = element("button", {type: "button"}, text);
+  const made = element("button", { type: "button" }, text);
   made.addEventListener("click", onClick);
   return made;
 }
@@ -140,11 +153,13 @@ function textOf(item) {
 function noteOf(item) {
   const notes = [];
   if (item.status === "sending") notes.push("sending …");
-  if (item.status === "failed") notes.push(`not sent${item.error ? `: ${item.error.message}` : ""}`);
+  if (item.status === "failed")
+    notes.push(`not sent${item.error ? `: ${item.error.message}` : ""}`);
   if (item.status === "writing") notes.push("writing …");
   const response = item.metadata?.response_data;
   const ending = ENDINGS[response?.type];
-  if (ending) notes.push(response.reason ? `${ending}: ${response.reason}` : ending);
+  if (ending && response.stoppedBy) notes.push(`${ending} by ${response.stoppedBy}`);
+  else if (ending) notes.push(response.reason ? `${ending}: ${response.reason}` : ending);
   if (item.editedSeq && !item.redacted) notes.push("edited");
   if (item.replyCount) notes.push(item.replyCount === 1 ? "1 reply" : `${item.replyCount} replies`);
   return notes.join(" · ");

@@ -1,20 +1,23 @@
 // The pieces of an answer that are not its text: reasoning, tools, data. Closed until asked for.
 
-import {element, setText} from "./dom.js";
+import { element, setText } from "./dom.js";
 
 // More of one piece is no reading matter, and would make the page slow.
 const MAX_CHARACTERS = 4000;
 
 export class PartsView {
+  #summary;
+  #text;
+
   constructor() {
-    this._summary = element("summary");
-    this._text = element("pre");
-    this.element = element("details", {class: "parts"}, this._summary, this._text);
+    this.#summary = element("summary");
+    this.#text = element("pre");
+    this.element = element("details", { class: "parts" }, this.#summary, this.#text);
   }
 
   update(parts) {
-    setText(this._summary, parts.length === 1 ? "1 step" : `${parts.length} steps`);
-    setText(this._text, lines(parts).join("\n"));
+    setText(this.#summary, parts.length === 1 ? "1 step" : `${parts.length} steps`);
+    setText(this.#text, lines(parts).join("\n"));
   }
 }
 
@@ -28,5 +31,7 @@ function lines(parts) {
     else texts.push(part.kind === "reasoning" ? text : `${part.kind}: ${text}`);
     last = part.kind;
   }
-  return texts.map((text) => (text.length > MAX_CHARACTERS ? `${text.slice(0, MAX_CHARACTERS)} …` : text));
+  return texts.map((text) =>
+    text.length > MAX_CHARACTERS ? `${text.slice(0, MAX_CHARACTERS)} …` : text,
+  );
 }

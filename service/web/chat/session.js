@@ -10,35 +10,40 @@ const RENEWED_TTL_S = 3600;
 const ENDED = new Set(["UNAUTHENTICATED", "token_expired"]);
 
 export class Session {
+  #token;
+  #endsAt;
+  #unknown;
+  #isFirst;
+
   constructor() {
     takeFragment();
     addEventListener("hashchange", () => {
       // Another token was put into the address of the open page.
       if (takeFragment()) location.reload();
     });
-    this._token = sessionStorage.getItem(TOKEN);
-    const claims = claimsOf(this._token);
+    this.#token = sessionStorage.getItem(TOKEN);
+    const claims = claimsOf(this.#token);
     const asked = new URLSearchParams(location.search).get("project");
     const project = asked ?? claims.projects?.[0] ?? "";
     this.project = /^[\w-]{1,64}$/.test(project) ? project : null;
     /** Null with a cookie until the user has sent something: no other answer says who it is. */
     this.user = claims.sub ?? sessionStorage.getItem(`${USER} ${this.project}`);
-    this._endsAt = (claims.exp ?? 0) * 1000;
-    this.ended = this._token !== null && this._endsAt <= Date.now();
-    this._unknown = new Set();
-    this._isFirst = true;
+    this.#endsAt = (claims.exp ?? 0) * 1000;
+    this.ended = this.#token !== null && this.#endsAt <= Date.now();
+    this.#unknown = new Set();
+    this.#isFirst = true;
     if (this.ended) sessionStorage.removeItem(TOKEN);
   }
 
   /** What the client needs: the cookie, or a function that renews the token. */
   credentials() {
-    return this._token === null ? "cookie" : {token: () => this._current()};
+    return this.#token === null ? "cookie" : { token: () => this.#current() };
   }
 
   /** The project's name; null if it cannot be read. */
   async projectName() {
     try {
-      const response = await fetch(this._url(""), {headers: this._headers()});
+      const response = await fetch(this.#url(""), { headers: this.#headers() });
       return response.ok ? ((await response.json()).name ?? null) : null;
     } catch {
       return null;
@@ -46,56 +51,56 @@ export class Session {
   }
 
   /** Look at a snapshot of the client: is the token over, and who is the user? */
-  noticed({connection, messages}) {
+  noticed({ connection, messages }) {
     const isOver = connection.status === "refused" || connection.status === "closed";
     if (isOver && ENDED.has(connection.reason)) sessionStorage.removeItem(TOKEN);
     if (this.user !== null) return;
-    for (const {key, userId} of messages) {
-      if (userId === null) this._unknown.add(key);
-      else if (this._unknown.has(key)) this._learn(userId);
+    for (const { key, userId } of messages) {
+      if (userId === null) this.#unknown.add(key);
+      else if (this.#unknown.has(key)) this.#learn(userId);
     }
   }
 
-  _learn(user) {
+  #learn(user) {
     this.user = user;
-    this._unknown.clear();
+    this.#unknown.clear();
     sessionStorage.setItem(`${USER} ${this.project}`, user);
   }
 
   /** The token to use from now on: one that cannot be renewed is used to its end. */
-  async _current() {
-    if (!this._isFirst && !(await this._renewed()) && this._endsAt <= Date.now()) {
+  async #current() {
+    if (!this.#isFirst && !(await this.#renewed()) && this.#endsAt <= Date.now()) {
       throw new Error("the token has ended");
     }
-    this._isFirst = false;
-    return {token: this._token, expiresAt: this._endsAt};
+    this.#isFirst = false;
+    return { token: this.#token, expiresAt: this.#endsAt };
   }
 
   /** Get another token by the one there is; false if that is not allowed, or fails. */
-  async _renewed() {
+  async #renewed() {
     try {
-      const response = await fetch(this._url("/stream-tokens"), {
+      const response = await fetch(this.#url("/stream-tokens"), {
         method: "POST",
-        headers: {...this._headers(), "Content-Type": "application/json"},
-        body: JSON.stringify({ttlSeconds: RENEWED_TTL_S}),
+        headers: { ...this.#headers(), "Content-Type": "application/json" },
+        body: JSON.stringify({ ttlSeconds: RENEWED_TTL_S }),
       });
       if (!response.ok) return false;
-      const {token, expiresAt} = await response.json();
-      this._token = token;
-      this._endsAt = Date.parse(expiresAt);
+      const { token, expiresAt } = await response.json();
+      this.#token = token;
+      this.#endsAt = Date.parse(expiresAt);
     } catch {
       return false;
     }
-    sessionStorage.setItem(TOKEN, this._token);
+    sessionStorage.setItem(TOKEN, this.#token);
     return true;
   }
 
-  _url(path) {
+  #url(path) {
     return `/v1/projects/${encodeURIComponent(this.project)}${path}`;
   }
 
-  _headers() {
-    return this._token === null ? {} : {Authorization: `Bearer ${this._token}`};
+  #headers() {
+    return this.#token === null ? {} : { Authorization: `Bearer ${this.#token}` };
   }
 }
 

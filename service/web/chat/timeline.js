@@ -4,60 +4,65 @@
 // object), so an answer that grows among thousands of messages changes one element. What a row looks
 // like is in message_view.js and build_view.js; where the reader is, in scroller.js.
 
-import {BuildView} from "./build_view.js";
-import {MessageView} from "./message_view.js";
+import { BuildView } from "./build_view.js";
+import { MessageView } from "./message_view.js";
 
 // Later than this after the one above, a message shows its author again.
 const GROUP_MS = 5 * 60 * 1000;
 
 export class Timeline {
+  #log;
+  #actions;
+  #rows;
+  #last;
+
   /** `log` gets the rows; `actions` are those of both views. */
   constructor(log, actions) {
-    this._log = log;
-    this._actions = actions;
-    this._rows = new Map(); // key -> {view, value, look}
-    this._last = null;
+    this.#log = log;
+    this.#actions = actions;
+    this.#rows = new Map(); // key -> {view, value, look}
+    this.#last = null;
   }
 
   /** Show a snapshot; `me` is the reader's user id, if known. Return whether there is a new last row. */
   show(state, me) {
     const rows = rowsOf(state);
     const wanted = new Set(rows.map((row) => row.key));
-    for (const [key, row] of this._rows) {
+    for (const [key, row] of this.#rows) {
       if (wanted.has(key)) continue;
       row.view.element.remove();
-      this._rows.delete(key);
+      this.#rows.delete(key);
     }
-    let at = this._log.firstElementChild;
+    let at = this.#log.firstElementChild;
     let above = null;
-    for (const {key, item, build} of rows) {
-      const row = this._rows.get(key) ?? this._make(key, build !== undefined);
+    for (const { key, item, build } of rows) {
+      const row = this.#rows.get(key) ?? this.#make(key, build !== undefined);
       if (build === undefined) updateMessage(row, item, above, me);
       else updateBuild(row, build);
       if (row.view.element === at) at = at.nextElementSibling;
-      else this._log.insertBefore(row.view.element, at);
+      else this.#log.insertBefore(row.view.element, at);
       above = item;
     }
     const last = state.messages.at(-1)?.key ?? null;
-    const isNew = last !== this._last;
-    this._last = last;
+    const isNew = last !== this.#last;
+    this.#last = last;
     return isNew;
   }
 
-  _make(key, isBuild) {
-    const view = isBuild ? new BuildView(this._actions) : new MessageView(this._actions);
-    const row = {view, value: null, above: null, me: null};
-    this._rows.set(key, row);
+  #make(key, isBuild) {
+    const view = isBuild ? new BuildView(this.#actions) : new MessageView(this.#actions);
+    const row = { view, value: null, above: null, me: null };
+    this.#rows.set(key, row);
     return row;
   }
 }
 
 /** The rows in order: messages, then the builds under way. A finished build is a message. */
 function rowsOf(state) {
-  const rows = state.messages.map((item) => ({key: item.key, item}));
+  const rows = state.messages.map((item) => ({ key: item.key, item }));
   for (const build of state.builds) {
     if (build.status === "completed" || build.status === "failed") continue;
-    rows.push({key: `build ${build.buildId}`, build});
+    rows.push({ key: `build ${build.buildId}`, build });
   }
   return rows;
 }
@@ -69,7 +74,7 @@ function updateMessage(row, item, above, me) {
   row.above = above;
   row.me = me;
   const mine = item.type === "user" && (item.userId === null || item.userId === me);
-  row.view.update(item, {follows: above !== null && belongTogether(above, item), mine});
+  row.view.update(item, { follows: above !== null && belongTogether(above, item), mine });
 }
 
 function updateBuild(row, build) {

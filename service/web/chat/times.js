@@ -1,8 +1,8 @@
 // Times as the reader's language writes them.
 
-const TIME = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit"});
-const DATE_TIME = new Intl.DateTimeFormat(undefined, {dateStyle: "medium", timeStyle: "short"});
-const FULL = new Intl.DateTimeFormat(undefined, {dateStyle: "full", timeStyle: "medium"});
+const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const DATE_TIME = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
 /** Show an RFC 3339 time in a `time` element, and return what it shows. */
 export function showTime(target, timestamp) {
