@@ -134,6 +134,19 @@ async def test_an_answer_grows_and_ends_as_one_message(chat: ChatPage, room: Roo
     await expect(answer).to_have_count(1)
 
 
+async def test_an_answer_is_stopped(chat: ChatPage, room: Room) -> None:
+    """§5: what was written so far stays, as a message that says that it was stopped."""
+    room.assistant.answer_with([chunk("one "), chunk("two"), DONE], pause_before=1)
+    await chat.send("what now?", mode="Plan")
+    answer = chat.page.get_by_role("article", name="Assistant")
+    await expect(answer.locator(".text")).to_have_text("one ")
+    await answer.get_by_role("button", name="Stop").click()
+    await expect(answer).to_contain_text("stopped by alice")
+    await expect(answer).to_have_attribute("data-seq", "2")
+    await expect(answer.locator(".text")).to_have_text("one")
+    assert await room.stored() == ["what now?", "one "]
+
+
 async def test_a_queued_build_is_shown_and_cancelled(chat: ChatPage) -> None:
     """§8: the build stands below the conversation until its message ends it."""
     await chat.send("make it", mode="Build")
