@@ -25,7 +25,6 @@ _SCROLL_UP = """(scroller) => {
   return [Number(rows[0].dataset.seq), rows[4].getBoundingClientRect().top];
 }"""
 _TOP = "each => each.getBoundingClientRect().top"
-_KEPT_TOKEN = "sessionStorage.getItem('seqstream.chat.token')"
 _PHONE: ViewportSize = {"width": 390, "height": 844}
 _numbers = count(1)
 
@@ -332,22 +331,6 @@ async def test_a_cookie_is_enough(context: BrowserContext, room: Room) -> None:
     await expect(chat.message("by cookie")).to_have_attribute("data-seq", "1")
     await expect(chat.page.get_by_role("article", name="You")).to_have_count(1)
     assert chat.problems == []
-
-
-async def test_a_token_is_renewed_before_it_ends(context: BrowserContext, room: Room) -> None:
-    """§3: an open page outlives its token of an hour; a reload uses the new one."""
-    await context.clock.install()
-    chat = await ChatPage.open(context, room.service, room.id)
-    first = await chat.page.evaluate(_KEPT_TOKEN)
-    await context.clock.fast_forward("59:30")
-    await wait_until(lambda: _has_another_token(chat, first), what="a new token")
-    await chat.page.reload()
-    await chat.is_live()
-    assert chat.problems == []
-
-
-async def _has_another_token(chat: ChatPage, first: str) -> bool:
-    return bool(await chat.page.evaluate(_KEPT_TOKEN) != first)
 
 
 async def test_the_end_of_access_is_said(context: BrowserContext, room: Room) -> None:

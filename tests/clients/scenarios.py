@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tests.clients.hostile_texts import hostile_texts
 from tests.clients.response_meter import Cut
-from tests.clients.scene import Scene
+from tests.clients.scene import START_TIMEOUT_S, Scene
 from tests.clients.target import Control
 
 # The first event of a stream may stand in one write with its head; the cut falls between them.
@@ -52,7 +52,7 @@ async def cut_early(scene: Scene) -> None:
     await scene.post_before("before the stream")
     scene.proxy.cut_next(_AFTER_HEAD, _AFTER_FIRST_BLOCK)
     await scene.start_program()
-    await scene.wait(lambda: scene.proxy.cuts_made == 2, "both cuts")
+    await scene.wait(lambda: scene.proxy.cuts_made == 2, "both cuts", timeout_s=START_TIMEOUT_S)
     await scene.post("missed 1", "missed 2")
     scene.proxy.release()
     await scene.ready()
@@ -154,9 +154,10 @@ async def missed(scene: Scene) -> None:
     await scene.received()
     scene.proxy.hold()
     scene.proxy.cut_now()
-    await scene.post(*(f"missed {number}" for number in range(scene.target.replay_limit + 60)))
+    texts = [f"missed {number}" for number in range(scene.target.replay_limit + 60)]
+    await scene.post(*texts)
     scene.proxy.release()
-    await scene.fetch_gap()
+    await scene.fetch_gap(texts[-1])
     await scene.ready()
     await scene.post("after the gap")
     await scene.received()

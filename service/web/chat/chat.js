@@ -40,6 +40,8 @@ class Chat {
       project: session.project,
       credentials: session.credentials(),
       userId: session.user ?? undefined,
+      // By a cookie it is not known whose tabs these are.
+      shareTabs: session.tokenUser !== null,
       sendTimeoutMs: SEND_TIMEOUT_MS,
     });
     this.#project = project;

@@ -5,15 +5,12 @@
 
 const TOKEN = "seqstream.chat.token";
 const USER = "seqstream.chat.user";
-const RENEWED_TTL_S = 3600;
 // Why a connection is over when it is the token's fault.
 const ENDED = new Set(["UNAUTHENTICATED", "token_expired"]);
 
 export class Session {
   #token;
-  #endsAt;
   #unknown;
-  #isFirst;
 
   constructor() {
     takeFragment();
@@ -28,16 +25,16 @@ export class Session {
     this.project = /^[\w-]{1,64}$/.test(project) ? project : null;
     /** Null with a cookie until the user has sent something: no other answer says who it is. */
     this.user = claims.sub ?? sessionStorage.getItem(`${USER} ${this.project}`);
-    this.#endsAt = (claims.exp ?? 0) * 1000;
-    this.ended = this.#token !== null && this.#endsAt <= Date.now();
+    /** Whose token this is; null with a cookie. Only a token says so before anything else does. */
+    this.tokenUser = claims.sub ?? null;
+    this.ended = this.#token !== null && (claims.exp ?? 0) * 1000 <= Date.now();
     this.#unknown = new Set();
-    this.#isFirst = true;
     if (this.ended) sessionStorage.removeItem(TOKEN);
   }
 
-  /** What the client needs: the cookie, or a function that renews the token. */
+  /** What the client needs. A page cannot prolong its token: who gave it gives the next one. */
   credentials() {
-    return this.#token === null ? "cookie" : { token: () => this.#current() };
+    return this.#token === null ? "cookie" : { token: this.#token };
   }
 
   /** The project's name; null if it cannot be read. */
@@ -65,34 +62,6 @@ export class Session {
     this.user = user;
     this.#unknown.clear();
     sessionStorage.setItem(`${USER} ${this.project}`, user);
-  }
-
-  /** The token to use from now on: one that cannot be renewed is used to its end. */
-  async #current() {
-    if (!this.#isFirst && !(await this.#renewed()) && this.#endsAt <= Date.now()) {
-      throw new Error("the token has ended");
-    }
-    this.#isFirst = false;
-    return { token: this.#token, expiresAt: this.#endsAt };
-  }
-
-  /** Get another token by the one there is; false if that is not allowed, or fails. */
-  async #renewed() {
-    try {
-      const response = await fetch(this.#url("/stream-tokens"), {
-        method: "POST",
-        headers: { ...this.#headers(), "Content-Type": "application/json" },
-        body: JSON.stringify({ ttlSeconds: RENEWED_TTL_S }),
-      });
-      if (!response.ok) return false;
-      const { token, expiresAt } = await response.json();
-      this.#token = token;
-      this.#endsAt = Date.parse(expiresAt);
-    } catch {
-      return false;
-    }
-    sessionStorage.setItem(TOKEN, this.#token);
-    return true;
   }
 
   #url(path) {

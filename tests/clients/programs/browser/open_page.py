@@ -168,6 +168,15 @@ def _command(name: str, home: Path, url: str) -> list[str]:
     return ["firefox-esr", "--headless", "--no-remote", "--profile", str(profile), url]
 
 
+def ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait until the browser ends, or until the process that started this one has ended."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(1)
+    return 1
+
+
 def main(name: str, page: str, node_folder: str = "") -> int:
     """Run until SIGTERM, or until the browser ends by itself."""
     if node_folder:
@@ -178,7 +187,7 @@ def main(name: str, page: str, node_folder: str = "") -> int:
         stream = quote(f"{STREAM.path}?{STREAM.query}", safe="")
         url = f"http://127.0.0.1:{server.server_port}/browser/{page}?stream={stream}"
         with browser(name, url) as process:
-            return process.wait()
+            return ended(process)
 
 
 if __name__ == "__main__":
