@@ -26,7 +26,7 @@ function service(posted) {
   };
   const opening = block("stream.open", { headSeq: 1 }, "0") + block("message.replay", message, "1") +
     block("stream.live", { headSeq: 1 });
-  return async (url, { method = "GET", body } = {}) => {
+  return async (url, { method = "GET", body, signal } = {}) => {
     if (method === "POST") {
       const { message: text, client_msg_id: id } = JSON.parse(body);
       posted.push(text);
@@ -34,7 +34,12 @@ function service(posted) {
       return new Response(JSON.stringify(receipt), { status: 201 });
     }
     if (!url.includes("/chat/stream")) return new Response(JSON.stringify({ users: [] }));
-    const stream = new ReadableStream({ start: (to) => to.enqueue(new TextEncoder().encode(opening)) });
+    const stream = new ReadableStream({
+      start(to) {
+        to.enqueue(new TextEncoder().encode(opening));
+        signal.addEventListener("abort", () => to.error(signal.reason));
+      },
+    });
     return new Response(stream, { headers: { "Content-Type": "text/event-stream" } });
   };
 }
