@@ -17,8 +17,9 @@ SBOM_STAMP := $(VENV)/sbom/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # make test PYTEST_ARGS="tests/unit -x"
-# Three on two cores: many tests wait for a lease, a timeout or a server.
-PYTEST_ARGS ?= --numprocesses 3 --dist loadscope
+# Three on two cores: many tests wait for a lease, a timeout or a server. In the order of the folders:
+# the many short tests come last, so that the three end together.
+PYTEST_ARGS ?= --numprocesses 3 --dist loadscope --no-loadscope-reorder
 # make run ARGS="--port 9000"
 ARGS ?=
 

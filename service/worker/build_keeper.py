@@ -41,6 +41,8 @@ KILL_TIMEOUT_S = 2.0
 _REAP_EVERY_MS = 1000
 # The kernel does not reuse a process id within this many rounds.
 _ROUNDS_UNTIL_REUSE = 100
+# How often the processes are read again because a parent ended meanwhile.
+_REREADS = 10
 
 
 def prctl(option: int, first: int = 0, second: int = 0) -> int:
@@ -84,6 +86,19 @@ class Reaper:
 
     def kill(self) -> list[int]:
         """Kill one round of descendants. Return the direct children among them, to be reaped."""
+        children, moved = self._round()
+        for _ in range(_REREADS):
+            if not moved:
+                break
+            more, moved = self._round()
+            children += more
+        return children
+
+    def _round(self) -> tuple[list[int], bool]:
+        """Return the direct children, and whether some process lost its parent while it was read.
+
+        That one may have been adopted by this process since, so it is not taken for another's.
+        """
         if self._rounds % _ROUNDS_UNTIL_REUSE == 0:
             self._elsewhere = set(self._spared)
         self._rounds += 1
@@ -105,8 +120,10 @@ class Reaper:
             for process in fresh:
                 self._kill(process, unsure.pop(process)[1])
                 below.add(process)
-        self._elsewhere.update(unsure)
-        return children
+        known = {0, *self._elsewhere, *unsure}
+        kept = {process for process, (parent, _) in unsure.items() if parent in known}
+        self._elsewhere |= kept
+        return children, len(kept) < len(unsure)
 
     def _kill(self, process: int, group: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
