@@ -219,6 +219,17 @@ test("a token is renewed before it ends, and the stream goes on with the new one
   assert.deepEqual(seqs(project), [1]);
 });
 
+test("a token whose time to be renewed is a fraction of a millisecond is renewed", async (t) => {
+  const clock = new FakeClock();
+  let given = 0;
+  const token = () => ({ token: `t${++given}`, expiresAt: clock.now() + 8001 });
+  const { service } = opened(t, { clock, credentials: { token } });
+  await clock.advance();
+  service.stream.open();
+  await clock.advance(6500);
+  assert.deepEqual([given, opening(service)], [2, 2]);
+});
+
 test("a token's own exp and sub are read when nothing else is said", async (t) => {
   const clock = new FakeClock();
   let given = 0;

@@ -15,7 +15,8 @@ export class FakeClock {
   }
 
   setTimeout(callback, ms) {
-    this.#timers.set(++this.#number, { callback, at: this.#now + Math.max(ms, 0) });
+    // As browsers and Node do it: fractions of a millisecond are dropped.
+    this.#timers.set(++this.#number, { callback, at: this.#now + Math.trunc(Math.max(ms, 0)) });
     return this.#number;
   }
 

@@ -196,6 +196,12 @@ export class Connection {
     const { renewAt, version } = this.#credentials;
     if (renewAt === null) return;
     const renew = async () => {
+      // Timers drop fractions, and may come a little early.
+      const left = renewAt - this.#clock.now();
+      if (left > 0) {
+        timers.set("token", Math.ceil(left), renew);
+        return;
+      }
       try {
         await this.#credentials.prepare();
         // Another request may have renewed it; or the function gave the same again.
@@ -205,7 +211,7 @@ export class Connection {
         timers.set("token", RENEW_AGAIN_MS, renew);
       }
     };
-    timers.set("token", Math.max(renewAt - this.#clock.now(), 0), renew);
+    void renew();
   }
 
   #heard(timers) {
