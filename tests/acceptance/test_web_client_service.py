@@ -84,7 +84,8 @@ async def test_cuts_at_random_lose_and_repeat_nothing(services: Services, projec
     ):
         proxy.delay_s = 0.002
         next_cut, sent = 10, 0
-        while len(writer.acknowledgements) < _POSTS_WHILE_CUT:
+        # On a busy machine a client may take long to come back: a cut finds nothing then.
+        while len(writer.acknowledgements) < _POSTS_WHILE_CUT or client.count("open") <= 3:
             posted = len(writer.acknowledgements)
             if posted >= next_cut:
                 proxy.cut()
