@@ -13,16 +13,13 @@ from typing import Literal
 import msgspec
 
 from streams.model.errors import InvalidInput, PayloadTooLarge
-from streams.model.events import MAX_TEXT_BYTES
+from streams.model.events import MAX_PARTS_BYTES, MAX_TEXT_BYTES
 
 PieceKind = Literal["text", "reasoning", "tool", "data"]
 PART_KINDS = frozenset({"reasoning", "tool", "data"})
 
 MAX_PIECE_BYTES = 32 * 1024
 """Of one part's data as JSON: with its envelope it fits into an entry of a stream."""
-
-MAX_PARTS_BYTES = 64 * 1024
-"""Of all parts of an answer as JSON."""
 
 # The escape of U+0000, which Postgres cannot read out of JSON; after a second backslash it is text.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")

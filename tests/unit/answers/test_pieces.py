@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.answers.pieces import (
-    MAX_PARTS_BYTES,
     MAX_PIECE_BYTES,
     AnswerText,
     Piece,
@@ -18,6 +17,7 @@ from streams.answers.pieces import (
     text_piece,
 )
 from streams.model.errors import InvalidInput, PayloadTooLarge
+from streams.model.events import MAX_PARTS_BYTES
 
 PIECES = st.lists(
     st.one_of(
