@@ -24,7 +24,7 @@ from streams.answers.answer_values import (
     OutsideBounds,
     Received,
 )
-from streams.answers.pieces import Piece, joined, piece_of
+from streams.answers.pieces import Piece, entries_of, joined, piece_of
 from streams.answers.row_values import answer_of, key_of
 from streams.log.database import Database, Row, Session
 from streams.log.sql import statement
@@ -185,7 +185,7 @@ class OutsideRows:
         parts_bytes = row["parts_bytes"] + _parts_bytes([*before, *new]) - _parts_bytes(before)
         if parts_bytes > MAX_PARTS_BYTES:
             raise PayloadTooLarge("parts", MAX_PARTS_BYTES)
-        stored = joined(new)
+        stored = entries_of(new)
         first = row["last_index"] + 1
         if first + len(stored) > MAX_PIECES:
             raise PayloadTooLarge("parts", MAX_PIECES)

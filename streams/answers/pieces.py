@@ -21,6 +21,9 @@ PART_KINDS = frozenset({"reasoning", "tool", "data"})
 MAX_PIECE_BYTES = 32 * 1024
 """Of one part's data as JSON: with its envelope it fits into an entry of a stream."""
 
+MAX_DELTA_CHARACTERS = 8000
+"""Of one piece of text in a stream: JSON escapes make it at most six times as long."""
+
 # The escape of U+0000, which Postgres cannot read out of JSON; after a second backslash it is text.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -81,16 +84,23 @@ class Part(msgspec.Struct, frozen=True):
 class _Run:
     """Adjacent pieces that are one: text, a part that can grow, or one that cannot."""
 
-    __slots__ = ("_rest", "kind", "size_bytes", "texts")
+    __slots__ = ("_characters", "_rest", "kind", "size_bytes", "texts")
 
     def __init__(self, piece: Piece) -> None:
         self.kind = piece.kind
         self.size_bytes = len(piece.body.encode())
         self.texts = [piece.delta]
+        self._characters = len(piece.delta)
         self._rest: bytes | dict[str, object] = b""
         if piece.kind != "text":
             text, self._rest = _opened(piece.data)
             self.texts = [] if text is None else [text]
+
+    def has_room(self, piece: Piece, most_bytes: int) -> bool:
+        """Whether the run with the piece would still fit into an entry of a stream."""
+        if self.kind == "text":
+            return self._characters + len(piece.delta) <= MAX_DELTA_CHARACTERS
+        return self.size_bytes + len(piece.data) <= most_bytes
 
     def take(self, piece: Piece) -> bool:
         """Join a piece to the run if it belongs to it."""
@@ -98,6 +108,7 @@ class _Run:
             return False
         if piece.kind == "text":
             self.texts.append(piece.delta)
+            self._characters += len(piece.delta)
             self.size_bytes += len(piece.delta.encode())
             return True
         text, rest = _opened(piece.data)
@@ -127,11 +138,30 @@ def _opened(data: bytes) -> tuple[str | None, bytes | dict[str, object]]:
 
 def joined(pieces: Iterable[Piece]) -> list[Piece]:
     """Join adjacent pieces of one kind whose data differ in a `text` alone, and adjacent text."""
+    return [run.piece() for run in _runs(pieces, None)]
+
+
+def entries_of(pieces: Iterable[Piece]) -> list[Piece]:
+    """Return pieces as they go into a stream: as few as possible, each small enough for an entry."""
+    small: list[Piece] = []
+    for piece in pieces:
+        if len(piece.delta) <= MAX_DELTA_CHARACTERS:
+            small.append(piece)
+        else:
+            small += [
+                Piece("text", delta=piece.delta[start : start + MAX_DELTA_CHARACTERS])
+                for start in range(0, len(piece.delta), MAX_DELTA_CHARACTERS)
+            ]
+    return [run.piece() for run in _runs(small, MAX_PIECE_BYTES)]
+
+
+def _runs(pieces: Iterable[Piece], most_bytes: int | None) -> list[_Run]:
     runs: list[_Run] = []
     for piece in pieces:
-        if not (runs and runs[-1].take(piece)):
+        fits = bool(runs) and (most_bytes is None or runs[-1].has_room(piece, most_bytes))
+        if not (fits and runs[-1].take(piece)):
             runs.append(_Run(piece))
-    return [run.piece() for run in runs]
+    return runs
 
 
 class AnswerText:
