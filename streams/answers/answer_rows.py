@@ -12,13 +12,17 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 from streams.answers.answer_ends import Ending, decide, message_of
-from streams.answers.answer_values import Answer, AnswerState, Begun, StopRequested
-from streams.answers.row_values import answer_of, key_of, state_of, text_of
+from streams.answers.answer_errors import AnswerNotFound
+from streams.answers.answer_values import Answer, AnswerState, Begun, BegunReply, StopRequested
+from streams.answers.row_values import answer_of, key_of, state_of, status_of, text_of
 from streams.log.database import Database, Row, Session
 from streams.log.log import Appended, Log, Unit
 from streams.log.sql import statement
-from streams.model.errors import Overloaded, StreamsError
+from streams.model.errors import IdempotencyMismatch, Overloaded, StreamsError
 from streams.model.events import Message, NewMessage, prepare
+
+QUESTIONS = 10_000
+"""Answered are messages among so many of the newest: there is no index on their ids."""
 
 
 class AnswerRows:
@@ -78,6 +82,42 @@ class AnswerRows:
         if not appended.duplicate:
             self._committed(committed)
         return Begun(appended, answer_of(rows[0]), is_ours)
+
+    async def begin_reply(
+        self, answer: Answer, *, lease_s: float, client_msg_id: str | None = None
+    ) -> BegunReply:
+        """Create an answer to a message; a repeat of a `client_msg_id` returns the first.
+
+        Raises:
+            IdempotencyMismatch: the `client_msg_id` began an answer to another message.
+        """
+        rows = await create(self._database, answer, lease_s=lease_s, client_msg_id=client_msg_id)
+        if rows:
+            return BegunReply(answer_of(rows[0]), "in_progress", 0, True)
+        assert client_msg_id is not None
+        (row,) = await self._database.fetch(
+            statement("answer_of_client_msg_id"), answer.project_id, answer.user_id, client_msg_id
+        )
+        known = answer_of(row)
+        if (known.reply_to, known.regenerates) != (answer.reply_to, answer.regenerates):
+            raise IdempotencyMismatch(client_msg_id)
+        return BegunReply(known, status_of(row), row["received"], False)
+
+    async def question_seq(self, project_id: str, message_id: str) -> int:
+        """Return the seq of a message of the project, among its newest 10,000.
+
+        Raises `AnswerNotFound`.
+        """
+        key = key_of(message_id)
+        rows: Sequence[Row] = ()
+        if key is not None:
+            rows = await self._database.fetch(
+                statement("answer_question"), project_id, key, QUESTIONS
+            )
+        if not rows:
+            raise AnswerNotFound("no such message to answer")
+        seq: int = rows[0]["seq"]
+        return seq
 
     async def get(self, project_id: str, message_seq: int) -> Answer | None:
         """Return the answer that began with a message; None when there is none."""
@@ -158,7 +198,7 @@ class AnswerRows:
 
 
 async def create(
-    session: Session,
+    session: Session | Database,
     answer: Answer,
     *,
     lease_s: float,

@@ -91,6 +91,12 @@ class PiecePublisher:
         except WindowUnavailable:
             self._health.suspect()
 
+    async def published(self, answer_id: str) -> None:
+        """Wait until one attempt was made for all pieces of an answer."""
+        waiting = self._waiting.get(answer_id)
+        if waiting is not None:
+            await asyncio.wait([waiting.task])
+
     async def drained(self) -> None:
         """Wait until one attempt was made for everything submitted so far."""
         tasks = [*self._announcing, *(waiting.task for waiting in self._waiting.values())]

@@ -142,7 +142,7 @@ def joined(pieces: Iterable[Piece]) -> list[Piece]:
 
 
 def entries_of(pieces: Iterable[Piece]) -> list[Piece]:
-    """Return pieces as they go into a stream: as few as possible, each small enough for an entry."""
+    """Return pieces as a stream has them: as few as possible, each small enough for an entry."""
     small: list[Piece] = []
     for piece in pieces:
         if len(piece.delta) <= MAX_DELTA_CHARACTERS:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streams.answers.answer_values import Answer, AnswerState
+from streams.answers.answer_values import Answer, AnswerState, AnswerStatus
 from streams.answers.pieces import AnswerText, Part, piece_of
 from streams.log.database import Row
 
@@ -85,3 +85,9 @@ def state_of(row: Row) -> AnswerState:
         parts=parts,
         index=-1,
     )
+
+
+def status_of(row: Row) -> AnswerStatus:
+    """Return the status of an answer that this or newer code ends."""
+    status: AnswerStatus = row["end_status"] or "failed"
+    return "in_progress" if row["end_seq"] is None else status
