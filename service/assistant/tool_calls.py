@@ -90,7 +90,7 @@ class ToolCalls:
         if call_id:
             # Ollama sends index 0 for every call (https://github.com/vercel/ai/pull/14277): a new
             # id with a name begins one.
-            return by_id or (by_index if by_index is not None and not by_index.name else None)
+            return by_id
         # MiniMax behind NVIDIA NIM sends the name with every fragment.
         return by_index if by_index is not None and by_index.name in ("", name) else None
 

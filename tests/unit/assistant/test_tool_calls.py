@@ -87,6 +87,11 @@ def calls_of(*fragments: tuple[int | None, str, str, str]) -> list[tuple[str, st
             id="DeepSeek: the index of another call, then one of no call",
         ),
         pytest.param(
+            [(0, "a", "f", "{}"), (1, "b", "", ""), (1, "", "g", "[]")],
+            [("a", "f", "{}"), ("b", "g", "[]")],
+            id="the id with a new index, before the name",
+        ),
+        pytest.param(
             [(1, "a", "f", "{}")],
             [("a", "f", "{}")],
             id="LiteLLM: the first index is not 0",
@@ -97,8 +102,8 @@ def calls_of(*fragments: tuple[int | None, str, str, str]) -> list[tuple[str, st
             id="the function's name as the id of two calls",
         ),
         pytest.param(
-            [(0, "call_0", "f", "{}"), (1, "", "g", "[]"), (2, "call_1", "h", "()")],
-            [("call_0", "f", "{}"), ("call_1", "g", "[]"), ("call_2", "h", "()")],
+            [(0, "call_1", "f", "{}"), (1, "", "g", "[]"), (2, "call_2", "h", "()")],
+            [("call_1", "f", "{}"), ("call_2", "g", "[]"), ("call_3", "h", "()")],
             id="an id that is missing is not one that was or will be sent",
         ),
     ],
