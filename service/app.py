@@ -28,7 +28,7 @@ from service.access.posting import Posting
 from service.access.read_slots import ReadSlots
 from service.access.tokens import TokenVerifier
 from service.assistant.answer_desk import AnswerDesk
-from service.assistant.assistants import assistant_of
+from service.assistant.assistant_selection import assistant_of
 from service.background import running
 from service.console.console import Console
 from service.context import Context

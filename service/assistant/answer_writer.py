@@ -107,7 +107,7 @@ class AnswerWriter:
         turns = conversation(messages, question.text)
         async with aclosing(self._assistant.answer(turns)) as assistant_pieces:
             async for piece in assistant_pieces:
-                if not running.pieces.add(piece):
+                if piece.kind == "text" and not running.pieces.add(piece.delta):
                     break
 
     async def _end(self, answer: Answer, ending: Ending) -> None:

@@ -18,6 +18,7 @@ from service.http.api_errors import ApiError
 from service.operate.embedded import RedisServer
 from service.telemetry.metrics import Metrics
 from streams.answers.answer_values import Answer, Checkpoint
+from streams.answers.pieces import Piece, text_piece
 from streams.eventlog import EventLog
 from streams.log.database import Database
 from streams.model.errors import IdempotencyMismatch, Overloaded
@@ -36,10 +37,10 @@ class _Gate:
         self.asked = asyncio.Event()
         self.may_end = asyncio.Event()
 
-    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[str, None]:
+    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[Piece, None]:
         self.asked.set()
         await self.may_end.wait()
-        yield "said"
+        yield text_piece("said")
 
     async def close(self) -> None:
         pass
@@ -237,8 +238,8 @@ class _OnePiece:
     def __init__(self, piece: str) -> None:
         self._piece = piece
 
-    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[str, None]:
-        yield self._piece
+    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[Piece, None]:
+        yield text_piece(self._piece)
 
     async def close(self) -> None:
         pass

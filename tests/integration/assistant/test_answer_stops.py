@@ -16,10 +16,12 @@ from prometheus_client import CollectorRegistry
 from service.access.limits import Slots
 from service.assistant import answer_leases, answer_writer
 from service.assistant.answer_desk import AnswerDesk
-from service.assistant.assistants import Assistant, ChatCompletions, Turn
+from service.assistant.assistants import Assistant, Turn
+from service.assistant.chat_completions import ChatCompletions
 from service.operate.embedded import RedisServer
 from service.telemetry.metrics import Metrics
 from streams.answers.answer_values import AnswerState, Begun, Checkpoint
+from streams.answers.pieces import Piece, text_piece
 from streams.eventlog import EventLog
 from streams.log.database import Database
 from streams.model.events import Message, NewMessage
@@ -296,8 +298,8 @@ class _Stubborn:
     def __init__(self) -> None:
         self.may_end = asyncio.Event()
 
-    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[str, None]:
-        yield HALF
+    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[Piece, None]:
+        yield text_piece(HALF)
         try:
             await asyncio.Event().wait()
         finally:
