@@ -155,7 +155,6 @@ async def _running_parts(
         tasks = {
             "parts of the event log": log.failed(),
             "pulse of the streams": context.streams.run(),
-            "leases of the answers": context.answers.run(),
             "gauges of the builds": measure(log.builds, metrics),
         }
         async with running(tasks, ended.append):
@@ -177,6 +176,7 @@ def _log_config(settings: Settings, fault: str | None) -> EventLogConfig:
         heads_poll_s=settings.heads_poll_ms / 1000,
         presence_grace_s=settings.presence_grace_s,
         append_timeout_s=settings.post_timeout_s,
+        answer_lease_s=settings.answer_lease_s,
         build_bounds=BuildBounds(
             per_project=settings.max_builds_per_project,
             per_user=settings.max_builds_per_user,

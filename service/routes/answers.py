@@ -16,6 +16,7 @@ from service.context import context_of
 from service.http.api_errors import ApiError, not_found
 from service.routes.documents import ERRORS
 from streams.answers.answer_values import AnswerStatus
+from streams.answers.pieces import Part
 from streams.model.ids import check_project_id
 
 ApiRequest = Request[Caller, object, State]
@@ -31,6 +32,7 @@ class AnswerView(msgspec.Struct, omit_defaults=True):
     replyTo: str  # noqa: N815
     status: AnswerStatus
     text: str
+    parts: list[Part] = []
     index: int | None = None
 
 
@@ -64,7 +66,15 @@ class Answers(Controller):
         state = await context.log.answers.state(project_id, message_id)
         if state is None:
             raise _no_answer()
-        return AnswerView(state.id, state.reply_to, state.status, state.text, state.last_index)
+        answer = state.answer
+        return AnswerView(
+            messageId=answer.id,
+            replyTo=answer.reply_to,
+            status=state.status,
+            text=state.text,
+            parts=state.parts,
+            index=state.index if state.status == "in_progress" else None,
+        )
 
     @post("/stop", status_code=202, responses={**ERRORS, 200: _ENDED})
     async def stop(
@@ -76,12 +86,12 @@ class Answers(Controller):
         check_project_id(project_id)
         # Counts as a post: a stop writes.
         async with context.posting.admitted(caller, project_id) as deadline_s, until(deadline_s):
-            state = await context.answers.stop(project_id, message_id, caller.user_id)
-        if state is None:
+            asked = await context.log.answers.stop(project_id, message_id, caller.user_id)
+        if asked is None:
             raise _no_answer()
-        if state.status == "in_progress":
-            return Response(StopReceipt(state.id, "stopping"), status_code=202)
-        return Response(StopReceipt(state.id, state.status), status_code=200)
+        if asked.status == "in_progress":
+            return Response(StopReceipt(asked.answer.id, "stopping"), status_code=202)
+        return Response(StopReceipt(asked.answer.id, asked.status), status_code=200)
 
 
 def _no_answer() -> ApiError:
