@@ -68,6 +68,7 @@ class EventLog:
         self.statuses = parts.statuses
         self.build_watch = parts.build_watch
         self.answers = parts.answers
+        self.answer_watch = parts.answer_watch
         self.typing = parts.typing
         self.presence = parts.presence
 

@@ -10,6 +10,7 @@ import asyncio
 import uuid
 
 from streams.answers.answer_rows import AnswerRows
+from streams.answers.answer_watch import AnswerWatch
 from streams.answers.answers import Answers
 from streams.answers.piece_publisher import PiecePublisher
 from streams.answers.piece_rows import PieceRows
@@ -166,6 +167,7 @@ class Parts:
             self.process_id,
             lease_s=config.answer_lease_s,
         )
+        self.answer_watch = AnswerWatch(self.memory.tails, self.pieces, health)
         self.typing = Typing(client, self.memory.tails, health)
         self.presence = Presence(
             client,
@@ -193,6 +195,7 @@ class Parts:
             ("build watch", self.build_watch.run()),
             ("answer pieces", self.answers.store.run()),
             ("answer leases", self.answers.leases.run()),
+            ("answer watch", self.answer_watch.run()),
             ("typing", self.typing.run()),
             ("presence", self.presence.run()),
         ):
@@ -211,6 +214,7 @@ class Parts:
         await self.tasks.end()
         await self.presence.close()
         await self.answers.close()
+        await self.answer_watch.close()
         await self.build_watch.close()
         await self.memory.tails.close()
         await self.memory.lower.close()
