@@ -167,13 +167,14 @@ def _runs(pieces: Iterable[Piece], most_bytes: int | None) -> list[_Run]:
 class AnswerText:
     """What an answer says so far: its text and parts, within bounds.
 
-    A text that does not fit is cut (`truncated`), a part that does not fit is left out.
+    A text that does not fit is cut (`truncated`), a part that does not fit is `left_out`.
     """
 
     def __init__(
         self, pieces: Iterable[Piece] = (), *, max_text_bytes: int = MAX_TEXT_BYTES
     ) -> None:
         self.truncated = False
+        self.left_out = False
         self.text_bytes = 0
         self._max_text_bytes = max_text_bytes
         self._texts: list[str] = []
@@ -227,6 +228,7 @@ class AnswerText:
     def _take_part(self, piece: Piece) -> bool:
         # With its place in the list, the JSON of a part is at most so much longer than its data.
         if self._parts_bytes + len(piece.data) + 64 > MAX_PARTS_BYTES:
+            self.left_out = True
             return False
         last = self._runs[-1][1] if self._is_in_part else None
         before = 0 if last is None else last.size_bytes
