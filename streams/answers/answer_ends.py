@@ -26,7 +26,7 @@ _TYPES: dict[EndStatus, str] = {
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """The end that a writer proposes: what was written, and why it is not the whole answer.
 
-    Without a `reason` the answer is complete. `truncated` when text or parts did not fit their bound.
+    Without a `reason` the answer is complete. `truncated`: text or parts did not fit their bounds.
     `text` and `parts` are what was stored, if None. `stopped_by` is who stopped it, if that was not
     asked of the row.
     """

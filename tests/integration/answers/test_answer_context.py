@@ -1,4 +1,4 @@
-"""`log.answer(...)`: an answer that user code writes ends as one message, whatever happens to it."""
+"""`log.answer(...)`: an answer that user code writes ends as one message, whatever happens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DESIGN: what any reader was shown is stored, whatever the store does meanwhile."""
+"""docs/design.md: what any reader was shown is stored, whatever the store does meanwhile."""
 
 from __future__ import annotations
 
