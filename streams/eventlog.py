@@ -40,8 +40,8 @@ class EventLog:
     Safe for use by many tasks of one event loop. Every method may raise `Unavailable` when the
     servers do not answer, and `Closed` after `close`.
 
-    `builds`, `answers`, `presence`, `typing` and `projects` are part of its public face; the
-    tiers (`log`, `window`, `tails`) are there for the service.
+    `builds`, `answers`, `outside_answers`, `presence`, `typing` and `projects` are part of its
+    public face; the tiers (`log`, `window`, `tails`) are there for the service.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -69,6 +69,7 @@ class EventLog:
         self.build_watch = parts.build_watch
         self.answers = parts.answers
         self.answer_watch = parts.answer_watch
+        self.outside_answers = parts.outside_answers
         self.typing = parts.typing
         self.presence = parts.presence
 

@@ -12,6 +12,8 @@ import uuid
 from streams.answers.answer_rows import AnswerRows
 from streams.answers.answer_watch import AnswerWatch
 from streams.answers.answers import Answers
+from streams.answers.outside import OutsideAnswers
+from streams.answers.outside_rows import OutsideRows
 from streams.answers.piece_publisher import PiecePublisher
 from streams.answers.piece_rows import PieceRows
 from streams.builds.build_news import BuildNews
@@ -168,6 +170,9 @@ class Parts:
             lease_s=config.answer_lease_s,
         )
         self.answer_watch = AnswerWatch(self.memory.tails, self.pieces, health)
+        self.outside_answers = OutsideAnswers(
+            OutsideRows(database, config.outside_bounds), self.answers.rows, self.piece_publisher
+        )
         self.typing = Typing(client, self.memory.tails, health)
         self.presence = Presence(
             client,
@@ -226,6 +231,7 @@ class Parts:
             async with asyncio.timeout(_DRAIN_TIMEOUT_S):
                 await self.appender.drained()
                 await self.builds.drained()
+                await self.outside_answers.drained()
                 await self.answers.drained()
                 if self.health.writes_somewhere:
                     await self.statuses.drained()

@@ -26,7 +26,7 @@ _TYPES: dict[EndStatus, str] = {
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """The end that a writer proposes: what was written, and why it is not the whole answer.
 
-    Without a `reason` the answer is complete. `truncated` when the text was cut at its bound.
+    Without a `reason` the answer is complete. `truncated`: text or parts did not fit their bounds.
     `text` and `parts` are what was stored, if None. `stopped_by` is who stopped it, if that was not
     asked of the row.
     """
@@ -77,6 +77,9 @@ def message_of(answer: Answer, ending: Ending, end: End, stored: AnswerText) -> 
     if text is None:
         text = answer.text if stored.is_empty else stored.text
     parts = stored.parts if ending.parts is None else ending.parts
+    if ending.text is not None:
+        # What replaces the text may be shorter.
+        parts = [Part(each.kind, min(each.offset, len(text)), each.data) for each in parts]
     response_data = {**end.response_data, "parts": parts} if parts else end.response_data
     metadata: dict[str, object] = {**(ending.metadata or {}), "response_data": response_data}
     if answer.regenerates is not None:

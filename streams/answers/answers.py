@@ -188,7 +188,10 @@ class Answers:
         """
         written = opened.written
         ending = Ending(
-            text=written.text, parts=written.parts, reason=reason, truncated=written.truncated
+            text=written.text,
+            parts=written.parts,
+            reason=reason,
+            truncated=written.truncated or written.left_out,
         )
         try:
             return await self._end(opened.answer, ending)
@@ -223,7 +226,9 @@ class Answers:
     async def _fail(self, answer: Answer) -> None:
         """End an answer that was taken over from a dead or silent writer, with what was stored."""
         reason = (
-            "the assistant was silent" if answer.is_outside else "the process that answered died"
+            "the assistant was silent"
+            if answer.is_outside
+            else "the process that was answering has died"
         )
         await self._end(answer, Ending(reason=reason))
 

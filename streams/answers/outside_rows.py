@@ -1,7 +1,9 @@
-"""Answers of assistants outside: each step is one transaction, so any process can take the next.
+"""Rows of answers of assistants outside: begun for a message of the log, and their pieces.
 
-The lease is the worker's own: every step renews it, and when it runs out a process takes the answer
-over and ends it as failed (`answer_keeper.py`).
+Each step is one transaction, so any process can take the next one. The lease is the worker's own:
+every step renews it, and when it runs out a process takes the answer over and ends it
+(`answer_leases.py`). What users of the library call is in `outside.py`, ending in `answer_rows.py`,
+and what a request may hold in `outside_pieces.py`.
 """
 
 from __future__ import annotations
@@ -16,25 +18,18 @@ from streams.answers.answer_errors import (
     IndexGap,
     TooManyAnswers,
 )
-from streams.answers.answer_rows import create
-from streams.answers.answer_values import (
-    Answer,
-    AnswerStatus,
-    BegunReply,
-    OutsideBounds,
-    Received,
-)
-from streams.answers.pieces import Piece, entries_of, joined, piece_of
-from streams.answers.row_values import answer_of, key_of
+from streams.answers.answer_rows import QUESTIONS, create
+from streams.answers.answer_values import Answer, BegunReply, OutsideBounds, Received
+from streams.answers.outside_pieces import Sizes, check_counts, grown
+from streams.answers.pieces import Piece, entries_of, piece_of
+from streams.answers.row_values import answer_of, key_of, status_of
 from streams.log.database import Database, Row, Session
 from streams.log.sql import statement
-from streams.model.errors import IdempotencyMismatch, PayloadTooLarge
-from streams.model.events import MAX_PARTS_BYTES
+from streams.model.errors import Contended, IdempotencyMismatch, InvalidInput
 
-# Answered are messages among so many of the newest: there is no index on their ids.
-_QUESTIONS = 10_000
-# Of one answer: reading them all must stay cheap.
-MAX_PIECES = 20_000
+# Name the spaces of advisory locks that are keyed by projects and by workers.
+_PROJECT_LOCKS = 0x5E95_0002
+_WORKER_LOCKS = 0x5E95_0003
 
 
 def outside_worker(user_id: str) -> str:
@@ -50,7 +45,7 @@ class OutsideRows:
 
     def __init__(self, database: Database, bounds: OutsideBounds) -> None:
         self._database = database
-        self._bounds = bounds
+        self.bounds = bounds
 
     async def begin(
         self, project_id: str, reply_to: str, user_id: str, *, client_msg_id: str | None
@@ -68,26 +63,22 @@ class OutsideRows:
         async with self._database.transaction() as session:
             await _serialize(session, project_id, user_id)
             known = await _known(session, project_id, user_id, client_msg_id)
-            if known is not None:
-                if known.answer.reply_to != str(key) or known.answer.regenerates is not None:
-                    raise IdempotencyMismatch(client_msg_id or "")
-                return known
-            rows = await session.fetch(statement("answer_question"), project_id, key, _QUESTIONS)
-            if not rows:
-                raise AnswerNotFound("no such message to answer")
-            answer = Answer(
-                id=str(uuid.uuid4()),
-                project_id=project_id,
-                user_id=user_id,
-                question_seq=rows[0]["seq"],
-                reply_to=str(key),
-                worker_id=outside_worker(user_id),
-                is_outside=True,
-            )
-            return await self._create(session, answer, client_msg_id)
+            if known is None:
+                rows = await session.fetch(statement("answer_question"), project_id, key, QUESTIONS)
+                if not rows:
+                    raise AnswerNotFound("no such message to answer")
+                answer = _new(project_id, user_id, rows[0]["seq"], str(key))
+                return await self._create(session, answer, client_msg_id)
+        if known.answer.reply_to != str(key) or not known.answer.is_outside:
+            raise IdempotencyMismatch(client_msg_id or "")
+        return known
 
-    async def begin_again(self, before: Answer, *, client_msg_id: str | None) -> BegunReply:
-        """Begin another answer of the same assistant outside to the same message.
+    async def begin_again(
+        self, before: Answer, user_id: str, *, client_msg_id: str | None
+    ) -> BegunReply:
+        """Begin another answer of the same assistant outside, which a member asked for.
+
+        A repeat of the `client_msg_id` by this member returns the first.
 
         Raises:
             AnswerInProgress: the answer before has not ended.
@@ -96,29 +87,28 @@ class OutsideRows:
         """
         if before.end_seq is None:
             raise AnswerInProgress("the answer is still being written")
+        # The answer is the worker's, the client_msg_id a member's, as no printable one can be.
+        asked = None if client_msg_id is None else f"{user_id}\n{client_msg_id}"
         async with self._database.transaction() as session:
             await _serialize(session, before.project_id, before.user_id)
-            known = await _known(session, before.project_id, before.user_id, client_msg_id)
-            if known is not None:
-                if known.answer.regenerates != before.id:
-                    raise IdempotencyMismatch(client_msg_id or "")
-                return known
-            answer = Answer(
-                id=str(uuid.uuid4()),
-                project_id=before.project_id,
-                user_id=before.user_id,
-                question_seq=before.question_seq,
-                reply_to=before.reply_to,
-                worker_id=outside_worker(before.user_id),
-                is_outside=True,
-                regenerates=before.id,
-            )
-            return await self._create(session, answer, client_msg_id)
+            known = await _known(session, before.project_id, before.user_id, asked)
+            if known is None:
+                answer = _new(
+                    before.project_id,
+                    before.user_id,
+                    before.question_seq,
+                    before.reply_to,
+                    regenerates=before.id,
+                )
+                return await self._create(session, answer, asked)
+        if known.answer.regenerates != before.id:
+            raise IdempotencyMismatch(client_msg_id or "")
+        return known
 
     async def _create(
         self, session: Session, answer: Answer, client_msg_id: str | None
     ) -> BegunReply:
-        bounds = self._bounds
+        bounds = self.bounds
         (room,) = await session.fetch(
             statement("answer_room"),
             answer.project_id,
@@ -128,9 +118,12 @@ class OutsideRows:
         )
         if 0 < bounds.per_project <= room["of_project"]:
             raise TooManyAnswers("too many answers are under way in the project")
-        if 0 < bounds.per_worker <= room["of_user"]:
-            raise TooManyAnswers("too many answers are under way")
+        if 0 < bounds.per_worker <= room["of_worker"]:
+            raise TooManyAnswers("too many answers of the worker are under way")
         rows = await create(session, answer, lease_s=bounds.lease_s, client_msg_id=client_msg_id)
+        if not rows:
+            # The same user began one that is not written outside under this id, just now.
+            raise Contended("the client_msg_id was used at the same time")
         return BegunReply(answer_of(rows[0]), "in_progress", 0, True)
 
     async def receive(
@@ -143,82 +136,92 @@ class OutsideRows:
     ) -> Received:
         """Store the pieces from `index` on that were not received before, and renew the lease.
 
-        An answer that has ended takes none; its status says so.
+        An answer that has ended, or was taken over to be ended, takes none; its status says so.
 
         Raises:
-            AnswerNotFound, AnswerHeld, IndexGap, PayloadTooLarge: nothing was written.
+            AnswerNotFound, AnswerHeld, IndexGap, InvalidInput, PayloadTooLarge: nothing written.
         """
-        key = key_of(answer_id)
-        if key is None:
-            raise AnswerNotFound("no such answer")
+        if index < 0:
+            raise InvalidInput("index", "must not be negative")
         async with self._database.transaction() as session:
-            row = await _held(session, project_id, key, user_id)
-            answer = answer_of(row)
-            received = row["received"]
-            if row["end_seq"] is not None or answer.worker_id != outside_worker(user_id):
-                return Received(
-                    answer, _status(row), received, answer.stop_requested_by is not None
-                )
-            if index > received:
-                raise IndexGap(received)
-            new = pieces[received - index :]
-            stored = await self._store(session, row, key, new)
+            row = await _owned(session, "answer_receive_hold", project_id, answer_id, user_id)
+            before = _received(row)
+            if before.status != "in_progress":
+                return before
+            if index > before.next_index:
+                raise IndexGap(before.next_index)
+            first = before.next_index - index
+            sizes = await self._sizes(session, row, pieces, first)
+            stored = entries_of(piece for piece in pieces[first:] if piece != _NOTHING)
+            next_index = max(before.next_index, index + len(pieces))
+            check_counts(next_index, row["last_index"] + 1 + len(stored))
+            await session.execute(
+                statement("answer_receive"),
+                row["id"],
+                [row["last_index"] + 1 + number for number in range(len(stored))],
+                [each.kind for each in stored],
+                [each.body for each in stored],
+                next_index,
+                sizes.text_bytes,
+                sizes.parts_bytes,
+                self.bounds.lease_s,
+            )
         return Received(
-            answer,
+            before.answer,
             "in_progress",
-            received + len(new),
-            answer.stop_requested_by is not None,
+            next_index,
+            before.is_stop_requested,
             row["last_index"] + 1,
             tuple(stored),
         )
 
-    async def _store(
-        self, session: Session, row: Row, key: uuid.UUID, new: Sequence[Piece]
-    ) -> list[Piece]:
-        """Store pieces, adjacent ones joined; return them as they were stored."""
-        text_bytes = row["text_bytes"] + sum(
-            len(each.delta.encode()) for each in new if each.kind == "text"
-        )
-        if text_bytes > self._bounds.max_text_bytes:
-            raise PayloadTooLarge("parts", self._bounds.max_text_bytes)
-        before = [] if row["last_kind"] is None else [piece_of(row["last_kind"], row["last_body"])]
-        parts_bytes = row["parts_bytes"] + _parts_bytes([*before, *new]) - _parts_bytes(before)
-        if parts_bytes > MAX_PARTS_BYTES:
-            raise PayloadTooLarge("parts", MAX_PARTS_BYTES)
-        stored = entries_of(new)
-        first = row["last_index"] + 1
-        if first + len(stored) > MAX_PIECES:
-            raise PayloadTooLarge("parts", MAX_PIECES)
-        await session.execute(
-            statement("answer_receive"),
-            key,
-            list(range(first, first + len(stored))),
-            [each.kind for each in stored],
-            [each.body for each in stored],
-            row["received"] + len(new),
-            text_bytes,
-            parts_bytes,
-            first + len(stored) - 1,
-            self._bounds.lease_s,
-        )
-        return stored
+    async def _sizes(
+        self, session: Session, row: Row, pieces: Sequence[Piece], first: int
+    ) -> Sizes:
+        """Return how large the answer will be. Raises `PayloadTooLarge`."""
+        last: Piece | None = None
+        if any(each.kind != "text" for each in pieces[first:]):
+            rows = await session.fetch(statement("answer_last_piece"), row["id"])
+            last = piece_of(rows[0]["kind"], rows[0]["body"]) if rows else None
+        before = Sizes(row["text_bytes"], row["parts_bytes"])
+        return grown(before, last, pieces, first, max_text_bytes=self.bounds.max_text_bytes)
 
-    async def owned(self, project_id: str, answer_id: str, user_id: str) -> Answer:
-        """Return an answer of an assistant outside. Raises `AnswerNotFound`, `AnswerHeld`."""
-        key = key_of(answer_id)
-        if key is None:
-            raise AnswerNotFound("no such answer")
-        async with self._database.transaction() as session:
-            return answer_of(await _held(session, project_id, key, user_id))
+    async def progress(self, project_id: str, answer_id: str, user_id: str) -> Received:
+        """Return how far an answer of this assistant outside is.
+
+        Raises `AnswerNotFound`, `AnswerHeld`.
+        """
+        return _received(await _owned(self._database, "answer_get", project_id, answer_id, user_id))
 
 
-def _parts_bytes(pieces: Sequence[Piece]) -> int:
-    """Return the size of the parts in pieces as JSON in a list, as `AnswerText` counts it."""
-    return sum(len(each.data) + 64 for each in joined(pieces) if each.kind != "text")
+_NOTHING = Piece("text")
 
 
-async def _held(session: Session, project_id: str, key: uuid.UUID, user_id: str) -> Row:
-    rows = await session.fetch(statement("answer_receive_hold"), project_id, key)
+def _new(
+    project_id: str,
+    user_id: str,
+    question_seq: int,
+    reply_to: str,
+    *,
+    regenerates: str | None = None,
+) -> Answer:
+    return Answer(
+        id=str(uuid.uuid4()),
+        project_id=project_id,
+        user_id=user_id,
+        question_seq=question_seq,
+        reply_to=reply_to,
+        worker_id=outside_worker(user_id),
+        is_outside=True,
+        regenerates=regenerates,
+    )
+
+
+async def _owned(
+    session: Session | Database, name: str, project_id: str, answer_id: str, user_id: str
+) -> Row:
+    key = key_of(answer_id)
+    rows = [] if key is None else await session.fetch(statement(name), project_id, key)
     if not rows:
         raise AnswerNotFound("no such answer")
     if not rows[0]["is_outside"] or rows[0]["user_id"] != user_id:
@@ -226,10 +229,20 @@ async def _held(session: Session, project_id: str, key: uuid.UUID, user_id: str)
     return rows[0]
 
 
+def _received(row: Row) -> Received:
+    answer = answer_of(row)
+    status = status_of(row)
+    is_asked = status == "in_progress" and answer.stop_requested_by is not None
+    if status == "in_progress" and answer.worker_id != outside_worker(answer.user_id):
+        # Taken over: a process is about to end it.
+        status = "stopped" if is_asked else "failed"
+    return Received(answer, status, row["received"], is_asked or status == "stopped")
+
+
 async def _serialize(session: Session, project_id: str, user_id: str) -> None:
     """Wait for others that begin in the project, or of this worker: each must count the others."""
-    for name in (f"project:{project_id}", f"worker:{user_id}"):
-        await session.execute(statement("answer_lock"), name)
+    await session.execute(statement("answer_lock"), _PROJECT_LOCKS, project_id)
+    await session.execute(statement("answer_lock"), _WORKER_LOCKS, user_id)
 
 
 async def _known(
@@ -242,9 +255,4 @@ async def _known(
     )
     if not rows:
         return None
-    return BegunReply(answer_of(rows[0]), _status(rows[0]), rows[0]["received"], False)
-
-
-def _status(row: Row) -> AnswerStatus:
-    status: AnswerStatus = row["end_status"] or "failed"
-    return "in_progress" if row["end_seq"] is None else status
+    return BegunReply(answer_of(rows[0]), status_of(rows[0]), rows[0]["received"], False)

@@ -21,6 +21,9 @@ PART_KINDS = frozenset({"reasoning", "tool", "data"})
 MAX_PIECE_BYTES = 32 * 1024
 """Of one part's data as JSON: with its envelope it fits into an entry of a stream."""
 
+PART_OVERHEAD_BYTES = 64
+"""The JSON of a part in a list of parts is at most so much longer than its data."""
+
 MAX_DELTA_CHARACTERS = 8000
 """Of one piece of text in a stream: JSON escapes make it at most six times as long."""
 
@@ -102,20 +105,26 @@ class _Run:
             return self._characters + len(piece.delta) <= MAX_DELTA_CHARACTERS
         return self.size_bytes + len(piece.data) <= most_bytes
 
-    def take(self, piece: Piece) -> bool:
-        """Join a piece to the run if it belongs to it."""
+    def growth_of(self, piece: Piece) -> int | None:
+        """Return by how many bytes the run grows with a piece; None if they do not join."""
         if piece.kind != self.kind:
-            return False
+            return None
         if piece.kind == "text":
-            self.texts.append(piece.delta)
-            self._characters += len(piece.delta)
-            self.size_bytes += len(piece.delta.encode())
-            return True
+            return len(piece.delta.encode())
         text, rest = _opened(piece.data)
         if text is None or not self.texts or _encode(rest) != _encode(self._rest):
+            return None
+        return len(msgspec.json.encode(text)) - 2
+
+    def take(self, piece: Piece) -> bool:
+        """Join a piece to the run if it belongs to it."""
+        growth = self.growth_of(piece)
+        if growth is None:
             return False
-        self.texts.append(text)
-        self.size_bytes += len(msgspec.json.encode(text)) - 2
+        text = piece.delta if piece.kind == "text" else _opened(piece.data)[0]
+        self.texts.append(text or "")
+        self._characters += len(piece.delta)
+        self.size_bytes += growth
         return True
 
     def piece(self) -> Piece:
@@ -167,13 +176,14 @@ def _runs(pieces: Iterable[Piece], most_bytes: int | None) -> list[_Run]:
 class AnswerText:
     """What an answer says so far: its text and parts, within bounds.
 
-    A text that does not fit is cut (`truncated`), a part that does not fit is left out.
+    A text that does not fit is cut (`truncated`), a part that does not fit is `left_out`.
     """
 
     def __init__(
         self, pieces: Iterable[Piece] = (), *, max_text_bytes: int = MAX_TEXT_BYTES
     ) -> None:
         self.truncated = False
+        self.left_out = False
         self.text_bytes = 0
         self._max_text_bytes = max_text_bytes
         self._texts: list[str] = []
@@ -225,15 +235,14 @@ class AnswerText:
         return piece if delta is piece.delta else Piece("text", delta=delta)
 
     def _take_part(self, piece: Piece) -> bool:
-        # With its place in the list, the JSON of a part is at most so much longer than its data.
-        if self._parts_bytes + len(piece.data) + 64 > MAX_PARTS_BYTES:
-            return False
         last = self._runs[-1][1] if self._is_in_part else None
-        before = 0 if last is None else last.size_bytes
-        if last is not None and last.take(piece):
-            self._parts_bytes += last.size_bytes - before
-        else:
+        growth = None if last is None else last.growth_of(piece)
+        new_bytes = len(piece.data) + PART_OVERHEAD_BYTES if growth is None else growth
+        if self._parts_bytes + new_bytes > MAX_PARTS_BYTES:
+            self.left_out = True
+            return False
+        self._parts_bytes += new_bytes
+        if last is None or not last.take(piece):
             self._runs.append((self._characters, _Run(piece)))
-            self._parts_bytes += len(piece.data) + 64
         self._is_in_part = True
         return True

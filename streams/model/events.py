@@ -142,9 +142,9 @@ def prepare_answer(message: NewMessage) -> PreparedMessage:
 def _prepare(message: NewMessage, max_metadata_bytes: int) -> PreparedMessage:
     check_user_id(message.user_id)
     if message.client_msg_id is not None:
-        _check_opaque_id(message.client_msg_id, "client_msg_id")
+        check_opaque_id(message.client_msg_id, "client_msg_id")
     if message.parent_id is not None:
-        _check_opaque_id(message.parent_id, "parentId")
+        check_opaque_id(message.parent_id, "parentId")
     metadata = None
     if message.metadata:
         metadata = _encode_metadata(message.metadata, max_metadata_bytes)
@@ -174,7 +174,8 @@ def check_text(text: str, field: str = "message") -> str:
     return text
 
 
-def _check_opaque_id(value: str, field: str) -> None:
+def check_opaque_id(value: str, field: str) -> None:
+    """Return for a client's id, or raise `InvalidInput` for `field`."""
     if not 1 <= len(value) <= _MAX_ID_LENGTH or not value.isprintable():
         raise InvalidInput(field, "must be 1 to 128 printable characters")
 

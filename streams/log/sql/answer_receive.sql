@@ -6,7 +6,7 @@ WITH stored AS (
 )
 UPDATE answers
    SET received = $5, text_bytes = $6, parts_bytes = $7,
-       last_index = $8,
+       last_index = last_index + cardinality($2::int[]),
        stored_at = CASE WHEN cardinality($2::int[]) > 0 THEN clock_timestamp() ELSE stored_at END,
-       lease_until = now() + make_interval(secs => $9)
+       lease_until = now() + make_interval(secs => $8)
  WHERE id = $1

@@ -1,5 +1,5 @@
--- How many answers of assistants outside are unfinished in a project, and of a worker in all, counted
--- up to the bounds.
+-- How many answers of assistants outside are unfinished: in a project, of them those that are written
+-- again, and of a worker in all projects. Each is counted up to its bound.
 SELECT (SELECT count(*) FROM (
             SELECT FROM answers
              WHERE project_id = $1 AND is_outside AND end_seq IS NULL
@@ -7,4 +7,4 @@ SELECT (SELECT count(*) FROM (
        (SELECT count(*) FROM (
             SELECT FROM answers
              WHERE user_id = $2 AND is_outside AND end_seq IS NULL
-             LIMIT $4) u) AS of_user
+             LIMIT $4) u) AS of_worker

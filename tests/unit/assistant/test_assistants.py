@@ -22,11 +22,12 @@ def _message(seq: int, text: str, kind: MessageType) -> Message:
 
 def test_a_conversation_is_in_order_and_bounded() -> None:
     """The newest turns that fit, oldest first, then the question."""
-    before = [
+    newest_first = [
+        _message(4, "d", "user"),
         _message(3, "c", "assistant"),
         _message(2, "b", "user"),
         _message(1, "x" * 40_000, "user"),
     ]
-    assert conversation(before, "d") == [
+    assert conversation(newest_first) == [
         Turn("user", "b"), Turn("assistant", "c"), Turn("user", "d"),
     ]  # fmt: skip
