@@ -189,7 +189,7 @@ class AnswerText:
         self._texts: list[str] = []
         self._characters = 0
         self._runs: list[tuple[int, _Run]] = []
-        self._parts_bytes = 0
+        self.parts_bytes = 0
         # Whether the last piece was a part, so that the next one may join it.
         self._is_in_part = False
         for piece in pieces:
@@ -238,10 +238,10 @@ class AnswerText:
         last = self._runs[-1][1] if self._is_in_part else None
         growth = None if last is None else last.growth_of(piece)
         new_bytes = len(piece.data) + PART_OVERHEAD_BYTES if growth is None else growth
-        if self._parts_bytes + new_bytes > MAX_PARTS_BYTES:
+        if self.parts_bytes + new_bytes > MAX_PARTS_BYTES:
             self.left_out = True
             return False
-        self._parts_bytes += new_bytes
+        self.parts_bytes += new_bytes
         if last is None or not last.take(piece):
             self._runs.append((self._characters, _Run(piece)))
         self._is_in_part = True
