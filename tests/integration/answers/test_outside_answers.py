@@ -267,6 +267,19 @@ async def test_the_bounds_hold_over_processes(open_log: OpenLog, project: str) -
     assert sum(await asyncio.gather(*(begin(log, f"two of {project}") for log in logs * 3))) == 1
 
 
+async def test_members_cannot_take_all_places(open_log: OpenLog, project: str) -> None:
+    """Answers that they ask for again are a quarter of the project's at most."""
+    log = await open_log(_bounded(per_project=8))
+    answer = await _begun(log, project)
+    await log.outside_answers.end(project, answer.id, "bot", "completed", text="first")
+    before = (await _state(log, answer)).answer
+    for _ in range(2):
+        await log.outside_answers.begin_again(before, "alice")
+    with pytest.raises(TooManyAnswers):
+        await log.outside_answers.begin_again(before, "bob")
+    assert (await log.outside_answers.begin(project, answer.reply_to, "bot")).is_new
+
+
 async def test_text_and_parts_have_bounds(open_log: OpenLog, project: str) -> None:
     """§4: the piece that does not fit is named, and nothing of its request is stored."""
     log = await open_log(_bounded(max_text_bytes=10))
