@@ -14,6 +14,7 @@ import msgspec
 
 from streams.model.errors import InvalidInput, PayloadTooLarge
 from streams.model.events import MAX_PARTS_BYTES, MAX_TEXT_BYTES
+from streams.model.json_depth import check_depth
 
 PieceKind = Literal["text", "reasoning", "tool", "data"]
 PART_KINDS = frozenset({"reasoning", "tool", "data"})
@@ -55,7 +56,8 @@ def part_piece(kind: PieceKind, data: object) -> Piece:
     """Return a piece of another kind.
 
     Raises:
-        InvalidInput: the kind is not one of a part, or the data cannot be written as JSON.
+        InvalidInput: the kind is not one of a part, the data cannot be written as JSON, or is
+            nested too deep.
         PayloadTooLarge: the data is larger than `MAX_PIECE_BYTES`.
     """
     if kind not in PART_KINDS:
@@ -66,6 +68,7 @@ def part_piece(kind: PieceKind, data: object) -> Piece:
         raise InvalidInput("data", "cannot be written as JSON") from error
     if len(encoded) > MAX_PIECE_BYTES:
         raise PayloadTooLarge("data", MAX_PIECE_BYTES)
+    check_depth(encoded, "data")
     return Piece(kind, data=_NUL.sub(rb"\1\\ufffd", encoded))
 
 

@@ -204,6 +204,7 @@ async def test_members_ask_a_worker_again(project: Project, worker: Worker) -> N
     assert message["metadata"]["regenerates"] == answer_id
 
 
+DEEP = msgspec.json.decode(b"[" * 65 + b"]" * 65)
 BAD_BODIES = [
     ("", {}, "replyTo"),
     ("", {"replyTo": ""}, "replyTo"),
@@ -219,7 +220,9 @@ BAD_BODIES = [
     ("/ID/deltas", {"index": 0, "parts": [{"kind": "x", "data": 1}]}, "parts[0].kind"),
     ("/ID/deltas", {"index": 0, "parts": [{"kind": "tool"}]}, "parts[0].data"),
     ("/ID/deltas", {"index": 0, "parts": [{"kind": "data", "delta": "a"}]}, "parts[0].delta"),
+    ("/ID/deltas", {"index": 0, "parts": [{"kind": "data", "data": DEEP}]}, "parts[0].data"),
     ("/ID/end", {}, "status"),
+    ("/ID/end", {"status": "completed", "metadata": {"a": DEEP}}, "metadata"),
     ("/ID/end", {"status": "in_progress"}, "status"),
     ("/ID/end", {"status": "completed", "text": "a\x00"}, "text"),
     ("/ID/end", {"status": "failed", "reason": "x" * 501}, "reason"),
