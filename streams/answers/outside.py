@@ -124,7 +124,7 @@ class OutsideAnswers:
             # Another process may get the next pieces: they must not be published before these.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PUBLISH_S):
-                    await self._publisher.published(answer_id)
+                    await self._publisher.published(received.answer.id)
         return received
 
     async def end(
