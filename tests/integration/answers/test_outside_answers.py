@@ -411,6 +411,25 @@ async def test_a_silent_assistant_has_failed(
     assert _data(message)["reason"] == "the assistant was silent"
 
 
+async def test_a_stop_that_was_stored_ends_the_answer(
+    open_log: OpenLog, project: str, database: Database
+) -> None:
+    """§5: also when the process that took the request died; the worker's own lease is no matter."""
+    log = await open_log(EventLogConfig(answer_lease_s=0.3))
+    answer = await _begun(log, project)
+    await log.outside_answers.receive(project, answer.id, "bot", 0, _texts("half"))
+    await log.answers.stop(project, answer.id, "alice")
+    await database.execute(
+        "UPDATE answers SET stop_requested_at = now() - interval '1 min' WHERE id = $1", answer.id
+    )
+
+    async def has_stopped() -> bool:
+        state = await _state(log, answer)
+        return (state.status, state.text) == ("stopped", "half")
+
+    await wait_until(has_stopped, what="the end of a stopped answer")
+
+
 async def test_every_request_renews_the_lease(
     open_log: OpenLog, project: str, database: Database
 ) -> None:
