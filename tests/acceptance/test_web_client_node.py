@@ -7,7 +7,6 @@ followed in test_web_client_service.py.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 import subprocess
@@ -16,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.node_modules import FOLDER as _TESTS
+from tests.support.node_modules import node_modules
+
 _ROOT = Path(__file__).resolve().parents[2]
 _CLIENT = _ROOT / "service" / "web" / "client"
-_TESTS = _ROOT / "tests" / "web_client"
 _TIMEOUT_S = 100
 
 
@@ -41,21 +42,8 @@ def _run(command: Sequence[str], folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def modules(node: str) -> Path:
-    """What the tests need of npm (React, TypeScript, the AI SDK), installed once for each lock."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("needs npm")
-    stamp = _TESTS / "node_modules" / ".installed"
-    lock = hashlib.sha256((_TESTS / "package-lock.json").read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != lock:
-        installed = subprocess.run(
-            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=_TESTS, capture_output=True, text=True, timeout=80, check=False,
-        )  # fmt: skip
-        if installed.returncode != 0:
-            pytest.skip("npm could not install React, TypeScript and the AI SDK")
-        stamp.write_text(lock)
-    return stamp.parent
+    """The packages that the tests need."""
+    return node_modules()
 
 
 @pytest.mark.parametrize("path", sorted(_TESTS.glob("*.test.mjs")), ids=lambda path: path.stem)
