@@ -129,7 +129,7 @@ async def test_an_answer_grows_and_ends_as_one_message(chat: ChatPage, room: Roo
     room.assistant.go_on.set()
     await expect(answer.locator(".text")).to_have_text("one two")
     await expect(answer).not_to_contain_text("writing")
-    await expect(answer.get_by_role("button")).to_have_count(0)
+    await expect(answer.get_by_role("button", name="Stop")).to_have_count(0)
     await expect(answer).to_have_count(1)
 
 

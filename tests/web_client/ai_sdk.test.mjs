@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { ChunkWriter, uiParts } from "../../service/web/client/answer_chunks.js";
-import { chatTransport, uiMessages } from "../../service/web/client/ai_sdk.js";
+import { uiMessages } from "../../service/web/client/ai_sdk.js";
 import { withPart } from "../../service/web/client/parts.js";
 import { Chat, chunksOf, plain, read, room, settle } from "./ai_chat.mjs";
 import { seeded } from "./fake_clock.mjs";
@@ -69,7 +69,7 @@ for (const [name, pieces, expected] of [
   test(`parts of an answer: ${name}`, async () => {
     const items = growth(pieces);
     const wanted = expected.map((part) => (part.type === "dynamic-tool" ? { ...part, providerExecuted: true } : part));
-    assert.deepEqual(plain(uiParts(items.at(-1))), wanted);
+    assert.deepEqual(plain(uiParts(items.at(-1), true)), wanted);
     const writer = new ChunkWriter();
     const chunks = items.flatMap((item, at) => writer.advance(item, at === items.length - 1));
     const { message } = await read(streamOf([{ type: "start", messageId: "a1" }, ...chunks]));
@@ -93,7 +93,7 @@ test(`whatever was followed, the parts are those of the message (${SEEDS} seeds)
     const seen = items.filter((_, at) => at === items.length - 1 || random() < 0.6);
     const chunks = seen.flatMap((item) => writer.advance(item, item === items.at(-1)));
     const { message } = await read(streamOf([{ type: "start", messageId: "a1" }, ...chunks]));
-    assert.deepEqual(message.parts, plain(uiParts(items.at(-1))), `seed ${seed}`);
+    assert.deepEqual(message.parts, plain(uiParts(items.at(-1), true)), `seed ${seed}`);
   }
 });
 
@@ -206,6 +206,7 @@ test("stop before the receipt stops the answer that begins", async (t) => {
 });
 
 test("an answer that has ended is not stopped, and that there is none is no error", async (t) => {
+  t.mock.method(console, "error");
   const { service, transport, receipts, posts, piece, message } = await room(t);
   receipts();
   service.on("POST", "/answers/a1/stop", () => [409, { error: "ended", code: "ANSWER_ENDED" }]);
@@ -226,6 +227,25 @@ test("an answer that has ended is not stopped, and that there is none is no erro
   other.abort();
   await settle();
   assert.equal(posts("/stop").length, 1);
+  assert.equal(console.error.mock.callCount(), 0);
+});
+
+test("a stop that did not get through is sent again, and given up in the end", async (t) => {
+  t.mock.method(console, "error", () => {});
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { service, transport, posts, state } = await room(t);
+  service.on("POST", "/answers/a1/stop", () => [503, { error: "away", code: "STORE_UNAVAILABLE" }]);
+  await state(0, "a");
+  const controller = new AbortController();
+  await transport.reconnectToStream({ abortSignal: controller.signal });
+  controller.abort();
+  for (let second = 0; second < 10; second++) {
+    await settle();
+    t.mock.timers.tick(1000);
+  }
+  assert.equal(posts("/answers/a1/stop").length, 3);
+  const reported = console.error.mock.calls.map((call) => call.arguments[0]);
+  assert.deepEqual(reported.map(({ code }) => code).filter(Boolean), ["STORE_UNAVAILABLE"]);
 });
 
 test("a reader that cancels is forgotten, and stops nothing", async (t) => {
@@ -290,9 +310,9 @@ test("after a reload the chat goes on in the middle of the answer, from its begi
   await message(1, "hello", { id: "ui1" });
   await state(7, "Once upon ", { parts: [{ kind: "reasoning", offset: 0, data: { text: "hm" } }] });
   chat.messages = uiMessages(project.state.messages);
-  assert.deepEqual([chat.status, chat.messages.length], ["ready", 1]);
+  assert.deepEqual([chat.status, ...chat.messages.map(textOf)], ["ready", "hello", "Once upon "]);
   await connection("live");
-  assert.deepEqual([chat.status, textOf(chat.lastMessage)], ["streaming", "Once upon "]);
+  assert.deepEqual([chat.status, ...chat.messages.map(textOf)], ["streaming", "hello", "Once upon "]);
   await piece(8, "a time");
   assert.equal(textOf(chat.lastMessage), "Once upon a time");
   const parts = [{ kind: "reasoning", offset: 0, data: { text: "hm" } }];
@@ -350,6 +370,23 @@ test("an answer is written again, and takes the place of the one before", async 
   await message(3, "Good day", { messageId: "a2", reply, regenerates: "a1" });
   await writing;
   assert.deepEqual(chat.messages.map(plain), stored(project));
+});
+
+test("any answer may be named to be written again", async (t) => {
+  const { service, transport, posts, message } = await room(t);
+  service.on("POST", "/regenerate", () => [201, { messageId: "a9", replyTo: "m1", status: "in_progress" }]);
+  await message(1, "one", { id: "ui1" });
+  await message(2, "1", { messageId: "a1", reply });
+  await message(3, "two", { id: "ui2" });
+  await message(4, "2", { messageId: "a2", reply: { ...reply, replyTo: "m3" } });
+  await message(5, "3", { messageId: "a3", reply: { type: "answer" } });
+  const named = [[user("m1", "one")], [user("m1", "one"), user("m3", "two")]];
+  for (const [messages, messageId] of [[named[0], "a1"], [named[1], undefined], [named[1], "m3"], [named[1], "a3"]]) {
+    const stream = transport.sendMessages(again(messages, { messageId }));
+    await settle();
+    await (await stream).cancel();
+  }
+  assert.deepEqual(posts("/regenerate").map(({ path }) => path.split("/").at(-2)), ["a1", "a2", "a2", "a3"]);
 });
 
 test("an answer that is being written is followed, not begun again", async (t) => {
@@ -423,12 +460,33 @@ test("a stream ends with its project", async (t) => {
   await other;
 });
 
-test("messages of others, changed ones and system messages are shown", async (t) => {
+test("answers in progress are shown as far as they are written", async (t) => {
+  const { project, piece } = await room(t);
+  const shown = () => uiMessages(project.state.messages).map(({ parts }) => parts.map(({ type, state, text }) => [type, state, text]));
+  await piece(0, { kind: "reasoning", data: { text: "hm" } });
+  await piece(1, "Hi");
+  const parts = [["reasoning", "done", "hm"], ["text", "streaming", "Hi"]];
+  assert.deepEqual(shown(), [parts]);
+  await piece(2, tool("1", '{"q":'));
+  assert.deepEqual(shown(), [[parts[0], ["text", "done", "Hi"]]]);
+  await piece(4, "after a hole");
+  assert.deepEqual(shown(), []);
+});
+
+test("an answer that is being written again hides the one before", async (t) => {
+  const { project, message, piece } = await room(t);
+  await message(1, "Hi", { messageId: "a1", reply });
+  await piece(0, "Good", "a2");
+  assert.deepEqual(uiMessages(project.state.messages).map(textOf), ["Hi", "Good"]);
+  await message(2, "Good day", { messageId: "a2", reply, regenerates: "a1" });
+  assert.deepEqual(uiMessages(project.state.messages).map(textOf), ["Good day"]);
+});
+
+test("messages of others are shown, and one that did not change is the same", async (t) => {
   const { project, message } = await room(t);
   await message(1, "hello", { userId: "bob" });
   const before = uiMessages(project.state.messages);
   assert.deepEqual(before.map(({ id, role, metadata }) => [id, role, metadata.userId]), [["m1", "user", "bob"]]);
   await message(2, "Hi", { messageId: "a1", reply });
   assert.equal(uiMessages(project.state.messages)[0], before[0]);
-  assert.equal(typeof chatTransport(project).sendMessages, "function");
 });

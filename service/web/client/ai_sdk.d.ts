@@ -9,8 +9,8 @@ import type { Item, Project } from "./seqstream.js";
 export function chatTransport(project: Project, options?: ChatTransportOptions): SeqstreamTransport;
 
 /**
- * A project's messages for `useChat`: without answers in progress, which the transport streams, and
- * without answers that were written again. An item that did not change is the same message.
+ * A project's messages for `useChat`, answers in progress as far as they are written. Answers that
+ * were written again are left out. An item that did not change is the same message.
  */
 export function uiMessages(items: readonly Item[]): ChatMessage[];
 
@@ -69,8 +69,8 @@ export interface ChatMetadata {
 }
 
 export type ChatPart =
-  | { type: "text"; text: string; state: "done" }
-  | { type: "reasoning"; id: string; text: string; state: "done" }
+  | { type: "text"; text: string; state: "streaming" | "done" }
+  | { type: "reasoning"; id: string; text: string; state: "streaming" | "done" }
   | ToolPart
   | { type: `data-${string}`; id?: string; data: unknown };
 

@@ -89,18 +89,19 @@ export class ChunkWriter {
 // By the assistant, wherever it runs: nothing for the page to do.
 const EXECUTED = { dynamic: true, providerExecuted: true };
 
-/** The parts of a UI message for a whole answer. */
-export function uiParts(item) {
+/** The parts of a UI message for an answer, or for what there is of one. */
+export function uiParts(item, isEnded) {
   const parts = [];
   const open = new Map(); // id of a chunk -> part
-  const chunks = new ChunkWriter().advance(item, true);
+  const chunks = new ChunkWriter().advance(item, isEnded);
   for (const { type, id, toolCallId, toolName, delta, data, input, output, errorText } of chunks) {
     const tool = parts.find((part) => part.toolCallId === toolCallId && part.type === "dynamic-tool");
     if (type === "text-start" || type === "reasoning-start") {
       const part = type === "text-start" ? { type: "text" } : { type: "reasoning", id };
-      open.set(id, Object.assign(part, { text: "", state: "done" }));
+      open.set(id, Object.assign(part, { text: "", state: "streaming" }));
       parts.push(part);
-    } else if (type === "text-delta" || type === "reasoning-delta") open.get(id).text += delta;
+    } else if (type === "text-end" || type === "reasoning-end") open.get(id).state = "done";
+    else if (type === "text-delta" || type === "reasoning-delta") open.get(id).text += delta;
     else if (type === "tool-input-start") {
       parts.push({ type: "dynamic-tool", toolName, toolCallId, state: "input-streaming", providerExecuted: true });
     } else if (type === "tool-input-available") Object.assign(tool, { state: "input-available", input });

@@ -7,17 +7,15 @@ const ENDINGS = { answer: "completed", answer_stopped: "stopped", answer_failed:
 const made = new WeakMap(); // item -> message: an item that did not change is the same message
 
 /**
- * What `useChat` shows of a project's messages: all but answers in progress, which are streamed, and
- * answers that were written again.
+ * What `useChat` shows of a project's messages: answers in progress as far as they are written, and
+ * no answer that was written again.
  */
 export function uiMessages(items) {
-  const replaced = new Set(items.filter((item) => item.status === "stored").map((item) => item.regenerates));
-  return items
-    .filter((item) => item.status !== "writing" && !(item.messageId !== null && replaced.has(item.messageId)))
-    .map((item) => {
-      if (!made.has(item)) made.set(item, uiMessage(item));
-      return made.get(item);
-    });
+  const replaced = new Set(items.map((item) => item.regenerates).filter((id) => id !== undefined));
+  return items.filter((item) => !item.incomplete && !replaced.has(item.messageId)).map((item) => {
+    if (!made.has(item)) made.set(item, uiMessage(item));
+    return made.get(item);
+  });
 }
 
 /** What a message's metadata says of its item. */
@@ -37,6 +35,11 @@ export function metadataOf(item) {
 }
 
 function uiMessage(item) {
-  const parts = item.type === "assistant" ? uiParts(item) : [{ type: "text", text: item.text, state: "done" }];
-  return { id: item.key, role: item.type, metadata: metadataOf(item), parts };
+  return { id: item.key, role: item.type, metadata: metadataOf(item), parts: partsOf(item) };
+}
+
+function partsOf(item) {
+  if (item.type !== "assistant") return [{ type: "text", text: item.text, state: "done" }];
+  // Without a call whose input is not whole: a chat would go on with that, and hear all of it again.
+  return uiParts(item, item.status === "stored").filter(({ state }) => state !== "input-streaming");
 }
