@@ -12,10 +12,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.ai_chat import AiChat, ShownChat
+from tests.support.ai_chat import AiChat, ShownCall, ShownChat
+from tests.support.completions_server import DONE, call_chunk, chunk, delta_chunk
 from tests.support.node_modules import node_modules
 from tests.support.plan_mode import HALF, TEXT, WHOLE, Assistant, OwnProject, alices_project
 from tests.support.signing import token
+
+_THOUGHT = [
+    delta_chunk(reasoning_content="Let me "),
+    delta_chunk(reasoning_content="see."),
+    call_chunk(0, "call_1", "search", '{"query": '),
+    call_chunk(0, None, None, '"plans"}'),
+]
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 
@@ -46,7 +54,7 @@ async def test_a_reload_in_the_middle_of_an_answer_goes_on_where_it_was(
     assistant: Assistant,
 ) -> None:
     """Both chats end with the text of the message, the late one with its beginning too."""
-    assistant.endpoint.answer_with(WHOLE, pause_before=15)
+    assistant.endpoint.answer_with([*_THOUGHT, *WHOLE], pause_before=len(_THOUGHT) + 15)
     async with (
         alices_project(assistant.service) as project,
         _chat(assistant, project) as first,
@@ -56,15 +64,41 @@ async def test_a_reload_in_the_middle_of_an_answer_goes_on_where_it_was(
         assert first.shown.status == "streaming"
         async with _chat(assistant, project) as reloaded:
             reloaded.do(resume=True)
-            await reloaded.shows(_is_half, what="the answer so far")
-            assert reloaded.shown.status == "streaming"
+            await reloaded.shows(
+                lambda shown: _is_half(shown) and shown.status == "streaming",
+                what="the answer so far",
+            )
             assistant.endpoint.go_on.set()
             shown = await reloaded.shows(_is_over, what="the end of the answer")
         await first.shows(_is_over, what="the end of the answer")
         log = await project.api.log(project.id)
+    assert shown.messages[1] == first.shown.messages[1]
     assert shown.texts == first.shown.texts == [row.text for row in log] == ["plan it", TEXT]
-    assert [message.role for message in shown.messages] == ["user", "assistant"]
-    assert shown.messages[1].id == first.shown.messages[1].id == log[1].message_id
+    question, answer = shown.messages
+    assert (question.role, answer.role, answer.id) == ("user", "assistant", log[1].message_id)
+    assert answer.reasoning == "Let me see."
+    assert answer.calls == [ShownCall("search", {"query": "plans"})]
+
+
+async def test_an_answer_is_written_again(assistant: Assistant) -> None:
+    """§5: the chat and one that is opened afterwards show the new answer alone."""
+    assistant.endpoint.answer_with([chunk("one"), DONE])
+    async with (
+        alices_project(assistant.service) as project,
+        _chat(assistant, project) as chat,
+    ):
+        chat.do(send="plan it")
+        await chat.shows(_is_over, what="the answer")
+        assistant.endpoint.answer_with([chunk("two"), DONE])
+        chat.do(regenerate=True)
+        shown = await chat.shows(
+            lambda shown: _is_over(shown) and shown.texts[-1] == "two", what="the other answer"
+        )
+        async with _chat(assistant, project) as reloaded:
+            await reloaded.shows(lambda now: now.texts == shown.texts, what="the same texts")
+        log = await project.api.log(project.id)
+    assert shown.texts == ["plan it", "two"]
+    assert [row.text for row in log] == ["plan it", "one", "two"]
 
 
 async def test_stop_ends_the_answer_for_everyone(assistant: Assistant) -> None:

@@ -19,6 +19,13 @@ _LINE_BYTES = 16 * 1024 * 1024
 _END_TIMEOUT_S = 10.0
 
 
+class ShownCall(msgspec.Struct, rename="camel"):
+    """A call of a tool; the input is None until it is whole."""
+
+    tool_name: str
+    input: object = None
+
+
 class ShownMessage(msgspec.Struct):
     """A message of the chat."""
 
@@ -26,6 +33,7 @@ class ShownMessage(msgspec.Struct):
     role: str
     text: str
     reasoning: str
+    calls: list[ShownCall]
     ending: str | None
 
 

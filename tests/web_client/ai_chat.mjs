@@ -9,12 +9,17 @@ import { FakeService } from "./fake_service.mjs";
 
 /** What `useChat` is around: real requests to the transport, real processing of its chunks. */
 export class Chat extends AbstractChat {
-  constructor({ messages = [], ...init }) {
+  constructor({ messages = [], onChange = () => {}, ...init }) {
+    let status = "ready";
     const state = {
-      status: "ready", error: undefined, messages,
-      pushMessage: (message) => { state.messages = [...state.messages, message]; },
-      popMessage: () => { state.messages = state.messages.slice(0, -1); },
-      replaceMessage: (at, message) => { state.messages = state.messages.with(at, structuredClone(message)); },
+      error: undefined,
+      get status() { return status; },
+      set status(value) { status = value; onChange(); },
+      get messages() { return messages; },
+      set messages(value) { messages = value; onChange(); },
+      pushMessage: (message) => { state.messages = [...messages, message]; },
+      popMessage: () => { state.messages = messages.slice(0, -1); },
+      replaceMessage: (at, message) => { state.messages = messages.with(at, structuredClone(message)); },
       snapshot: structuredClone,
     };
     super({ ...init, state });

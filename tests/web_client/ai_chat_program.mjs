@@ -2,7 +2,7 @@
 //
 // Argument: {url, project, token} as JSON. Lines on standard input: {send: text}, {resume: true},
 // {regenerate: true}, {stop: true}, {close: true}. Lines out, after each change: {status, messages:
-// [{id, role, text, ending, reasoning}]}. Between answers the messages are the project's, as in
+// [{id, role, text, ending, reasoning, calls}]}. Between answers the messages are the project's, as in
 // docs/snippets/ai_sdk.jsx.
 import { createInterface } from "node:readline";
 import { chatTransport, uiMessages } from "../../service/web/client/ai_sdk.js";
@@ -11,7 +11,7 @@ import { Chat } from "./ai_chat.mjs";
 
 const { url, project: id, token } = JSON.parse(process.argv[2]);
 const project = open({ url, project: id, credentials: { token } });
-const chat = new Chat({ transport: chatTransport(project) });
+const chat = new Chat({ transport: chatTransport(project), onChange: () => queueMicrotask(tell) });
 
 const textOf = ({ parts }, wanted) =>
   parts.filter(({ type }) => type === wanted).map(({ text }) => text).join("");
@@ -23,6 +23,7 @@ function tell() {
     role: message.role,
     text: textOf(message, "text"),
     reasoning: textOf(message, "reasoning"),
+    calls: message.parts.filter(({ type }) => type === "dynamic-tool").map(({ toolName, input }) => ({ toolName, input })),
     ending: message.metadata?.ending ?? null,
   }));
   const line = JSON.stringify({ status: chat.status, error: chat.error?.message ?? null, messages });
@@ -30,11 +31,10 @@ function tell() {
   told = line;
 }
 
-project.subscribe(() => {
+function follow() {
   if (chat.status === "ready") chat.messages = uiMessages(project.state.messages);
-  // The chat takes the chunks of this change in later turns.
-  setTimeout(tell, 5);
-});
+}
+project.subscribe(follow);
 
 function run({ send, resume, regenerate, stop }) {
   if (send !== undefined) return chat.sendMessage({ text: send });
@@ -46,10 +46,7 @@ function run({ send, resume, regenerate, stop }) {
 for await (const line of createInterface({ input: process.stdin })) {
   const command = JSON.parse(line);
   if (command.close) break;
-  void Promise.resolve(run(command)).then(() => {
-    if (chat.status === "ready") chat.messages = uiMessages(project.state.messages);
-    tell();
-  });
+  void Promise.resolve(run(command)).then(follow);
 }
 project.close();
 process.exit(0);

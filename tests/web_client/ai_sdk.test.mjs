@@ -148,6 +148,18 @@ test("the same UI message is posted under one id, an edited one under another", 
   assert.equal(ids[3], ids[2]);
 });
 
+test("a message that was shown after a reload is sent again under the id it had", async (t) => {
+  const { project, transport, receipts, posts, message } = await room(t);
+  receipts();
+  await message(1, "one", { id: "ui1" });
+  const [shown] = uiMessages(project.state.messages);
+  assert.equal(shown.id, "m1");
+  const stream = transport.sendMessages(sent([shown]));
+  await settle();
+  await (await stream).cancel();
+  assert.equal(posts("/chat/unified")[0].body.client_msg_id, "ui1");
+});
+
 for (const [what, message] of [
   ["a result of the page's own tool", { id: "a0", role: "assistant", parts: [] }],
   ["a file", { id: "u1", role: "user", parts: [{ type: "file", url: "data:,", mediaType: "text/plain" }] }],

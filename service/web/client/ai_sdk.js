@@ -77,19 +77,19 @@ class SeqstreamTransport {
    * edited since, another id that only depends on the text.
    */
   #idFor(id, text) {
-    const known = this.#project.state.messages.find((item) => item.clientMsgId === id && item.type === "user");
-    return known === undefined || known.decoding || known.text === text ? id : `${id}.${hashOf(text)}`;
+    const known = asked(this.#project.state.messages, id);
+    if (known === undefined) return id;
+    return known.decoding || known.text === text ? (known.clientMsgId ?? id) : `${id}.${hashOf(text)}`;
   }
 
   async #regenerate(messages, messageId) {
     const items = this.#project.state.messages;
     const question = messages.findLast(({ role }) => role === "user");
-    const asked = items.find(({ type, key }) => type === "user" && key === question?.id) ??
-      items.find(({ type, clientMsgId }) => type === "user" && clientMsgId === question?.id);
+    const known = asked(items, question?.id);
     const answer = items.findLast((item) => item.type === "assistant" && item.messageId === messageId) ??
-      items.findLast((item) => asked?.messageId && item.replyTo === asked.messageId);
+      items.findLast((item) => known?.messageId && item.replyTo === known.messageId);
     // Not sent, or its sending failed.
-    if (answer === undefined && question !== undefined && asked?.status !== "stored") return this.#submit(question);
+    if (answer === undefined && question !== undefined && known?.status !== "stored") return this.#submit(question);
     if (answer === undefined) throw new Error("There is no answer to be written again");
     if (answer.status === "writing") return byId(answer.messageId);
     return byId(await this.#project.regenerateAnswer(answer.messageId));
@@ -137,6 +137,12 @@ function byId(messageId) {
 
 function byQuestion(messageId) {
   return (messages) => messages.findLast((item) => item.type === "assistant" && item.replyTo === messageId);
+}
+
+/** The user's message with the id of a UI message, which after a reload is another one. */
+function asked(items, id) {
+  const own = items.filter(({ type }) => type === "user");
+  return own.find(({ key }) => key === id) ?? own.find(({ clientMsgId }) => clientMsgId === id);
 }
 
 function textOf(message) {
