@@ -432,6 +432,22 @@ test("a hole in an answer is waited for, not streamed over", async (t) => {
   await reader.cancel();
 });
 
+test("an answer goes on over a connection that had to begin anew", async (t) => {
+  const { service, transport, receipts, piece, state, message, tell } = await room(t);
+  service.on("GET", "/chat/messages", () => new Promise(() => {}));
+  receipts();
+  const stream = transport.sendMessages(sent([user("u1", "hello")]));
+  await settle();
+  const reading = read(await stream);
+  await piece(0, "so ");
+  await tell("stream.reset", { projectId: "p", reason: "trimmed", firstSeq: 1, headSeq: 1 }, "1");
+  await state(1, "so far");
+  await piece(2, " so good");
+  await message(2, "so far so good", { messageId: "a1", reply });
+  const { message: shown, errors } = await reading;
+  assert.deepEqual([textOf(shown), errors], ["so far so good", []]);
+});
+
 test("an answer that is not to be found ends with an error, but not while the project is away", async (t) => {
   const { transport, receipts, connection } = await room(t, { lostAfterMs: 20, isLive: false });
   receipts({ assistantMessageId: undefined });

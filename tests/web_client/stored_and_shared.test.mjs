@@ -55,6 +55,7 @@ test("a late tab gets an answer so far until its message has come", () => {
   assert.deepEqual(recentAfter([...blocks, ended("m")]), []);
   const page = ["history.page", "", { messages: [{ seq: 7, messageId: "m" }] }];
   assert.deepEqual(recentAfter([...blocks, page]), []);
+  assert.deepEqual(recentAfter([ended("m"), state("m", 0, "late"), piece("m", 1)]), []);
 });
 
 test("a late tab gets pieces after a hole as they came", () => {

@@ -8,12 +8,14 @@ import { answerItem } from "./items.js";
 import { codePoints, isPart, partsOf, withPart } from "./parts.js";
 
 const MAX_ANSWERS = 100;
+const MAX_ENDED = 1000; // whose late pieces bring nothing back
 // Of one answer, after a hole: more than an answer may have in all.
 const MAX_HELD_CHARACTERS = 512 * 1024;
 const PIECE_CHARACTERS = 100; // what holding one costs besides its text
 
 export class Answers {
   #answers = new Map(); // messageId -> answer
+  #ended = new Set(); // messageIds
   #max;
 
   constructor({ max = MAX_ANSWERS } = {}) {
@@ -22,6 +24,7 @@ export class Answers {
 
   /** An answer that was asked for: nothing of it has been written. */
   expect(messageId, { userId, replyTo, regenerates, timestamp }) {
+    if (this.#ended.has(messageId)) return;
     const answer = this.#answers.get(messageId) ?? this.#open(messageId, { userId, timestamp });
     answer.replyTo ??= replyTo ?? null;
     answer.regenerates ??= regenerates ?? null;
@@ -31,6 +34,7 @@ export class Answers {
   /** `message.delta`. Returns false for a repeat. */
   delta({ userId, content, timestamp }) {
     const { messageId, index } = content;
+    if (this.#ended.has(messageId)) return false;
     const answer = this.#answers.get(messageId) ?? this.#open(messageId, { userId, timestamp });
     if (index < answer.next || answer.held.has(index)) return false;
     hold(answer, content);
@@ -41,6 +45,7 @@ export class Answers {
   /** `answer.state`: what was written up to and with piece `index`, -1 for nothing. */
   state({ userId, content, timestamp }) {
     const { messageId, replyTo, index } = content;
+    if (this.#ended.has(messageId)) return;
     const answer = this.#answers.get(messageId) ?? this.#open(messageId, { userId, timestamp });
     answer.replyTo = replyTo ?? answer.replyTo;
     answer.item = null;
@@ -54,8 +59,11 @@ export class Answers {
     catchUp(answer);
   }
 
+  /** The message is there, of an answer or not. */
   end(messageId) {
-    return this.#answers.delete(messageId);
+    this.#ended.add(messageId);
+    if (this.#ended.size > MAX_ENDED) this.#ended.delete(this.#ended.keys().next().value);
+    this.#answers.delete(messageId);
   }
 
   clear() {
