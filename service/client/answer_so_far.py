@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from service.client.client_answers import AnswerState, Delta, Part, Piece
+
+_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def joined_data(first: Any, second: Any) -> Any:
@@ -21,7 +25,8 @@ def joined_data(first: Any, second: Any) -> Any:
     texts = first.get("text"), second.get("text")
     if not isinstance(texts[0], str) or not isinstance(texts[1], str):
         return None
-    if not _same(first | {"text": ""}, second | {"text": ""}):
+    # As JSON, since in Python `True == 1`.
+    if _encode(first | {"text": ""}) != _encode(second | {"text": ""}):
         return None
     return first | {"text": texts[0] + texts[1]}
 
@@ -34,17 +39,6 @@ def joined(first: Piece, second: Piece) -> Piece | None:
         return Piece("text", first.delta + second.delta)
     data = joined_data(first.data, second.data)
     return None if data is None else Piece(first.kind, data=data)
-
-
-def _same(first: Any, second: Any) -> bool:
-    """Tell whether two values are the same JSON; in Python `True == 1` too."""
-    if isinstance(first, bool) or isinstance(second, bool):
-        return first is second
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(_same(first[k], second[k]) for k in first)
-    if isinstance(first, list) and isinstance(second, list):
-        return len(first) == len(second) and all(map(_same, first, second))
-    return bool(first == second)
 
 
 class AnswerSoFar:

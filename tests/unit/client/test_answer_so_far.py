@@ -110,7 +110,6 @@ def test_parts_have_their_place_in_the_text() -> None:
         ({"text": "a"}, {"text": "b", "n": 1}, None),
         ({"text": "a", "n": True}, {"text": "b", "n": 1}, None),
         ({"text": "a", "n": [{"m": 0}]}, {"text": "b", "n": [{"m": False}]}, None),
-        ({"text": "a", "n": 1}, {"text": "b", "n": 1.0}, {"text": "ab", "n": 1}),
         ({"n": 1}, {"n": 1}, None),
         ("a", "b", None),
         (None, None, None),
