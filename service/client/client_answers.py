@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from service.client.client_errors import ProtocolViolation
 from service.client.client_events import Event, decode
 
 PartKind = Literal["reasoning", "tool", "data"]
@@ -140,31 +141,47 @@ class _WireStateEvent(msgspec.Struct):
 
 
 def event_of(name: str, json: bytes) -> Event:
-    """Return an event that is not a message, with a type of its own when it is about an answer."""
-    if name == "message.delta":
-        delta = decode(json, _WireDeltaEvent)
-        content = delta.content
-        return Delta(
-            name=name,
-            json=json,
-            project_id=delta.projectId,
-            user_id=delta.userId,
-            message_id=content.messageId,
-            index=content.index,
-            piece=Piece(content.kind, content.delta, content.data),
-        )
-    if name == "answer.state":
-        state = decode(json, _WireStateEvent)
-        return AnswerState(
-            name=name,
-            json=json,
-            project_id=state.projectId,
-            user_id=state.userId,
-            message_id=state.content.messageId,
-            reply_to=state.content.replyTo,
-            index=state.content.index,
-            text=state.content.text,
-            parts=state.content.parts,
-            status=state.content.status,
-        )
+    """Return an event that is not a message, with a type of its own when it is about an answer.
+
+    Data of another form stays without a type: whoever has access to the service's Redis can put
+    such an entry into a stream, and it must not end every follower for as long as it stands there.
+    """
+    try:
+        if name == "message.delta":
+            return _delta_of(json)
+        if name == "answer.state":
+            return _state_of(json)
+    except ProtocolViolation:
+        pass
     return Event(name, json)
+
+
+def _delta_of(json: bytes) -> Delta:
+    wire = decode(json, _WireDeltaEvent)
+    content = wire.content
+    return Delta(
+        name="message.delta",
+        json=json,
+        project_id=wire.projectId,
+        user_id=wire.userId,
+        message_id=content.messageId,
+        index=content.index,
+        piece=Piece(content.kind, content.delta, content.data),
+    )
+
+
+def _state_of(json: bytes) -> AnswerState:
+    wire = decode(json, _WireStateEvent)
+    content = wire.content
+    return AnswerState(
+        name="answer.state",
+        json=json,
+        project_id=wire.projectId,
+        user_id=wire.userId,
+        message_id=content.messageId,
+        reply_to=content.replyTo,
+        index=content.index,
+        text=content.text,
+        parts=content.parts,
+        status=content.status,
+    )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.client import AnswerSoFar, AnswerState, Delta, Part, Piece, ProtocolViolation
+from service.client import AnswerSoFar, AnswerState, Delta, Event, Part, Piece
 from service.client.answer_so_far import joined, joined_data
 from service.client.client_answers import event_of
 
@@ -46,8 +46,14 @@ def test_the_events_have_types() -> None:
     assert (state.reply_to, state.user_id, state.status) == ("m1", "bot", "in_progress")
     assert state.parts == (Part("data", 0, [1]),)
     assert event_of("typing.start", b"{}").name == "typing.start"
-    with pytest.raises(ProtocolViolation):
-        event_of("message.delta", b'{"content":{}}')
+
+
+@pytest.mark.parametrize("data", [b"{}", b'{"content":{"messageId":1,"index":"x"}}', b"[", b"\xff"])
+def test_a_foreign_entry_ends_no_follower(data: bytes) -> None:
+    """Data of another form is handed on without a type."""
+    for name in ("message.delta", "answer.state"):
+        event = event_of(name, data)
+        assert (type(event), event.name, event.json) == (Event, name, data)
 
 
 def test_repeats_and_holes_change_nothing() -> None:
