@@ -23,13 +23,15 @@ _FAILED_END_S = 10.0
 _CANCELLED_END_S = 2.0
 # Members see it, so the text of an exception does not go into it.
 _REASON = "the assistant failed"
+_REASON_CHARACTERS = 500
 
 
 class Answer:
     """An answer that is being written. Safe for the tasks of one event loop.
 
     What is written reaches readers in the order of the calls. Set `metadata` to give the message
-    some, and `final_text` to replace what was written. `ended` is None until the block's end.
+    some, and `final_text` to replace what was written, for a block that ends by itself. `ended` is
+    None until the block's end.
     """
 
     def __init__(self, begun: BegunAnswer, sender: AnswerSender) -> None:
@@ -69,8 +71,11 @@ class Answer:
         (await self._sender.room()).add_part(kind, data)
 
     def fail(self, reason: str) -> None:
-        """Let the answer end as failed when its block ends; members are shown the reason."""
-        self._reason = reason
+        """Let the answer end as failed when its block ends; members are shown the reason.
+
+        Of a longer one, its first 500 characters.
+        """
+        self._reason = reason[:_REASON_CHARACTERS]
 
 
 class _Ending:
@@ -88,36 +93,38 @@ class _Ending:
     async def complete(self) -> None:
         """Send the rest and end the answer. Raises what prevents it."""
         await self._sender.flush()
-        reason = self._answer._reason
-        await self._end("completed" if reason is None else "failed", reason)
+        answer = self._answer
+        status = "completed" if answer._reason is None else "failed"
+        await self._end(
+            status=status,
+            reason=answer._reason,
+            text=answer.final_text,
+            metadata=answer.metadata or None,
+        )
 
     async def give_up(self, status: str, *, within_s: float) -> None:
-        """End the answer with what was written, as far as that is possible in time."""
+        """End the answer with what was written, as far as that is possible in time.
+
+        Nothing else is said, since that may be what was refused.
+        """
         reason = (self._answer._reason or _REASON) if status == "failed" else None
         try:
             async with asyncio.timeout(within_s):
                 with contextlib.suppress(ClientError):
                     await self._sender.flush()
-                await self._end(status, reason)
+                await self._end(status=status, reason=reason)
         except (TimeoutError, ClientError) as error:
             # The service ends it when its lease has run out.
             _log.warning(
                 "answer not ended", extra={"path": self._path, "error": type(error).__name__}
             )
 
-    async def _end(self, status: str, reason: str | None) -> None:
-        answer = self._answer
-        body = {
-            "status": status,
-            "text": answer.final_text,
-            "metadata": answer.metadata or None,
-            "reason": reason,
-        }
-        said = encode({name: value for name, value in body.items() if value is not None})
+    async def _end(self, **said: object) -> None:
+        body = encode({name: value for name, value in said.items() if value is not None})
         response = await self._exchange.call(
-            "POST", f"{self._path}/end", body=said, timeout_s=self._timeout_s
+            "POST", f"{self._path}/end", body=body, timeout_s=self._timeout_s
         )
-        answer.ended = decode(response, EndedAnswer)
+        self._answer.ended = decode(response, EndedAnswer)
 
 
 @contextlib.asynccontextmanager

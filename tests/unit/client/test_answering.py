@@ -291,9 +291,29 @@ def test_a_block_may_fail_with_a_reason_of_its_own() -> None:
 
     async def main(service: AnswerService, client: Client) -> None:
         async with client.answer("p", reply_to="m1") as answer:
-            answer.fail("the model refused")
+            answer.metadata["model"] = "m"
+            answer.fail("r" * 600)
 
-    assert with_service(main).ends == [{"status": "failed", "reason": "the model refused"}]
+    assert with_service(main).ends == [
+        {"status": "failed", "reason": "r" * 500, "metadata": {"model": "m"}}
+    ]
+
+
+def test_metadata_that_is_refused_does_not_keep_the_answer_open() -> None:
+    """The error is raised; the answer has failed, and says nothing but that."""
+
+    async def write(service: AnswerService, client: Client) -> None:
+        async with client.answer("p", reply_to="m1") as answer:
+            await answer.write("x")
+            await _is_sent(service)
+            answer.metadata["k"] = "refused"
+            service.faults = [refusal(400, "VALIDATION_FAILED")]
+
+    async def main(service: AnswerService, client: Client) -> None:
+        with pytest.raises(BadRequest):
+            await write(service, client)
+
+    assert with_service(main).ends == [{"status": "failed", "reason": "the assistant failed"}]
 
 
 def test_a_cancelled_block_fails_the_answer_within_two_seconds() -> None:
