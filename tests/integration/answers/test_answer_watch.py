@@ -95,7 +95,7 @@ async def test_streams_that_open_in_the_middle_show_everything(
                 streams.append(await stack.enter_async_context(_opened(other, project)))
                 last = streams[0]
                 await wait_until(
-                    lambda last=last, n=n: (last.text(answer.message_id) or "").startswith(  # type: ignore[misc]
+                    lambda last=last, n=n: (last.text(answer.message_id) or "").startswith(
                         "".join(f"{each} é " for each in range(n + 1))
                     ),
                     what="the piece",
@@ -103,7 +103,7 @@ async def test_streams_that_open_in_the_middle_show_everything(
         shown: list[ShownAnswer] = []
         for stream in streams:
             await wait_until(
-                lambda stream=stream: (  # type: ignore[misc]
+                lambda stream=stream: (
                     answer.message_id in stream.reader.answers
                     and stream.reader.answers[answer.message_id].has_ended
                 ),
@@ -178,7 +178,7 @@ async def test_while_redis_is_away_streams_go_on(
             await log.answers.rows.end(answer, log.answers.worker_id, Ending())
             for stream in (early, late):
                 await wait_until(
-                    lambda stream=stream: stream.reader.answers[answer.id].has_ended,  # type: ignore[misc]
+                    lambda stream=stream: stream.reader.answers[answer.id].has_ended,
                     what="the message",
                 )
 
