@@ -7,12 +7,10 @@ end and take over in any order, while members ask for stops.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,47 +21,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.operate.embedded import PostgresServer
 from streams.answers.answer_ends import Ending
 from streams.answers.answer_rows import AnswerRows
 from streams.answers.answer_values import Answer
 from streams.answers.piece_rows import NewPiece, PieceRows
 from streams.answers.pieces import part_piece, text_piece
-from streams.log.database import Database
 from streams.log.log import Log
 from streams.model.events import Message, NewMessage
-
-T = TypeVar("T")
+from tests.support.looped_database import LoopedDatabase
 
 WORKERS = st.sampled_from(["w1", "w2"])
 # Chooses among what there is, so that few steps do nothing.
 ANY = st.integers(0, 5)
 USERS = st.sampled_from(["u1", "u2"])
 _numbers = count(1)
-
-
-class _Servers:
-    """A database with its own event loop: hypothesis is not asynchronous."""
-
-    def __init__(self, url: str) -> None:
-        self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self.database = self.run(Database.open(url, size=4))
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(work)
-
-    def close(self) -> None:
-        self.run(self.database.close())
-        self.runner.close()
-
-
-@pytest.fixture(scope="module")
-def servers(postgres: PostgresServer, template_database: str) -> Iterator[_Servers]:
-    """Return a database that only this file uses."""
-    made = _Servers(postgres.create_database("answers_state", template=template_database))
-    yield made
-    made.close()
-    postgres.psql('DROP DATABASE "answers_state" WITH (FORCE)')
 
 
 class _Known(msgspec.Struct):
@@ -83,7 +54,7 @@ class _Known(msgspec.Struct):
 
 
 class _Machine(RuleBasedStateMachine):
-    servers: _Servers
+    servers: LoopedDatabase
 
     def __init__(self) -> None:
         super().__init__()
@@ -274,7 +245,7 @@ class _Machine(RuleBasedStateMachine):
             assert is_listed is (known.ended_as is None)
 
 
-def test_an_answer_ends_once_with_the_text_so_far(servers: _Servers) -> None:
+def test_an_answer_ends_once_with_the_text_so_far(servers: LoopedDatabase) -> None:
     """§5: whatever workers and members do and time passes; without the lease, no writes."""
     _Machine.servers = servers
     run_state_machine_as_test(

@@ -6,12 +6,9 @@ they do, builds take legal steps only and end once, with one message each.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterator
 from itertools import count, pairwise
-from typing import Any, TypeVar
+from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,16 +19,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.operate.embedded import PostgresServer
 from streams.builds.build_errors import BuildEnded, LeaseLost
 from streams.builds.build_rows import BuildRows
-from streams.log.database import Database
 from streams.log.log import Log
 from streams.model.build import MAX_ATTEMPTS, Build
 from streams.model.build_states import read_build_status, states
 from streams.model.events import NewMessage
-
-T = TypeVar("T")
+from tests.support.looped_database import LoopedDatabase
 
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 _STEPS = {
@@ -41,33 +35,9 @@ _STEPS = {
 _numbers = count(1)
 
 
-class _Servers:
-    """A database with its own event loop: hypothesis is not asynchronous."""
-
-    def __init__(self, url: str) -> None:
-        self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self.database = self.run(Database.open(url, size=2))
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(work)
-
-    def close(self) -> None:
-        self.run(self.database.close())
-        self.runner.close()
-
-
-@pytest.fixture(scope="module")
-def servers(postgres: PostgresServer, template_database: str) -> Iterator[_Servers]:
-    """Return a database that only this file uses."""
-    made = _Servers(postgres.create_database("builds_state", template=template_database))
-    yield made
-    made.close()
-    postgres.psql('DROP DATABASE "builds_state" WITH (FORCE)')
-
-
 class _Machine(RuleBasedStateMachine):
     claims: Bundle[Build | None] = Bundle("claims")
-    servers: _Servers
+    servers: LoopedDatabase
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,7 +197,7 @@ class _Machine(RuleBasedStateMachine):
         assert len({m.seq for m in messages}) == len(messages)
 
 
-def test_builds_take_legal_steps_only_and_end_once(servers: _Servers) -> None:
+def test_builds_take_legal_steps_only_and_end_once(servers: LoopedDatabase) -> None:
     """§8: whatever workers and clients do and time passes; without the lease, no writes."""
     _Machine.servers = servers
     run_state_machine_as_test(

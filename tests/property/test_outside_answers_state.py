@@ -7,9 +7,8 @@ several at once; answers are compared with the fold of the pieces that were ackn
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import count
-from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -23,18 +22,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.operate.embedded import PostgresServer
 from streams.answers.answer_errors import IndexGap
 from streams.answers.answer_rows import AnswerRows
 from streams.answers.answer_values import OutsideBounds, Received
 from streams.answers.outside_rows import OutsideRows
 from streams.answers.pieces import AnswerText, Piece, part_piece, text_piece
-from streams.log.database import Database
 from streams.log.log import Log, Unit
 from streams.model.errors import PayloadTooLarge
 from streams.model.events import NewMessage, prepare
-
-T = TypeVar("T")
+from tests.support.looped_database import LoopedDatabase
 
 MAX_TEXT_BYTES = 300
 _numbers = count(1)
@@ -50,30 +46,6 @@ WHOLE = st.builds(part_piece, st.just("data"), st.sampled_from([None, 1, [1], "z
 PIECES = st.lists(TEXTS | GROWING | WHOLE, max_size=6)
 
 
-class _Servers:
-    """A database with its own event loop: hypothesis is not asynchronous."""
-
-    def __init__(self, url: str) -> None:
-        self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self.database = self.run(Database.open(url, size=4))
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(work)
-
-    def close(self) -> None:
-        self.run(self.database.close())
-        self.runner.close()
-
-
-@pytest.fixture(scope="module")
-def servers(postgres: PostgresServer, template_database: str) -> Iterator[_Servers]:
-    """Return a database that only this file uses."""
-    made = _Servers(postgres.create_database("outside_state", template=template_database))
-    yield made
-    made.close()
-    postgres.psql('DROP DATABASE "outside_state" WITH (FORCE)')
-
-
 def _fold(pieces: Sequence[Piece]) -> tuple[str, bytes]:
     """What an answer of these pieces says."""
     text = AnswerText(pieces)
@@ -82,7 +54,7 @@ def _fold(pieces: Sequence[Piece]) -> tuple[str, bytes]:
 
 
 class _Machine(RuleBasedStateMachine):
-    servers: _Servers
+    servers: LoopedDatabase
 
     def __init__(self) -> None:
         super().__init__()
@@ -187,7 +159,7 @@ def _is_too_large(pieces: Sequence[Piece]) -> bool:
     return text.truncated or text.left_out
 
 
-def test_what_was_acknowledged_is_the_answer(servers: _Servers) -> None:
+def test_what_was_acknowledged_is_the_answer(servers: LoopedDatabase) -> None:
     """§5: the stored and the published pieces both say what was taken, whatever was sent."""
     _Machine.servers = servers
     run_state_machine_as_test(
