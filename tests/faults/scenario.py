@@ -25,8 +25,9 @@ from tests.faults.window_check import check_window
 from tests.faults.world import Plan, SharedPostgres, World
 from tests.support.api import Api
 from tests.support.build_checker import BUILD_KINDS, StatusGuarantee, check_builds
-from tests.support.checker import Kind, Report, Violation, check
+from tests.support.checker import Report, check
 from tests.support.history import BuildRow, LogRow
+from tests.support.violations import Kind, Violation
 from tests.support.waiting import wait_until
 
 _SETTLE_TIMEOUT_S = 30.0
