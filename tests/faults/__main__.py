@@ -20,17 +20,20 @@ from service.operate.embedded import PostgresServer
 from tests.faults.catalogue import ALL
 from tests.faults.load import POSTS_PER_S_OF_A_WRITER, Size
 from tests.faults.result import Result
-from tests.faults.scenario import Fault, run_fault
+from tests.faults.run import run_fault
+from tests.faults.scenario import Fault
 from tests.faults.world import SharedPostgres
 from tests.support.processes import migrate
 
-_WIDTH_IN_FILES = 215
+_WIDTH_IN_FILES = 260
 _TEMPLATE = "seqstream_template"
 _COLUMNS = (
     "fault", "clients", "posts/s", "acknowledged", "delivered", "reconnects",
     "longest silence s", "longest delay s", "lost", "repeated", "reordered", "other",
-    "builds asked", "ended", "wrong", "",
+    "builds asked", "ended", "wrong",
+    "answers asked", "complete", "stopped", "failed", "wrong", "",
 )  # fmt: skip
+_ANSWER_ENDS = ("answer", "answer_stopped", "answer_failed")
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -75,6 +78,7 @@ def main(
         writers=max(8, math.ceil(posts_per_s / POSTS_PER_S_OF_A_WRITER)),
         posts_per_s=posts_per_s,
         builds_per_s=1.0,
+        answers_per_s=2.0,
     )
     console = Console()
     if not console.is_terminal:
@@ -145,7 +149,8 @@ def _line(result: Result) -> str:
     return (
         f"{verdict} {result.fault}: {result.acknowledged} acknowledged,"
         f" {result.delivered} delivered, {result.reconnects} reconnects,"
-        f" {result.builds_ended} of {result.builds_asked} builds ended,"
+        f" {result.builds_ended} of {result.builds_asked} builds and"
+        f" {sum(result.answer_ends.values())} of {result.answers_asked} answers ended,"
         f" longest delay {result.longest_delay_s:.2f} s{notes}"
     )
 
@@ -175,6 +180,9 @@ def _table(results: list[Result]) -> Table:
             str(result.builds_asked),
             str(result.builds_ended),
             str(result.builds_wrong),
+            str(result.answers_asked),
+            *(str(result.answer_ends.get(end, 0)) for end in _ANSWER_ENDS),
+            str(result.answers_wrong),
             "[green]ok[/]" if result.ok else "[red]BROKEN[/]",
         )
     return table

@@ -21,6 +21,7 @@ import pytest
 
 from service.operate.embedded import PostgresServer, RedisServer
 from tests.faults.machine import SteppingClock, mount_small_disk, unmount_small_disk
+from tests.support.paced_assistant import PacedAssistant
 from tests.support.processes import (
     ServiceProcess,
     migrate,
@@ -38,6 +39,7 @@ FAST_SETTINGS = {
     "SEQSTREAM_LOG_LEVEL": "info",
     "SEQSTREAM_BUILD_LEASE_SECONDS": "2",
     "SEQSTREAM_BUILD_COMMAND": "sh -c 'echo begun; sleep 0.3; echo done'",
+    "SEQSTREAM_ANSWER_LEASE_SECONDS": "1.5",
 }
 _database_numbers = count(1)
 
@@ -83,6 +85,7 @@ class World:
         self.folder = folder
         self.services: list[ServiceProcess] = []
         self.worker: WorkerProcess | None = None
+        self.assistant = PacedAssistant()
         self.topology: ReplicatedRedis | None = None
         self.redis_proxy: TcpProxy | None = None
         self.postgres_proxy: TcpProxy | None = None
@@ -102,6 +105,7 @@ class World:
                 self.clock = SteppingClock(self.folder)
             database_url = await self._start_postgres(stack)
             redis_url = await self._start_redis(stack)
+            await stack.enter_async_context(self.assistant)
             await self._start_services(stack, database_url, redis_url)
             self._stack = stack.pop_all()
         return self
@@ -216,8 +220,12 @@ class World:
     async def _start_services(
         self, stack: AsyncExitStack, database_url: str, redis_url: str
     ) -> None:
+        assistant = {
+            "SEQSTREAM_ASSISTANT_URL": self.assistant.url,
+            "SEQSTREAM_ASSISTANT_MODEL": "scripted",
+        }
         for number in range(self.plan.services):
-            settings = {**FAST_SETTINGS, **self.plan.settings}
+            settings = {**FAST_SETTINGS, **assistant, **self.plan.settings}
             if number == 0:
                 settings |= self.plan.first_service
             if self.clock is not None:

@@ -212,16 +212,16 @@ def test_an_end_that_its_writer_was_not_told_is_reported() -> None:
     assert _kinds(written=(wrong,)) == [Kind.ANSWER_WRONG]
 
 
-_THINKS = (
+_THINKS: tuple[dict[str, Any], ...] = (
     {"kind": "reasoning", "data": {"text": "hm "}},
     {"kind": "reasoning", "data": {"text": "so"}},
 )
-_FOUND = {"kind": "tool", "data": {"id": "call", "output": [1]}}
+_FOUND: dict[str, Any] = {"kind": "tool", "data": {"id": "call", "output": [1]}}
 _WITH_PARTS = (
     _piece(0, **_THINKS[0]), _piece(1, **_THINKS[1]), _piece(2, "one "), _piece(3, **_FOUND),
     _piece(4, "two three"),
 )  # fmt: skip
-_PARTS = [
+_PARTS: list[dict[str, Any]] = [
     {"kind": "reasoning", "offset": 0, "data": {"text": "hm so"}},
     {"kind": "tool", "offset": 4, "data": {"id": "call", "output": [1]}},
 ]
@@ -251,7 +251,7 @@ def test_parts_are_joined_and_kept_in_order() -> None:
     ids=["none", "the first", "in another order", "another text", "another place"],
 )
 def test_parts_that_were_shown_and_are_not_kept_are_reported(
-    parts: list[dict[str, object]], kind: Kind
+    parts: list[dict[str, Any]], kind: Kind
 ) -> None:
     """Shown parts are a beginning of the message's parts."""
     end = _end(parts=parts)
