@@ -40,7 +40,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     `requests` are the questions posted, answered or not; `asked` the answers acknowledged for them
     or to writers outside (`written`). `log` is the whole log in the order of seqs. `keeps_pieces`:
     Redis lost nothing, so a client whose stream was open from the question to the message of a
-    complete answer has received every piece before the message.
+    complete answer that nobody asked to stop has received every piece before the message.
     """
 
     requests: Sequence[Post]
@@ -71,8 +71,18 @@ def check_answers(recorded: Recorded) -> list[Violation]:
     violations += _check_ends(recorded, ended)
     violations += _check_stops(recorded, ended)
     violations += _check_written(recorded.written, ended)
-    violations += check_shown(recorded.clients, ended, keeps_pieces=recorded.keeps_pieces)
+    violations += check_shown(recorded.clients, ended, whole=_shown_whole(recorded, ended))
     return violations
+
+
+def _shown_whole(recorded: Recorded, ended: dict[str, EndedAnswer]) -> set[str]:
+    """Return the answers whose last piece is before their message."""
+    if not recorded.keeps_pieces:
+        return set()
+    # A stop that comes with the last piece ends the answer at once, with the whole text.
+    stopped = {stop.message_id for stop in recorded.stops}
+    complete = {message_id for message_id, each in ended.items() if each.end.type == "answer"}
+    return complete - stopped
 
 
 def _check_asked(recorded: Recorded, ended: dict[str, EndedAnswer]) -> Iterable[Violation]:

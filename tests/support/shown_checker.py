@@ -6,7 +6,7 @@ Pure. Shown is kept: at all times it is a beginning of the message. What one cli
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -28,13 +28,14 @@ class EndedAnswer(msgspec.Struct, frozen=True):
 
 
 def check_shown(
-    clients: Sequence[ClientHistory], ended: Mapping[str, EndedAnswer], *, keeps_pieces: bool
+    clients: Sequence[ClientHistory], ended: Mapping[str, EndedAnswer], *, whole: Collection[str]
 ) -> Iterable[Violation]:
     """Judge all clients of a project against its answers' messages, by message id.
 
-    `keeps_pieces` as in `answer_checker.Recorded`.
+    Of the answers in `whole`, a client whose stream was open since the question has shown
+    everything before the message.
     """
-    shown = _Shown(ended, keeps_pieces=keeps_pieces)
+    shown = _Shown(ended, whole)
     for client in clients:
         yield from shown.check_client(client)
     yield from shown.check_states()
@@ -43,9 +44,9 @@ def check_shown(
 class _Shown:
     """Judges what clients showed of the answers before their messages."""
 
-    def __init__(self, ended: Mapping[str, EndedAnswer], *, keeps_pieces: bool) -> None:
+    def __init__(self, ended: Mapping[str, EndedAnswer], whole: Collection[str]) -> None:
         self._ended = ended
-        self._keeps_pieces = keeps_pieces
+        self._whole = {message_id: ended[message_id] for message_id in whole}
         self._pieces: dict[str, dict[int, tuple[Piece, str]]] = {}
         self._states: dict[tuple[str, int], tuple[State, str]] = {}
 
@@ -77,17 +78,12 @@ class _Shown:
                     yield Violation(*wrong, client.name, number)
 
     def _open_throughout(self, connection: Connection) -> set[str]:
-        """Return the seqs of the messages before which the client must have shown all of them.
-
-        Complete answers for which the stream was open since their questions.
-        """
-        if not self._keeps_pieces:
-            return set()
+        """Return the seqs of the messages before which the client must have shown all of them."""
         new = {event.event_id for event in connection.events if event.name == "message.new"}
         return {
             str(answer.row.seq)
-            for answer in self._ended.values()
-            if answer.end.type == "answer" and str(answer.question_seq) in new
+            for answer in self._whole.values()
+            if str(answer.question_seq) in new
         }
 
     def _take(

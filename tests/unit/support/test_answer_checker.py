@@ -196,6 +196,12 @@ def test_a_piece_that_redis_lost_is_accepted() -> None:
     assert _kinds(lost, keeps_pieces=False) == []
 
 
+def test_a_stop_with_the_last_piece_may_leave_it_to_the_message() -> None:
+    """The answer ends at once then: nobody waits for its last piece to be published."""
+    late = _client(_QUESTION_NEW, *_PIECES[:2], _new(_end()))
+    assert _kinds(late, stops=(StopRequest("a", "bob", accepted=True),)) == []
+
+
 def test_pieces_acknowledged_to_a_writer_must_be_in_the_message() -> None:
     """A 200 of `deltas` is kept however the answer ends."""
     kept = WrittenAnswer("a", "one two ")
