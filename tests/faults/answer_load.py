@@ -5,8 +5,7 @@ What members and writers recorded is judged by `tests/support/answer_checker.py`
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 from tests.faults.world import World
@@ -14,17 +13,29 @@ from tests.support.answer_checker import Recorded
 from tests.support.answer_requester import AnswerRequester
 from tests.support.answer_stopper import AnswerStopper
 from tests.support.history import ClientHistory, LogRow
+from tests.support.outside_assistant import OutsideAssistant, OutsideRefusedError
 
 _REQUESTER = "answer-requester"
 _STOPPER = "answer-stopper"
-ANSWER_USERS = (_REQUESTER, _STOPPER)
+_OUTSIDE = "outside-assistant"
+ANSWER_USERS = (_REQUESTER, _STOPPER, _OUTSIDE)
 
 
 class AnswerLoad:
-    """Answers of one project over all service processes; some are stopped by a member."""
+    """Answers of one project over all service processes; some are stopped by a member.
+
+    `questions` returns the messages that an assistant outside may answer, the newest last.
+    """
 
     def __init__(
-        self, world: World, project_id: str, *, answers_per_s: float, seed: int, impatience: float
+        self,
+        world: World,
+        project_id: str,
+        *,
+        answers_per_s: float,
+        questions: Callable[[], Sequence[str]],
+        seed: int,
+        impatience: float,
     ) -> None:
         urls = world.client_urls
         self.stopper = AnswerStopper(_STOPPER, urls, project_id, seed=seed)
@@ -39,17 +50,36 @@ class AnswerLoad:
             impatience=impatience,
         )
 
+        self.outside = OutsideAssistant(
+            _OUTSIDE,
+            urls,
+            project_id,
+            next_question=lambda: next(reversed(questions()), None),
+            on_begun=self.stopper.consider,
+            seed=seed,
+        )
+
+    @property
+    def count(self) -> int:
+        """How many answers were acknowledged."""
+        return len({asked.message_id for asked in (*self.requester.asked, *self.outside.asked)})
+
     async def start(self, stack: AsyncExitStack) -> None:
         """Begin to ask; `stack` ends everything."""
         stack.push_async_callback(self.stopper.close)
         await stack.enter_async_context(self.requester)
+        await stack.enter_async_context(self.outside)
 
     async def finish(self, *, timeout_s: float) -> list[str]:
         """Ask nothing more, wait until everything was confirmed; return what could not be."""
-        finished = await asyncio.gather(
-            self.stopper.finish(timeout_s=timeout_s), return_exceptions=True
-        )
-        return [f"{type(e).__name__}: {e}" for e in finished if isinstance(e, Exception)]
+        failures = []
+        # In this order: each answer that is begun may be stopped.
+        for name, ending in ((_OUTSIDE, self.outside.finish), (_STOPPER, self.stopper.finish)):
+            try:
+                await ending(timeout_s=timeout_s)
+            except (AssertionError, OutsideRefusedError, TimeoutError) as error:
+                failures.append(f"{name}: {type(error).__name__}: {error}")
+        return failures
 
     def recorded(
         self, clients: Sequence[ClientHistory], log: Sequence[LogRow], *, keeps_pieces: bool
@@ -57,9 +87,9 @@ class AnswerLoad:
         """Return everything for the checker."""
         return Recorded(
             requests=self.requester.posts,
-            asked=self.requester.asked,
+            asked=[*self.requester.asked, *self.outside.asked],
             stops=self.stopper.requests(),
-            written=[],
+            written=self.outside.written,
             clients=clients,
             log=log,
             keeps_pieces=keeps_pieces,

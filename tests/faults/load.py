@@ -208,6 +208,7 @@ class Load:
             self._world,
             PROJECT,
             answers_per_s=self.size.answers_per_s,
+            questions=lambda: [ack.message_id for ack in self.writers[0].acknowledgements],
             seed=self._seed,
             impatience=self.size.impatience,
         )

@@ -102,7 +102,7 @@ def judge(fault: Fault, scene: Scene, seed: int, recorded: Recorded) -> Result:
         ),
         builds_ended=sum(build.end_seq is not None for build in builds),
         builds_wrong=sum(violation.kind in BUILD_KINDS for violation in of_builds),
-        answers_asked=len({asked.message_id for asked in load.answers.requester.asked}),
+        answers_asked=load.answers.count,
         answer_ends=dict(Counter(row.answer_end.type for row in log if row.answer_end)),
         answers_wrong=sum(violation.kind in ANSWER_KINDS for violation in of_answers),
         violations=[str(each) for each in (*report.violations, *of_builds, *of_answers)][:50],

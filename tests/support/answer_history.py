@@ -33,18 +33,6 @@ class StopRequest(msgspec.Struct, frozen=True):
     accepted: bool
 
 
-class WrittenAnswer(msgspec.Struct, frozen=True):
-    """What a writer outside was acknowledged: the text, its parts as JSON values, and the status.
-
-    `status` is what its request to end the answer was answered with; None when it got no answer.
-    """
-
-    message_id: str
-    text: str
-    parts: tuple[tuple[str, object], ...] = ()
-    status: str | None = None
-
-
 class ShownPart(msgspec.Struct, frozen=True):
     """A part as `answer.state` and the message list it."""
 
@@ -72,6 +60,17 @@ class State(msgspec.Struct, frozen=True, rename="camel"):
     text: str
     parts: tuple[ShownPart, ...] = ()
     status: str = "in_progress"
+
+
+class WrittenAnswer(msgspec.Struct, frozen=True):
+    """What a writer outside was acknowledged: its pieces in order, and how the answer ended.
+
+    `status` is what its request to end the answer was answered with; None when it got no answer.
+    """
+
+    message_id: str
+    pieces: tuple[Piece, ...]
+    status: str | None = None
 
 
 class _PieceData(msgspec.Struct):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import httpx
 import msgspec
 
-from tests.support.answer_history import AskedAnswer, StopRequest
+from tests.support.answer_history import StopRequest
 from tests.support.signing import signed_headers
 
 _RETRY_S = 0.1
@@ -54,15 +54,15 @@ class AnswerStopper:
         self._considered: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def consider(self, asked: AskedAnswer) -> None:
+    def consider(self, message_id: str) -> None:
         """Stop this answer after a moment, or leave it alone."""
-        if asked.message_id in self._considered:
+        if message_id in self._considered:
             return
-        self._considered.add(asked.message_id)
+        self._considered.add(message_id)
         if self._random.random() < self._share:
             after_s = self._random.uniform(0.0, self._latest_s)
             first_url = self._random.randrange(len(self._base_urls))
-            self._tasks.add(asyncio.create_task(self.stop(asked.message_id, after_s, first_url)))
+            self._tasks.add(asyncio.create_task(self.stop(message_id, after_s, first_url)))
 
     async def finish(self, *, timeout_s: float) -> None:
         """Wait until every stop was answered. Raises the error of one, or TimeoutError."""

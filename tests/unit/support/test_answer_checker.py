@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.support.answer_checker import Recorded, check_answers
-from tests.support.answer_history import AskedAnswer, StopRequest, WrittenAnswer
+from tests.support.answer_history import AskedAnswer, StopRequest, WrittenAnswer, piece_of
 from tests.support.history import ClientHistory, Connection, Event, LogRow, Post, log_row
 from tests.support.violations import Kind
 
@@ -54,6 +54,11 @@ def _state(index: int, text: str, *, reply_to: str = "m1", **content: Any) -> Ev
     about = {"messageId": "a", "replyTo": reply_to, "index": index, "text": text}
     data = {"content": about | {"parts": [], "status": "in_progress"} | content}
     return Event("answer.state", "2", msgspec.json.encode(data))
+
+
+def _written(*deltas: str, status: str | None = None) -> WrittenAnswer:
+    pieces = tuple(piece_of(_piece(index, delta)) for index, delta in enumerate(deltas))
+    return WrittenAnswer("a", pieces, status)
 
 
 _PIECES = (_piece(0, "one "), _piece(1, "two "), _piece(2, "three"))
@@ -204,17 +209,17 @@ def test_a_stop_with_the_last_piece_may_leave_it_to_the_message() -> None:
 
 def test_pieces_acknowledged_to_a_writer_must_be_in_the_message() -> None:
     """A 200 of `deltas` is kept however the answer ends."""
-    kept = WrittenAnswer("a", "one two ")
+    kept = _written("one ", "two ")
     failed = _log(_end("one ", type="answer_failed"))
     assert _kinds(written=(kept,)) == []
-    assert _kinds(log=failed, written=(WrittenAnswer("a", "one "),)) == []
+    assert _kinds(log=failed, written=(_written("one "),)) == []
     assert _kinds(log=failed, written=(kept,)) == [Kind.PIECE_LOST]
 
 
 def test_an_end_that_its_writer_was_not_told_is_reported() -> None:
     """The response to `end` says how the answer ended."""
-    assert _kinds(written=(WrittenAnswer("a", _TEXT, status="completed"),)) == []
-    wrong = WrittenAnswer("a", _TEXT, status="stopped")
+    assert _kinds(written=(_written(_TEXT, status="completed"),)) == []
+    wrong = _written(_TEXT, status="stopped")
     assert _kinds(written=(wrong,)) == [Kind.ANSWER_WRONG]
 
 
@@ -239,9 +244,7 @@ def test_parts_are_joined_and_kept_in_order() -> None:
     begun = _state(0, "", parts=[_PARTS[0] | {"data": {"text": "hm "}}])
     late = _client(begun, *_WITH_PARTS[1:], _new(end))
     whole = _client(_QUESTION_NEW, *_WITH_PARTS, _state(3, "one ", parts=_PARTS), _new(end))
-    writer = WrittenAnswer(
-        "a", _TEXT, tuple((part["kind"], part["data"]) for part in (*_THINKS, _FOUND))
-    )
+    writer = WrittenAnswer("a", tuple(map(piece_of, _WITH_PARTS)))
     assert _kinds(whole, late, log=_log(end), written=(writer,)) == []
 
 
@@ -266,5 +269,5 @@ def test_parts_that_were_shown_and_are_not_kept_are_reported(
 
 def test_parts_acknowledged_to_a_writer_must_be_in_the_message() -> None:
     """Parts are kept like text, up to the bound on all of them."""
-    written = WrittenAnswer("a", "one ", (("tool", _FOUND["data"]),))
+    written = WrittenAnswer("a", tuple(map(piece_of, _WITH_PARTS)))
     assert _kinds(log=_log(_end(parts=_PARTS[:1])), written=(written,)) == [Kind.PIECE_LOST]
