@@ -18,6 +18,7 @@ from litestar import Litestar, Router
 from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry
 
+from service.access.answer_pace import AnswerPace
 from service.access.authentication import Authentication
 from service.access.callers import Callers
 from service.access.creation_limit import CreationLimit
@@ -28,7 +29,7 @@ from service.access.posting import Posting
 from service.access.read_slots import ReadSlots
 from service.access.tokens import TokenVerifier
 from service.assistant.answer_desk import AnswerDesk
-from service.assistant.assistants import assistant_of
+from service.assistant.assistant_selection import assistant_of
 from service.background import running
 from service.console.console import Console
 from service.context import Context
@@ -45,6 +46,7 @@ from service.routes import (
     ephemeral,
     health,
     messages,
+    outside_answers,
     page,
     projects,
 )
@@ -56,6 +58,7 @@ from service.streaming.open_streams import OpenStreams
 from service.telemetry.build_gauges import measure
 from service.telemetry.metrics import Metrics
 from service.telemetry.metrics_observer import MetricsObserver
+from streams.answers.answer_values import OutsideBounds
 from streams.builds.build_values import BuildBounds
 from streams.eventlog import EventLog, EventLogConfig
 
@@ -155,7 +158,6 @@ async def _running_parts(
         tasks = {
             "parts of the event log": log.failed(),
             "pulse of the streams": context.streams.run(),
-            "leases of the answers": context.answers.run(),
             "gauges of the builds": measure(log.builds, metrics),
         }
         async with running(tasks, ended.append):
@@ -177,6 +179,13 @@ def _log_config(settings: Settings, fault: str | None) -> EventLogConfig:
         heads_poll_s=settings.heads_poll_ms / 1000,
         presence_grace_s=settings.presence_grace_s,
         append_timeout_s=settings.post_timeout_s,
+        answer_lease_s=settings.answer_lease_s,
+        outside_bounds=OutsideBounds(
+            per_project=settings.max_answers_per_project,
+            per_worker=settings.max_answers,
+            lease_s=settings.outside_answer_lease_s,
+            max_text_bytes=settings.max_text_bytes,
+        ),
         build_bounds=BuildBounds(
             per_project=settings.max_builds_per_project,
             per_user=settings.max_builds_per_user,
@@ -210,6 +219,7 @@ def _context(
         access=access,
         streams=streams,
         answers=answers,
+        answer_pace=AnswerPace(time.monotonic, metrics.rate_limited.inc),
         posting=Posting(
             access, PostLimit(log, settings, metrics), timeout_s=settings.post_timeout_s
         ),
@@ -236,6 +246,7 @@ def _routes(
             builds.BuildRoutes,
             chat.unified,
             answers.Answers,
+            outside_answers.OutsideAnswerRoutes,
             ephemeral.typing,
             ephemeral.presence,
             console.ConsoleRoutes,

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from litestar.connection import ASGIConnection
 
+from service.access.answer_pace import AnswerPace
 from service.access.callers import Callers
 from service.access.creation_limit import CreationLimit
 from service.access.membership import AccessControl
@@ -28,6 +29,7 @@ class Context(msgspec.Struct, frozen=True):
     access: AccessControl
     streams: OpenStreams
     answers: AnswerDesk
+    answer_pace: AnswerPace
     posting: Posting
     callers: Callers
     creations: CreationLimit

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from streams.answers.answer_values import OutsideBounds
 from streams.builds.build_values import BuildBounds
 
 
@@ -27,6 +28,9 @@ class EventLogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The users of a process that died go offline after this long and a third of it."""
     presence_grace_s: float = 10.0
     """A user without a stream for this long is offline."""
+    answer_lease_s: float = 10.0
+    """An answer whose process died is ended about this long after that, by another process."""
+    outside_bounds: OutsideBounds = OutsideBounds()
     build_bounds: BuildBounds = BuildBounds()
     before_publish: Callable[[int], None] | None = None
     """A fault point: called with the number of commits, between a commit and its publishing."""

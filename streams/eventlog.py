@@ -14,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 
+from streams.answers.answer_context import AnswerWriting, writing
 from streams.config import EventLogConfig
 from streams.log.database import Database
 from streams.log.log import Appended, Page
@@ -38,8 +40,8 @@ class EventLog:
     Safe for use by many tasks of one event loop. Every method may raise `Unavailable` when the
     servers do not answer, and `Closed` after `close`.
 
-    `builds`, `answers`, `presence`, `typing` and `projects` are part of its public face; the
-    tiers (`log`, `window`, `tails`) are there for the service.
+    `builds`, `answers`, `outside_answers`, `presence`, `typing` and `projects` are part of its
+    public face; the tiers (`log`, `window`, `tails`) are there for the service.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -66,6 +68,7 @@ class EventLog:
         self.statuses = parts.statuses
         self.build_watch = parts.build_watch
         self.answers = parts.answers
+        self.outside_answers = parts.outside_answers
         self.typing = parts.typing
         self.presence = parts.presence
 
@@ -169,6 +172,37 @@ class EventLog:
             LogUnavailable: the stream is empty and the log does not answer.
         """
         return await self._transient.append(project_id, event, data)
+
+    def answer(
+        self,
+        project_id: str,
+        *,
+        reply_to: str,
+        user_id: str,
+        client_msg_id: str | None = None,
+    ) -> AbstractAsyncContextManager[AnswerWriting]:
+        """Return an `async with` in which an answer to the message `reply_to` is written.
+
+        Its pieces go to the project's stream; with the end of the block it becomes a message of
+        `user_id`, which is complete, or failed when the block raises. What was written is kept in
+        either case, also when this process dies: then another one that has the log open ends it
+        about `answer_lease_s` later. When a member stops the answer, writing raises
+        `AnswerStopped`, with which the block ends quietly. Ordering: pieces in the order of their
+        writing, all before the message. Delivery: pieces as transient entries, at most 20 a second,
+        what comes faster is joined. Cancellation: the answer ends, as failed.
+
+        Raises:
+            AnswerNotFound: there is no such message among the newest 10,000 of the project.
+            AnswerHeld: the `client_msg_id` of this user has an answer already.
+            LogUnavailable: whether it was begun is unknown; without a writer it ends as failed.
+        """
+        return writing(
+            self.answers,
+            project_id,
+            reply_to=reply_to,
+            user_id=user_id,
+            client_msg_id=client_msg_id,
+        )
 
     # Reading.
 

@@ -10,6 +10,11 @@ import asyncio
 import uuid
 
 from streams.answers.answer_rows import AnswerRows
+from streams.answers.answers import Answers
+from streams.answers.outside import OutsideAnswers
+from streams.answers.outside_rows import OutsideRows
+from streams.answers.piece_publisher import PiecePublisher
+from streams.answers.piece_rows import PieceRows
 from streams.builds.build_news import BuildNews
 from streams.builds.build_rows import BuildRows
 from streams.builds.build_watch import BuildWatch
@@ -153,7 +158,19 @@ class Parts:
             build_rows, self.statuses, BuildNews(client), health, self._publish_committed
         )
         self.build_watch = BuildWatch(self.memory.tails, build_rows.reader, self.statuses, health)
-        self.answers = AnswerRows(database, log, self._publish_committed)
+        self.pieces = PieceRows(database)
+        self.piece_publisher = PiecePublisher(self.redis.transient, self.memory.tails.lanes, health)
+        self.answers = Answers(
+            AnswerRows(database, log, self._publish_committed),
+            self.pieces,
+            self.piece_publisher,
+            self.memory.tails,
+            self.process_id,
+            lease_s=config.answer_lease_s,
+        )
+        self.outside_answers = OutsideAnswers(
+            OutsideRows(database, config.outside_bounds), self.answers.rows, self.piece_publisher
+        )
         self.typing = Typing(client, self.memory.tails, health)
         self.presence = Presence(
             client,
@@ -179,6 +196,8 @@ class Parts:
             ("postgres probe", self.postgres.probe.run()),
             ("build statuses", self.statuses.run()),
             ("build watch", self.build_watch.run()),
+            ("answer pieces", self.answers.store.run()),
+            ("answer leases", self.answers.leases.run()),
             ("typing", self.typing.run()),
             ("presence", self.presence.run()),
         ):
@@ -196,6 +215,7 @@ class Parts:
         await self._drain()
         await self.tasks.end()
         await self.presence.close()
+        await self.answers.close()
         await self.build_watch.close()
         await self.memory.tails.close()
         await self.memory.lower.close()
@@ -207,6 +227,8 @@ class Parts:
             async with asyncio.timeout(_DRAIN_TIMEOUT_S):
                 await self.appender.drained()
                 await self.builds.drained()
+                await self.outside_answers.drained()
+                await self.answers.drained()
                 if self.health.writes_somewhere:
                     await self.statuses.drained()
                     await self.redis.publisher.drained()

@@ -1,27 +1,26 @@
-"""The answers that run in this process: starting them within limits, waiting, draining.
+"""The answers that the assistant writes in this process: starting within limits, waiting, draining.
 
-One answer is written by `answer_writer.py`; leases are kept by `answer_leases.py`. How a request to
-stop reaches the process that writes is in `answer_stops.py`.
+One answer is written by `answer_writer.py`; its pieces, its lease and requests to stop it are the
+library's (`streams/answers/`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import uuid
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from service.access.limits import SlotRefusal, Slots
-from service.assistant.answer_leases import AnswerLeases
-from service.assistant.answer_pieces import AnswerPieces
-from service.assistant.answer_stops import AnswerStops
 from service.assistant.answer_writer import AnswerWriter
 from service.assistant.assistants import Assistant
-from service.assistant.running_answer import RunningAnswer
 from service.http.api_errors import rate_limited
 from service.telemetry.metrics import Metrics
-from streams.answers.answer_values import Answer, AnswerState, Begun
+from streams.answers.answer_values import Answer, Begun, BegunReply
 from streams.eventlog import EventLog
 from streams.model.errors import Overloaded, Unavailable
 from streams.model.events import MAX_TEXT_BYTES, Message, NewMessage
+
+T = TypeVar("T")
 
 # Retry-After for a user or project at its limit: about the length of an answer.
 _LIMIT_RETRY_S = 5.0
@@ -31,7 +30,7 @@ _STOP_TIMEOUT_S = 1.5
 
 
 class AnswerDesk:
-    """Starts answers, at most as many at once as `slots` allow. `run` keeps their leases."""
+    """Starts answers, at most as many at once as `slots` allow."""
 
     def __init__(
         self,
@@ -48,22 +47,12 @@ class AnswerDesk:
         self._assistant = assistant
         self._slots = slots
         self._metrics = metrics
-        self._lease_s = lease_s
-        self._timeout_s = timeout_s
+        # The longest answer, and the time until a dead process's answer is taken over.
+        self._wait_s = timeout_s + 3 * lease_s
         self._max_text_bytes = max_text_bytes
-        self._worker_id = f"{log.process_id}-{uuid.uuid4().hex[:8]}"
-        self._running: dict[str, RunningAnswer] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing = False
-        self._writer = AnswerWriter(log, assistant, self._worker_id, timeout_s=timeout_s)
-        self._leases = AnswerLeases(
-            log,
-            self._worker_id,
-            lease_s=lease_s,
-            running=self._running.values,
-            fail=self._writer.fail,
-        )
-        self._stops = AnswerStops(log, is_here=self._running.__contains__, wake=self._leases.wake)
+        self._writer = AnswerWriter(log, assistant, timeout_s=timeout_s)
 
     async def start(self, project_id: str, message: NewMessage, *, stream: bool) -> Begun:
         """Commit a user's message and start to answer it; return when it is committed.
@@ -77,15 +66,8 @@ class AnswerDesk:
             InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound: nothing written.
             LogUnavailable: repeat with the same client_msg_id.
         """
-        if self._closing:
-            raise Overloaded("no more answers are begun here")
-        refused = self._slots.acquire(project_id, message.user_id)
-        if refused is not None and message.client_msg_id is None:
-            raise self._refusal(refused)
-        # A task of its own: a client's disconnect must not cancel between commit and start.
-        task = asyncio.create_task(self._start(project_id, message, stream, refused))
-        task.add_done_callback(_retrieve_exception)
-        return await asyncio.shield(task)
+        refused = self._place(project_id, message.user_id, message.client_msg_id)
+        return await _to_completion(self._start(project_id, message, stream, refused))
 
     async def _start(
         self, project_id: str, message: NewMessage, stream: bool, refused: SlotRefusal | None
@@ -94,11 +76,7 @@ class AnswerDesk:
         is_begun = False
         try:
             begun = await self._log.answers.begin(
-                project_id,
-                message,
-                self._worker_id,
-                lease_s=self._lease_s,
-                may_begin=refused is None,
+                project_id, message, is_streamed=stream, may_begin=refused is None
             )
             is_begun = begun.is_ours
         except Overloaded:
@@ -109,38 +87,62 @@ class AnswerDesk:
             if refused is None and not is_begun:
                 self._slots.release(project_id, message.user_id)
         if is_begun:
-            self._write(begun.answer, message, stream)
+            self._write(begun.answer)
         return begun
 
-    def _write(self, answer: Answer, message: NewMessage, stream: bool) -> None:
-        pieces = AnswerPieces(self._log, answer, stream=stream, max_text_bytes=self._max_text_bytes)
-        running = RunningAnswer(answer, pieces)
-        self._running[answer.id] = running
-        task = asyncio.create_task(self._writer.write(running, message), name="answer")
+    async def regenerate(
+        self, before: Answer, user_id: str, *, client_msg_id: str | None
+    ) -> BegunReply:
+        """Begin another answer to the message that `before` answered; return when that is stored.
+
+        A repeat of a `client_msg_id` begins nothing and returns the first. Cancellation does not
+        undo it.
+
+        Raises:
+            AnswerInProgress, IdempotencyMismatch: nothing was begun.
+            ApiError, Overloaded: too many answers are under way; see `start`.
+            LogUnavailable: repeat with the same client_msg_id.
+        """
+        refused = self._place(before.project_id, user_id, None)
+        assert refused is None
+        return await _to_completion(self._regenerate(before, user_id, client_msg_id))
+
+    async def _regenerate(
+        self, before: Answer, user_id: str, client_msg_id: str | None
+    ) -> BegunReply:
+        is_begun = False
+        try:
+            begun = await self._log.answers.begin_again(
+                before, user_id, client_msg_id=client_msg_id
+            )
+            is_begun = begun.is_new
+        finally:
+            if not is_begun:
+                self._slots.release(before.project_id, user_id)
+        if is_begun:
+            self._write(begun.answer)
+        return begun
+
+    def _place(
+        self, project_id: str, user_id: str, client_msg_id: str | None
+    ) -> SlotRefusal | None:
+        """Take a place; return what refused it where a repeat may still get its first result."""
+        if self._closing:
+            raise Overloaded("no more answers are begun here")
+        refused = self._slots.acquire(project_id, user_id)
+        if refused is not None and client_msg_id is None:
+            raise self._refusal(refused)
+        return refused
+
+    def _write(self, answer: Answer) -> None:
+        opened = self._log.answers.open(answer, max_text_bytes=self._max_text_bytes)
+        task = asyncio.create_task(self._writer.write(opened), name="answer")
         self._tasks[answer.id] = task
         task.add_done_callback(lambda _: self._ended(answer))
-        self._stops.listen(answer)
-        self._leases.wake()
 
     def _ended(self, answer: Answer) -> None:
-        self._running.pop(answer.id, None)
         self._tasks.pop(answer.id, None)
-        self._stops.unlisten(answer)
         self._slots.release(answer.project_id, answer.user_id)
-
-    async def stop(self, project_id: str, answer_id: str, user_id: str) -> AnswerState | None:
-        """Ask an answer to stop, wherever it is written; None when there is no such answer.
-
-        Returns when that is stored: from then on the answer ends soon, whatever becomes of this
-        process, of Redis and of the process that writes. One that has ended stays as it is.
-        Raises `LogUnavailable`.
-        """
-        requested = await self._log.answers.request_stop(project_id, answer_id, user_id)
-        if requested is None:
-            return None
-        if requested.is_new:
-            self._stops.announce(project_id, requested.state.id)
-        return requested.state
 
     def _refusal(self, refused: SlotRefusal) -> Exception:
         if refused == "process":
@@ -156,15 +158,13 @@ class AnswerDesk:
         Raises:
             Unavailable: it did not end in time.
         """
-        # The longest answer, and the time until a dead process's answer is taken over.
-        limit_s = self._timeout_s + 3 * self._lease_s
         task = self._tasks.get(answer.id)
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(self._wait_s):
                 if task is not None:
                     await asyncio.wait([task])
                 while True:
-                    found = await self._log.answers.get(answer.project_id, answer.message_seq)
+                    found = await self._log.answers.get(answer.project_id, answer.question_seq)
                     if found is not None and found.end_seq is not None:
                         (message,) = await self._log.log.read(
                             answer.project_id, after=found.end_seq - 1, limit=1
@@ -173,10 +173,6 @@ class AnswerDesk:
                     await asyncio.sleep(_POLL_EVERY_S)
         except TimeoutError:
             raise Unavailable("the answer did not come in time") from None
-
-    async def run(self) -> None:
-        """Keep the answers until cancelled, also while draining (see `AnswerLeases.run`)."""
-        await self._leases.run()
 
     async def drain(self) -> None:
         """Refuse new answers; give running ones a moment, then end them with the text so far.
@@ -192,12 +188,18 @@ class AnswerDesk:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=_STOP_TIMEOUT_S)
-        await self._stops.close()
         await self._assistant.close()
         await self._writer.close()
 
 
-def _retrieve_exception(task: asyncio.Task[Begun]) -> None:
+async def _to_completion(work: Coroutine[Any, Any, T]) -> T:
+    """Run work to its end: a client's disconnect must not cancel between commit and start."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_retrieve_exception)
+    return await asyncio.shield(task)
+
+
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         # The caller got it through the shield; if it is gone, nobody needs it.
         task.exception()

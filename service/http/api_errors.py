@@ -145,6 +145,26 @@ def idempotency_mismatch(details: object = None) -> ApiError:
     )
 
 
+def answer_ended() -> ApiError:
+    """409: an answer that has ended takes no more pieces."""
+    return ApiError(409, "ANSWER_ENDED", "The answer has ended")
+
+
+def answer_in_progress() -> ApiError:
+    """409: an answer that is being written cannot be written again."""
+    return ApiError(409, "ANSWER_IN_PROGRESS", "The answer is still being written")
+
+
+def index_gap(expected: int) -> ApiError:
+    """409: pieces before the one that was sent are missing; `details` name the next one."""
+    return ApiError(
+        409,
+        "INDEX_GAP",
+        f"The next index is {expected}",
+        details={"expected": expected},
+    )
+
+
 def payload_too_large(limit_bytes: int | None = None, field: str = "body") -> ApiError:
     """413. The connection is closed; the rest of the body is not read."""
     limit = "too large" if limit_bytes is None else f"larger than {limit_bytes} bytes"

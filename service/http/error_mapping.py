@@ -16,9 +16,12 @@ from litestar.exceptions import HTTPException, ValidationException
 from service.http.api_errors import (
     ApiError,
     FieldError,
+    answer_ended,
+    answer_in_progress,
     ended_too_early,
     forbidden,
     idempotency_mismatch,
+    index_gap,
     internal,
     method_not_allowed,
     not_found,
@@ -29,6 +32,14 @@ from service.http.api_errors import (
     unauthenticated,
     unsupported_media_type,
     validation_failed,
+)
+from streams.answers.answer_errors import (
+    AnswerEnded,
+    AnswerHeld,
+    AnswerInProgress,
+    AnswerNotFound,
+    IndexGap,
+    TooManyAnswers,
 )
 from streams.model.errors import (
     Closed,
@@ -62,6 +73,9 @@ def _mismatch(error: IdempotencyMismatch) -> ApiError:
     return idempotency_mismatch({"client_msg_id": error.client_msg_id, "index": error.index})
 
 
+# Retry-After where too many answers are under way: about the length of one.
+_ANSWERS_RETRY_S = 5.0
+
 # The nearest class in the exception's ancestry decides.
 _STREAMS_ERRORS: dict[type[Exception], Callable[[Any], ApiError]] = {
     InvalidInput: _invalid_input,
@@ -70,6 +84,12 @@ _STREAMS_ERRORS: dict[type[Exception], Callable[[Any], ApiError]] = {
     # The same as for a caller who is no member: whether a project exists is not disclosed.
     ProjectNotFound: lambda _: project_access_denied(),
     ProjectExists: lambda _: project_access_denied(),
+    AnswerNotFound: lambda error: not_found(f"There is {error} in this project"),
+    AnswerEnded: lambda _: answer_ended(),
+    AnswerInProgress: lambda _: answer_in_progress(),
+    AnswerHeld: lambda _: forbidden("The answer is written by another"),
+    IndexGap: lambda error: index_gap(error.expected),
+    TooManyAnswers: lambda _: rate_limited(_ANSWERS_RETRY_S, "Too many answers are under way"),
     Unavailable: lambda error: store_unavailable(error.retry_after_s),
     Closed: lambda _: store_unavailable(),
 }

@@ -1,14 +1,18 @@
-"""Answers of the assistant: how far one is, and stopping it (docs/protocol.md §4 and §5)."""
+"""Answers, for the members of a project: how far one is, stop and regenerate (docs/protocol.md §5).
+
+How assistants outside write theirs is in `outside_answers.py`.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath
+from litestar.params import FromPath, JSONBody
+from msgspec import Meta
 
 from service.access.identity import Caller
 from service.access.posting import until
@@ -16,6 +20,8 @@ from service.context import context_of
 from service.http.api_errors import ApiError, not_found
 from service.routes.documents import ERRORS
 from streams.answers.answer_values import AnswerStatus
+from streams.answers.pieces import Part
+from streams.model.events import check_opaque_id
 from streams.model.ids import check_project_id
 
 ApiRequest = Request[Caller, object, State]
@@ -31,7 +37,23 @@ class AnswerView(msgspec.Struct, omit_defaults=True):
     replyTo: str  # noqa: N815
     status: AnswerStatus
     text: str
+    parts: list[Part] = []
     index: int | None = None
+
+
+class Regeneration(msgspec.Struct):
+    """Who repeats the request with the same `client_msg_id` gets the first answer."""
+
+    client_msg_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+
+
+class Regenerated(msgspec.Struct):
+    """The answer that was begun; `regenerates` is the one before."""
+
+    messageId: str  # noqa: N815
+    replyTo: str  # noqa: N815
+    regenerates: str
+    status: AnswerStatus
 
 
 class StopReceipt(msgspec.Struct):
@@ -41,9 +63,12 @@ class StopReceipt(msgspec.Struct):
     status: Literal["stopping", "completed", "stopped", "failed"]
 
 
+_REPEAT = ResponseSpec(
+    data_container=Regenerated, description="A repeat: the first result", generate_examples=False
+)
 _ENDED = ResponseSpec(
     data_container=StopReceipt,
-    description="The answer had ended before",
+    description="The answer has ended",
     generate_examples=False,
 )
 
@@ -64,24 +89,69 @@ class Answers(Controller):
         state = await context.log.answers.state(project_id, message_id)
         if state is None:
             raise _no_answer()
-        return AnswerView(state.id, state.reply_to, state.status, state.text, state.last_index)
+        answer = state.answer
+        return AnswerView(
+            messageId=answer.id,
+            replyTo=answer.reply_to,
+            status=state.status,
+            text=state.text,
+            parts=state.parts,
+            index=state.index if state.status == "in_progress" else None,
+        )
 
     @post("/stop", status_code=202, responses={**ERRORS, 200: _ENDED})
     async def stop(
         self, request: ApiRequest, project_id: FromPath[str], message_id: FromPath[str]
     ) -> Response[StopReceipt]:
-        """Stop an answer: 202, it ends with the text so far; 200 when it has ended before."""
+        """Stop an answer: 202, it ends with the text so far; 200 when it has ended.
+
+        One that is written outside ends at once.
+        """
         context = context_of(request)
         caller = request.user
         check_project_id(project_id)
         # Counts as a post: a stop writes.
         async with context.posting.admitted(caller, project_id) as deadline_s, until(deadline_s):
-            state = await context.answers.stop(project_id, message_id, caller.user_id)
-        if state is None:
-            raise _no_answer()
-        if state.status == "in_progress":
-            return Response(StopReceipt(state.id, "stopping"), status_code=202)
-        return Response(StopReceipt(state.id, state.status), status_code=200)
+            asked = await context.log.answers.stop(project_id, message_id, caller.user_id)
+            if asked is None:
+                raise _no_answer()
+            status = asked.status
+            if asked.answer.is_outside and status == "in_progress":
+                status = await context.log.outside_answers.stop(asked.answer)
+        if status == "in_progress":
+            return Response(StopReceipt(asked.answer.id, "stopping"), status_code=202)
+        return Response(StopReceipt(asked.answer.id, status), status_code=200)
+
+    @post("/regenerate", responses={**ERRORS, 200: _REPEAT})
+    async def regenerate(
+        self,
+        request: ApiRequest,
+        project_id: FromPath[str],
+        message_id: FromPath[str],
+        data: JSONBody[Regeneration | None] = None,
+    ) -> Response[Regenerated]:
+        """Begin another answer to the same message: 201, or 200 for a repeat.
+
+        One that was written outside is begun for the same worker.
+        """
+        context = context_of(request)
+        caller = request.user
+        client_msg_id = data.client_msg_id if data else None
+        check_project_id(project_id)
+        if client_msg_id is not None:
+            check_opaque_id(client_msg_id, "client_msg_id")
+        async with context.posting.admitted(caller, project_id) as deadline_s, until(deadline_s):
+            state = await context.log.answers.state(project_id, message_id)
+            if state is None:
+                raise _no_answer()
+            before = state.answer
+            again = context.answers.regenerate
+            if before.is_outside:
+                again = context.log.outside_answers.begin_again
+            begun = await again(before, caller.user_id, client_msg_id=client_msg_id)
+        answer = begun.answer
+        body = Regenerated(answer.id, answer.reply_to, before.id, begun.status)
+        return Response(body, status_code=201 if begun.is_new else 200)
 
 
 def _no_answer() -> ApiError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -207,12 +208,7 @@ def new_message(
         and len(posted.message.encode("utf-8", "surrogatepass")) > max_text_bytes
     ):
         raise PayloadTooLarge(f"{place}message", max_text_bytes)
-    if posted.metadata:
-        for name in _OWN_METADATA:
-            # Null says nothing: it is how a message without them is shown.
-            if posted.metadata.get(name) is not None:
-                field = f"{place}metadata.{name}"
-                raise validation_failed(FieldError(field, "is set by the service alone"))
+    check_metadata(posted.metadata, place)
     return NewMessage(
         user_id=user_id,
         text=posted.message,
@@ -220,6 +216,15 @@ def new_message(
         parent_id=posted.parentId,
         metadata=posted.metadata,
     )
+
+
+def check_metadata(metadata: Mapping[str, object] | None, place: str = "") -> None:
+    """Raise 400 if a client's metadata sets what is the service's own."""
+    for name in _OWN_METADATA if metadata else ():
+        # Null says nothing: it is how a message without them is shown.
+        if metadata and metadata.get(name) is not None:
+            field = f"{place}metadata.{name}"
+            raise validation_failed(FieldError(field, "is set by the service alone"))
 
 
 def receipt(appended: Appended) -> Receipt:

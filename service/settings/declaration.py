@@ -107,7 +107,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     assistant_key: str | None = None
     assistant_timeout_s: Seconds = 120.0
     answer_lease_s: Seconds = 10.0
-    # Concurrent answers in this process.
+    # How long an assistant outside may be silent.
+    outside_answer_lease_s: Seconds = 30.0
+    # Concurrent answers in this process. Those of assistants outside are counted over all
+    # processes: of a project, and the last of a worker.
     max_answers_per_user: CountOrOff = 8
     max_answers_per_project: CountOrOff = 32
     max_answers: CountOrOff = 64

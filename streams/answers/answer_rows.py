@@ -1,9 +1,9 @@
-"""The rows of the assistant's answers: created with the user's message, ended with a message.
+"""The rows of the assistant's answers: created for a message, ended with a message.
 
 Each answer has a worker with a lease in the database's time. When the lease runs out, another
-worker takes the answer over and ends it with the text that was stored last. A request to stop is
-stored in the row too, where the worker reads it with its next checkpoint. How an answer ends is
-decided in `answer_ends.py`; it is written in `service/assistant/`.
+worker takes the answer over and ends it with what was stored. A request to stop is stored in the
+row too, where the worker reads it. How an answer ends is decided in `answer_ends.py`; its pieces
+are stored in `piece_rows.py`, and those of assistants outside in `outside_rows.py`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 
-from streams.answers.answer_ends import Ending, decide
-from streams.answers.answer_values import Answer, AnswerState, Begun, Checkpoint, StopRequested
+from streams.answers.answer_ends import Ending, decide, message_of
+from streams.answers.answer_errors import AnswerNotFound
+from streams.answers.answer_values import Answer, AnswerState, Begun, BegunReply, StopRequested
+from streams.answers.row_values import answer_of, key_of, state_of, status_of, text_of
 from streams.log.database import Database, Row, Session
 from streams.log.log import Appended, Log, Unit
 from streams.log.sql import statement
-from streams.model.errors import Overloaded, StreamsError
-from streams.model.events import Message, NewMessage, PreparedMessage, prepare
+from streams.model.errors import IdempotencyMismatch, Overloaded, StreamsError
+from streams.model.events import Message, NewMessage, prepare
 
-# With texts of at most 64 KiB a statement stays below a few MiB.
-_CHECKPOINTS_AT_ONCE = 64
+QUESTIONS = 10_000
+"""Answered are messages among so many of the newest: there is no index on their ids."""
 
 
 class AnswerRows:
@@ -41,6 +43,7 @@ class AnswerRows:
         worker_id: str,
         *,
         lease_s: float,
+        is_streamed: bool = True,
         may_begin: bool = True,
     ) -> Begun:
         """Append a user's message and create its answer, in one transaction.
@@ -66,24 +69,68 @@ class AnswerRows:
                 # Rolls the transaction back.
                 raise Overloaded("too many answers are under way")
             if is_ours:
-                rows = await _create(session, committed, worker_id, lease_s)
+                answer = Answer(
+                    id=str(uuid.uuid4()),
+                    project_id=project_id,
+                    user_id=committed.user_id,
+                    question_seq=committed.seq,
+                    reply_to=committed.message_id,
+                    worker_id=worker_id,
+                    is_streamed=is_streamed,
+                )
+                rows = await create(session, answer, lease_s=lease_s, is_first=True)
         if not appended.duplicate:
             self._committed(committed)
-        return Begun(appended, _answer_of(rows[0]), is_ours)
+        return Begun(appended, answer_of(rows[0]), is_ours)
+
+    async def begin_reply(
+        self, answer: Answer, *, lease_s: float, client_msg_id: str | None = None
+    ) -> BegunReply:
+        """Create an answer to a message; a repeat of a `client_msg_id` returns the first.
+
+        Raises:
+            IdempotencyMismatch: the `client_msg_id` began an answer to another message.
+        """
+        rows = await create(self._database, answer, lease_s=lease_s, client_msg_id=client_msg_id)
+        if rows:
+            return BegunReply(answer_of(rows[0]), "in_progress", 0, True)
+        assert client_msg_id is not None
+        (row,) = await self._database.fetch(
+            statement("answer_of_client_msg_id"), answer.project_id, answer.user_id, client_msg_id
+        )
+        known = answer_of(row)
+        if (known.reply_to, known.regenerates) != (answer.reply_to, answer.regenerates):
+            raise IdempotencyMismatch(client_msg_id)
+        return BegunReply(known, status_of(row), row["received"], False)
+
+    async def question_seq(self, project_id: str, message_id: str) -> int:
+        """Return the seq of a message of the project, among its newest 10,000.
+
+        Raises `AnswerNotFound`.
+        """
+        key = key_of(message_id)
+        rows: Sequence[Row] = ()
+        if key is not None:
+            rows = await self._database.fetch(
+                statement("answer_question"), project_id, key, QUESTIONS
+            )
+        if not rows:
+            raise AnswerNotFound("no such message to answer")
+        seq: int = rows[0]["seq"]
+        return seq
 
     async def get(self, project_id: str, message_seq: int) -> Answer | None:
-        """Return the answer to a message; None when there is none."""
+        """Return the answer that began with a message; None when there is none."""
         rows = await self._database.fetch(statement("answer_of_message"), project_id, message_seq)
-        return _answer_of(rows[0]) if rows else None
+        return answer_of(rows[0]) if rows else None
 
     async def state(self, project_id: str, answer_id: str) -> AnswerState | None:
         """Return how far an answer of the project is; None when there is no such answer."""
-        try:
-            key = uuid.UUID(answer_id)
-        except ValueError:
+        key = key_of(answer_id)
+        if key is None:
             return None
         rows = await self._database.fetch(statement("answer_state"), project_id, key)
-        return _state_of(rows[0]) if rows else None
+        return state_of(rows[0]) if rows else None
 
     async def request_stop(
         self, project_id: str, answer_id: str, user_id: str
@@ -92,36 +139,25 @@ class AnswerRows:
 
         The first request counts. An answer that has ended stays as it is.
         """
-        try:
-            key = uuid.UUID(answer_id)
-        except ValueError:
+        key = key_of(answer_id)
+        if key is None:
             return None
         stored = await self._database.fetch(
             statement("answer_request_stop"), project_id, key, user_id
         )
         state = await self.state(project_id, answer_id)
-        return None if state is None else StopRequested(state, bool(stored))
+        return None if state is None else StopRequested(state.answer, state.status, bool(stored))
 
-    async def checkpoint(
-        self, checkpoints: Sequence[Checkpoint], worker_id: str, *, lease_s: float
+    async def renew(
+        self, answer_ids: Sequence[str], worker_id: str, *, lease_s: float
     ) -> Mapping[str, str | None]:
-        """Store texts and extend the leases.
+        """Extend the leases of answers.
 
-        Returns the answers that this worker still owns, each with the user who asked it to stop.
+        Returns those that this worker still owns, each with the user who asked it to stop.
         """
-        owned: dict[str, str | None] = {}
-        for start in range(0, max(1, len(checkpoints)), _CHECKPOINTS_AT_ONCE):
-            some = checkpoints[start : start + _CHECKPOINTS_AT_ONCE]
-            rows = await self._database.fetch(
-                statement("answers_checkpoint"),
-                [uuid.UUID(each.answer_id) for each in some],
-                [each.text for each in some],
-                [each.last_index for each in some],
-                worker_id,
-                lease_s,
-            )
-            owned.update((str(row["id"]), row["stop_requested_by"]) for row in rows)
-        return owned
+        keys = [uuid.UUID(each) for each in answer_ids]
+        rows = await self._database.fetch(statement("answers_renew"), keys, worker_id, lease_s)
+        return {str(row["id"]): row["stop_requested_by"] for row in rows}
 
     async def take_over(
         self, worker_id: str, *, lease_s: float, stop_patience_s: float, limit: int = 20
@@ -133,78 +169,60 @@ class AnswerRows:
         rows = await self._database.fetch(
             statement("answers_take_over"), worker_id, lease_s, limit, stop_patience_s
         )
-        return [_answer_of(row) for row in rows]
+        return [answer_of(row) for row in rows]
 
     async def end(self, answer: Answer, worker_id: str, ending: Ending) -> Message | None:
         """Append the answer's message; None when the answer has ended or another worker owns it.
 
         Whether it was asked to stop is read from the locked row: see `decide`.
+
+        Raises:
+            InvalidInput, PayloadTooLarge: it cannot be a message; nothing written.
         """
         key = uuid.UUID(answer.id)
         async with self._database.transaction() as session:
             held = await session.fetch(statement("answer_hold"), key, worker_id)
             if not held:
                 return None
+            answer = answer_of(held[0])
             end = decide(
-                ending, reply_to=answer.message_id, stop_requested_by=held[0]["stop_requested_by"]
+                ending, reply_to=answer.reply_to, stop_requested_by=answer.stop_requested_by
             )
-            unit = Unit(answer.project_id, (_prepared(answer, ending.text, end.response_data),))
+            rows = await session.fetch(statement("answer_pieces_read"), key)
+            stored = text_of([row["kind"] for row in rows], [row["body"] for row in rows])
+            unit = Unit(answer.project_id, (message_of(answer, ending, end, stored),))
             committed = (await _append(self._log, unit, session)).message
             await session.execute(statement("answer_end"), key, committed.seq, end.status)
         self._committed(committed)
         return committed
 
 
-def _prepared(answer: Answer, text: str, response_data: dict[str, object]) -> PreparedMessage:
-    message = NewMessage(
-        user_id=answer.user_id,
-        text=text,
-        type="assistant",
-        mode="plan",
-        actor_type="assistant",
-        parent_id=answer.message_id,
-        metadata={"response_data": response_data},
-        message_id=answer.id,
-    )
-    # The text so far: none when the answer was stopped or failed before its first piece.
-    return prepare(message, may_be_empty=True)
-
-
-async def _create(
-    session: Session, message: Message, worker_id: str, lease_s: float
+async def create(
+    session: Session | Database,
+    answer: Answer,
+    *,
+    lease_s: float,
+    is_first: bool = False,
+    client_msg_id: str | None = None,
 ) -> Sequence[Row]:
+    """Insert an answer's row; no row when its message, or the client_msg_id, has an answer.
+
+    `is_first`: the answer begins with the append of its message.
+    """
     return await session.fetch(
         statement("answer_create"),
-        uuid.uuid4(),
-        message.project_id,
-        message.user_id,
-        message.seq,
-        uuid.UUID(message.message_id),
-        worker_id,
+        uuid.UUID(answer.id),
+        answer.project_id,
+        answer.user_id,
+        answer.question_seq if is_first else None,
+        answer.question_seq,
+        uuid.UUID(answer.reply_to),
+        answer.worker_id,
         lease_s,
-    )
-
-
-def _answer_of(row: Row) -> Answer:
-    return Answer(
-        id=str(row["id"]),
-        project_id=row["project_id"],
-        user_id=row["user_id"],
-        message_seq=row["message_seq"],
-        message_id=str(row["message_id"]),
-        worker_id=row["worker_id"],
-        end_seq=row["end_seq"],
-        text=row["text"],
-    )
-
-
-def _state_of(row: Row) -> AnswerState:
-    return AnswerState(
-        id=str(row["id"]),
-        reply_to=str(row["message_id"]),
-        status=row["status"],
-        text=row["text"],
-        last_index=row["last_index"],
+        answer.is_streamed,
+        answer.is_outside,
+        client_msg_id,
+        None if answer.regenerates is None else uuid.UUID(answer.regenerates),
     )
 
 

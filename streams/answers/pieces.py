@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from streams.model.errors import InvalidInput, PayloadTooLarge
-from streams.model.events import MAX_TEXT_BYTES
+from streams.model.events import MAX_PARTS_BYTES, MAX_TEXT_BYTES
 
 PieceKind = Literal["text", "reasoning", "tool", "data"]
 PART_KINDS = frozenset({"reasoning", "tool", "data"})
@@ -21,8 +21,11 @@ PART_KINDS = frozenset({"reasoning", "tool", "data"})
 MAX_PIECE_BYTES = 32 * 1024
 """Of one part's data as JSON: with its envelope it fits into an entry of a stream."""
 
-MAX_PARTS_BYTES = 64 * 1024
-"""Of all parts of an answer as JSON."""
+PART_OVERHEAD_BYTES = 64
+"""The JSON of a part in a list of parts is at most so much longer than its data."""
+
+MAX_DELTA_CHARACTERS = 8000
+"""Of one piece of text in a stream: JSON escapes make it at most six times as long."""
 
 # The escape of U+0000, which Postgres cannot read out of JSON; after a second backslash it is text.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
@@ -84,30 +87,44 @@ class Part(msgspec.Struct, frozen=True):
 class _Run:
     """Adjacent pieces that are one: text, a part that can grow, or one that cannot."""
 
-    __slots__ = ("_rest", "kind", "size_bytes", "texts")
+    __slots__ = ("_characters", "_rest", "kind", "size_bytes", "texts")
 
     def __init__(self, piece: Piece) -> None:
         self.kind = piece.kind
         self.size_bytes = len(piece.body.encode())
         self.texts = [piece.delta]
+        self._characters = len(piece.delta)
         self._rest: bytes | dict[str, object] = b""
         if piece.kind != "text":
             text, self._rest = _opened(piece.data)
             self.texts = [] if text is None else [text]
 
-    def take(self, piece: Piece) -> bool:
-        """Join a piece to the run if it belongs to it."""
+    def has_room(self, piece: Piece, most_bytes: int) -> bool:
+        """Whether the run with the piece would still fit into an entry of a stream."""
+        if self.kind == "text":
+            return self._characters + len(piece.delta) <= MAX_DELTA_CHARACTERS
+        return self.size_bytes + len(piece.data) <= most_bytes
+
+    def growth_of(self, piece: Piece) -> int | None:
+        """Return by how many bytes the run grows with a piece; None if they do not join."""
         if piece.kind != self.kind:
-            return False
+            return None
         if piece.kind == "text":
-            self.texts.append(piece.delta)
-            self.size_bytes += len(piece.delta.encode())
-            return True
+            return len(piece.delta.encode())
         text, rest = _opened(piece.data)
         if text is None or not self.texts or _encode(rest) != _encode(self._rest):
+            return None
+        return len(msgspec.json.encode(text)) - 2
+
+    def take(self, piece: Piece) -> bool:
+        """Join a piece to the run if it belongs to it."""
+        growth = self.growth_of(piece)
+        if growth is None:
             return False
-        self.texts.append(text)
-        self.size_bytes += len(msgspec.json.encode(text)) - 2
+        text = piece.delta if piece.kind == "text" else _opened(piece.data)[0]
+        self.texts.append(text or "")
+        self._characters += len(piece.delta)
+        self.size_bytes += growth
         return True
 
     def piece(self) -> Piece:
@@ -130,23 +147,43 @@ def _opened(data: bytes) -> tuple[str | None, bytes | dict[str, object]]:
 
 def joined(pieces: Iterable[Piece]) -> list[Piece]:
     """Join adjacent pieces of one kind whose data differ in a `text` alone, and adjacent text."""
+    return [run.piece() for run in _runs(pieces, None)]
+
+
+def entries_of(pieces: Iterable[Piece]) -> list[Piece]:
+    """Return pieces as a stream has them: as few as possible, each small enough for an entry."""
+    small: list[Piece] = []
+    for piece in pieces:
+        if len(piece.delta) <= MAX_DELTA_CHARACTERS:
+            small.append(piece)
+        else:
+            small += [
+                Piece("text", delta=piece.delta[start : start + MAX_DELTA_CHARACTERS])
+                for start in range(0, len(piece.delta), MAX_DELTA_CHARACTERS)
+            ]
+    return [run.piece() for run in _runs(small, MAX_PIECE_BYTES)]
+
+
+def _runs(pieces: Iterable[Piece], most_bytes: int | None) -> list[_Run]:
     runs: list[_Run] = []
     for piece in pieces:
-        if not (runs and runs[-1].take(piece)):
+        fits = bool(runs) and (most_bytes is None or runs[-1].has_room(piece, most_bytes))
+        if not (fits and runs[-1].take(piece)):
             runs.append(_Run(piece))
-    return [run.piece() for run in runs]
+    return runs
 
 
 class AnswerText:
     """What an answer says so far: its text and parts, within bounds.
 
-    A text that does not fit is cut (`truncated`), a part that does not fit is left out.
+    A text that does not fit is cut (`truncated`), a part that does not fit is `left_out`.
     """
 
     def __init__(
         self, pieces: Iterable[Piece] = (), *, max_text_bytes: int = MAX_TEXT_BYTES
     ) -> None:
         self.truncated = False
+        self.left_out = False
         self.text_bytes = 0
         self._max_text_bytes = max_text_bytes
         self._texts: list[str] = []
@@ -198,15 +235,14 @@ class AnswerText:
         return piece if delta is piece.delta else Piece("text", delta=delta)
 
     def _take_part(self, piece: Piece) -> bool:
-        # With its place in the list, the JSON of a part is at most so much longer than its data.
-        if self._parts_bytes + len(piece.data) + 64 > MAX_PARTS_BYTES:
-            return False
         last = self._runs[-1][1] if self._is_in_part else None
-        before = 0 if last is None else last.size_bytes
-        if last is not None and last.take(piece):
-            self._parts_bytes += last.size_bytes - before
-        else:
+        growth = None if last is None else last.growth_of(piece)
+        new_bytes = len(piece.data) + PART_OVERHEAD_BYTES if growth is None else growth
+        if self._parts_bytes + new_bytes > MAX_PARTS_BYTES:
+            self.left_out = True
+            return False
+        self._parts_bytes += new_bytes
+        if last is None or not last.take(piece):
             self._runs.append((self._characters, _Run(piece)))
-            self._parts_bytes += len(piece.data) + 64
         self._is_in_part = True
         return True

@@ -10,10 +10,9 @@ The statements are behind `build_rows.py`, publishing is in `statuses.py`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from streams.builds.build_news import BuildNews, News
 from streams.builds.build_rows import BuildRows
@@ -23,8 +22,7 @@ from streams.model.build import LEASE_S, Build
 from streams.model.errors import Unavailable
 from streams.model.events import BuildState, Message, NewMessage
 from streams.runtime.health import Health
-
-T = TypeVar("T")
+from streams.runtime.running_steps import RunningSteps
 
 
 class Builds:
@@ -48,7 +46,7 @@ class Builds:
         self._news = news
         self._health = health
         self._committed = committed
-        self._working: set[asyncio.Task[Any]] = set()
+        self._steps = RunningSteps()
 
     async def ask(self, project_id: str, message: NewMessage) -> Asked:
         """Append a user's message and queue the build it requests, in one transaction.
@@ -59,7 +57,7 @@ class Builds:
             InvalidInput, PayloadTooLarge, IdempotencyMismatch, ProjectNotFound, TooManyBuilds:
                 nothing written.
         """
-        return await self._run_to_completion(self._ask(project_id, message))
+        return await self._steps.run(self._ask(project_id, message))
 
     async def _ask(self, project_id: str, message: NewMessage) -> Asked:
         asked = await self._rows.requests.ask(project_id, message)
@@ -75,9 +73,7 @@ class Builds:
         Raises:
             BuildNotFound, BuildEnded.
         """
-        build = await self._run_to_completion(
-            self._finish(self._rows.ends.cancel(project_id, build_id))
-        )
+        build = await self._steps.run(self._finish(self._rows.ends.cancel(project_id, build_id)))
         if not build.ended:
             await self._announce_to_workers("cancelled", build.id)
         return build
@@ -148,7 +144,7 @@ class Builds:
             LeaseLost: the build is another's; nothing was written.
             InvalidInput: the result is too large.
         """
-        return await self._run_to_completion(
+        return await self._steps.run(
             self._finish(self._rows.ends.finish(build, status, message=message, result=result))
         )
 
@@ -190,7 +186,7 @@ class Builds:
 
     async def drained(self) -> None:
         """Wait until the steps in progress are completed."""
-        await asyncio.gather(*self._working, return_exceptions=True)
+        await self._steps.drained()
 
     async def _finish(self, finishing: Coroutine[Any, Any, Finished]) -> Build:
         finished = await finishing
@@ -209,15 +205,3 @@ class Builds:
             # Without it they find the build by their own poll, a second later.
             with contextlib.suppress(Unavailable):
                 await self._news.announce(news, build_id)
-
-    async def _run_to_completion(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.create_task(work)
-        self._working.add(task)
-        task.add_done_callback(self._done)
-        return await asyncio.shield(task)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._working.discard(task)
-        if not task.cancelled():
-            # Marks the exception as retrieved: the caller has it, unless it was cancelled.
-            task.exception()

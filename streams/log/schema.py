@@ -10,7 +10,9 @@ from streams.log import sql
 from streams.log.database import Database
 from streams.log.sql import statement
 
-_TABLES = ("projects", "project_members", "messages", "builds", "answers")
+_TABLES = (
+    "projects", "project_members", "messages", "builds", "answers", "answer_pieces",
+)  # fmt: skip
 
 
 class Applied(msgspec.Struct, frozen=True):

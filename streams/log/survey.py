@@ -72,7 +72,7 @@ class LogSurvey:
                 id=str(row["id"]),
                 project_id=row["project_id"],
                 user_id=row["user_id"],
-                message_seq=row["message_seq"],
+                message_seq=row["answered_seq"],
                 worker_id=row["worker_id"],
                 age_s=row["age_s"],
             )

@@ -19,6 +19,8 @@ from streams.model.ids import EntryId, check_user_id
 
 MAX_TEXT_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 64 * 1024
+MAX_PARTS_BYTES = 64 * 1024
+"""Of all parts of an answer, as JSON in its message's metadata."""
 _MAX_ID_LENGTH = 128
 
 MessageType = Literal["user", "assistant", "system"]
@@ -119,21 +121,33 @@ class PreparedMessage(msgspec.Struct, frozen=True):
         )
 
 
-def prepare(message: NewMessage, *, may_be_empty: bool = False) -> PreparedMessage:
-    """Check a message and compute what is stored beside it. Only an answer's text may be empty.
+def prepare(message: NewMessage) -> PreparedMessage:
+    """Check a message and compute what is stored beside it.
 
     Raises:
         InvalidInput: a field breaks a rule (`field` names it).
         PayloadTooLarge: the text or the metadata is above its limit.
     """
-    check_user_id(message.user_id)
-    if message.text or not may_be_empty:
+    check_text(message.text)
+    return _prepare(message, MAX_METADATA_BYTES)
+
+
+def prepare_answer(message: NewMessage) -> PreparedMessage:
+    """As `prepare`, for an answer: its text may be empty, and its metadata also has its parts."""
+    if message.text:
         check_text(message.text)
+    return _prepare(message, MAX_METADATA_BYTES + MAX_PARTS_BYTES)
+
+
+def _prepare(message: NewMessage, max_metadata_bytes: int) -> PreparedMessage:
+    check_user_id(message.user_id)
     if message.client_msg_id is not None:
-        _check_opaque_id(message.client_msg_id, "client_msg_id")
+        check_opaque_id(message.client_msg_id, "client_msg_id")
     if message.parent_id is not None:
-        _check_opaque_id(message.parent_id, "parentId")
-    metadata = None if not message.metadata else _encode_metadata(message.metadata)
+        check_opaque_id(message.parent_id, "parentId")
+    metadata = None
+    if message.metadata:
+        metadata = _encode_metadata(message.metadata, max_metadata_bytes)
     digest = None if message.client_msg_id is None else _digest(message)
     return PreparedMessage(message.message_id or _new_id(), message, metadata, digest)
 
@@ -160,19 +174,20 @@ def check_text(text: str, field: str = "message") -> str:
     return text
 
 
-def _check_opaque_id(value: str, field: str) -> None:
+def check_opaque_id(value: str, field: str) -> None:
+    """Return for a client's id, or raise `InvalidInput` for `field`."""
     if not 1 <= len(value) <= _MAX_ID_LENGTH or not value.isprintable():
         raise InvalidInput(field, "must be 1 to 128 printable characters")
 
 
-def _encode_metadata(metadata: Mapping[str, object]) -> bytes:
+def _encode_metadata(metadata: Mapping[str, object], max_bytes: int) -> bytes:
     full = {"build_id": None, "response_data": None, **metadata}
     try:
         encoded = _encoder.encode(full)
     except (TypeError, UnicodeEncodeError) as error:
         raise InvalidInput("metadata", "cannot be written as JSON") from error
-    if len(encoded) > MAX_METADATA_BYTES:
-        raise PayloadTooLarge("metadata", MAX_METADATA_BYTES)
+    if len(encoded) > max_bytes:
+        raise PayloadTooLarge("metadata", max_bytes)
     return encoded
 
 

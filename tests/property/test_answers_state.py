@@ -26,7 +26,9 @@ from hypothesis.stateful import (
 from service.operate.embedded import PostgresServer
 from streams.answers.answer_ends import Ending
 from streams.answers.answer_rows import AnswerRows
-from streams.answers.answer_values import Answer, Checkpoint
+from streams.answers.answer_values import Answer
+from streams.answers.piece_rows import NewPiece, PieceRows
+from streams.answers.pieces import part_piece, text_piece
 from streams.log.database import Database
 from streams.log.log import Log
 from streams.model.events import Message, NewMessage
@@ -71,6 +73,8 @@ class _Known(msgspec.Struct):
     holder: str
     texts: dict[str, str]
     stored: str = ""
+    parts: int = 0
+    pieces: int = 0
     is_expired: bool = False
     stop_by: str | None = None
     is_stop_old: bool = False
@@ -87,6 +91,7 @@ class _Machine(RuleBasedStateMachine):
         self.log = Log(self.servers.database)
         self.published: list[Message] = []
         self.rows = AnswerRows(self.servers.database, self.log, self.published.append)
+        self.piece_rows = PieceRows(self.servers.database)
         self.project = f"p-{next(_numbers)}"
         self.known: list[_Known] = []
         self._sql("DELETE FROM answers")
@@ -112,16 +117,32 @@ class _Machine(RuleBasedStateMachine):
 
     @rule(answer=ANY, worker=WORKERS)
     def write_and_store(self, answer: int, worker: str) -> None:
+        """Of a worker that lost the answer nothing is stored; storing again changes nothing."""
         known = self._any_answer(answer)
         if worker not in known.texts:
             return
-        known.texts[worker] += f"{worker} "
-        made = Checkpoint(known.answer.id, known.texts[worker], None)
-        owned = self.run(self.rows.checkpoint([made], worker, lease_s=3600))
+        written = known.texts[worker][len(known.stored) :] + f"{worker} "
+        known.texts[worker] = known.stored + written
+        pieces = [
+            NewPiece(known.answer.id, known.pieces, text_piece(written)),
+            NewPiece(known.answer.id, known.pieces + 1, part_piece("data", known.pieces)),
+        ]
+        is_holder = known.ended_as is None and known.holder == worker
+        for _ in range(2):
+            owned = self.run(self.piece_rows.store(pieces, worker))
+            assert owned == ({known.answer.id: known.stop_by} if is_holder else {})
+        if is_holder:
+            known.stored = known.texts[worker]
+            known.pieces += 2
+            known.parts += 1
+
+    @rule(answer=ANY, worker=WORKERS)
+    def renew(self, answer: int, worker: str) -> None:
+        known = self._any_answer(answer)
+        owned = self.run(self.rows.renew([known.answer.id], worker, lease_s=3600))
         is_holder = known.ended_as is None and known.holder == worker
         assert owned == ({known.answer.id: known.stop_by} if is_holder else {})
         if is_holder:
-            known.stored = known.texts[worker]
             known.is_expired = False
 
     @rule(answer=ANY)
@@ -161,7 +182,6 @@ class _Machine(RuleBasedStateMachine):
             )
             assert (known.answer.id in by_id) is is_abandoned
             if is_abandoned:
-                assert by_id[known.answer.id].text == known.stored
                 known.holder = worker
                 known.texts[worker] = known.stored
                 known.is_expired = False
@@ -172,7 +192,7 @@ class _Machine(RuleBasedStateMachine):
         requested = self.run(self.rows.request_stop(self.project, known.answer.id, user))
         assert requested is not None
         assert requested.is_new is (known.ended_as is None and known.stop_by is None)
-        assert requested.state.status == (known.ended_as or "in_progress")
+        assert requested.status == (known.ended_as or "in_progress")
         if requested.is_new:
             known.stop_by = user
 
@@ -212,13 +232,25 @@ class _Machine(RuleBasedStateMachine):
         for message in messages:
             self._ended(known, message)
 
+    @rule(answer=ANY, worker=WORKERS)
+    def end_with_what_is_stored(self, answer: int, worker: str) -> None:
+        """As whoever takes over from a dead worker does."""
+        known = self._any_answer(answer)
+        message = self.run(self.rows.end(known.answer, worker, Ending(reason="it died")))
+        assert (message is not None) is (known.ended_as is None and known.holder == worker)
+        if message is not None:
+            known.texts[worker] = known.stored
+            self._ended(known, message)
+            data = msgspec.json.decode(message.metadata)["response_data"]
+            assert len(data.get("parts", [])) == known.parts
+
     def _ended(self, known: _Known, message: Message) -> None:
         data = msgspec.json.decode(message.metadata)["response_data"]
         known.ended_as = {
             "answer": "completed", "answer_stopped": "stopped", "answer_failed": "failed",
         }[data["type"]]  # fmt: skip
         known.ended_text = message.content.text
-        assert data["replyTo"] == known.answer.message_id
+        assert data["replyTo"] == known.answer.reply_to
         assert data.get("stoppedBy") == (known.stop_by if known.ended_as == "stopped" else None)
         # What was stored is a beginning of what the message says, and that is what its writer had.
         assert known.ended_text.startswith(known.stored)
@@ -236,6 +268,10 @@ class _Machine(RuleBasedStateMachine):
             assert state is not None
             assert state.status == (known.ended_as or "in_progress")
             assert state.text == (known.stored if known.ended_as is None else known.ended_text)
+            assert state.index == (known.pieces - 1 if known.ended_as is None else -1)
+            left = self.run(self.piece_rows.so_far([self.project]))
+            is_listed = known.answer.id in [each.answer.id for each in left]
+            assert is_listed is (known.ended_as is None)
 
 
 def test_an_answer_ends_once_with_the_text_so_far(servers: _Servers) -> None:

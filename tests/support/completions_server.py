@@ -7,7 +7,7 @@ One that answers each question with a text of its own, at a rate, is in `paced_a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,8 +16,26 @@ import msgspec
 
 def chunk(text: str) -> bytes:
     """Return one piece of an answer, as such endpoints send it."""
-    data = msgspec.json.encode({"choices": [{"index": 0, "delta": {"content": text}}]})
+    return delta_chunk(content=text)
+
+
+def delta_chunk(**delta: object) -> bytes:
+    """Return a chunk with the fields of a delta, such as `reasoning_content` or `tool_calls`."""
+    data = msgspec.json.encode({"choices": [{"index": 0, "delta": delta}]})
     return b"data: " + data + b"\n\n"
+
+
+def call_chunk(
+    index: int | None, call_id: str | None, name: str | None, arguments: object
+) -> bytes:
+    """Return a chunk with a fragment of a tool call, without the fields that are None."""
+    function = {"name": name, "arguments": arguments}
+    fragment = {"index": index, "id": call_id, "function": _given(function)}
+    return delta_chunk(tool_calls=[_given(fragment)])
+
+
+def _given(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 DONE = b"data: [DONE]\n\n"

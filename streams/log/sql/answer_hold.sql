@@ -1,1 +1,1 @@
-SELECT stop_requested_by FROM answers WHERE id = $1 AND worker_id = $2 AND end_seq IS NULL FOR UPDATE
+SELECT * FROM answers WHERE id = $1 AND worker_id = $2 AND end_seq IS NULL FOR UPDATE

@@ -3,7 +3,8 @@
 WITH unfinished AS MATERIALIZED (
     SELECT * FROM answers WHERE end_seq IS NULL ORDER BY lease_until DESC LIMIT 1000
 )
-SELECT u.*, extract(epoch FROM now() - u.created_at)::float8 AS age_s,
+SELECT u.*, coalesce(u.question_seq, u.message_seq) AS answered_seq,
+       extract(epoch FROM now() - u.created_at)::float8 AS age_s,
        count(*) OVER () AS in_all
   FROM unfinished u
  WHERE $1::text IS NULL OR u.project_id = $1

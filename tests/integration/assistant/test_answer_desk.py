@@ -17,8 +17,9 @@ from service.assistant.assistants import Turn
 from service.http.api_errors import ApiError
 from service.operate.embedded import RedisServer
 from service.telemetry.metrics import Metrics
-from streams.answers.answer_values import Answer, Checkpoint
-from streams.eventlog import EventLog
+from streams.answers.answer_values import Answer
+from streams.answers.pieces import Piece, text_piece
+from streams.eventlog import EventLog, EventLogConfig
 from streams.log.database import Database
 from streams.model.errors import IdempotencyMismatch, Overloaded
 from streams.model.events import NewMessage, encode
@@ -36,10 +37,10 @@ class _Gate:
         self.asked = asyncio.Event()
         self.may_end = asyncio.Event()
 
-    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[str, None]:
+    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[Piece, None]:
         self.asked.set()
         await self.may_end.wait()
-        yield "said"
+        yield text_piece("said")
 
     async def close(self) -> None:
         pass
@@ -156,27 +157,27 @@ async def test_an_answer_outlives_an_outage_longer_than_its_lease(
     async with TcpProxy(port) as proxy, contextlib.AsyncExitStack() as logs:
         url = shared_database_url.replace(f":{port}/", f":{proxy.port}/")
         redis_url = redis_server.url
-        owners = await logs.enter_async_context(EventLog.open(url, redis_url))
-        peers = await logs.enter_async_context(EventLog.open(url, redis_url))
+        config = EventLogConfig(answer_lease_s=lease_s)
+        owners = await logs.enter_async_context(EventLog.open(url, redis_url, config=config))
+        peers = await logs.enter_async_context(EventLog.open(url, redis_url, config=config))
         owner = _desk(owners, gate, slots, lease_s=lease_s)
         peer = _desk(peers, _Gate(), slots, lease_s=lease_s)
         begun = await owner.start(project, _question("u", "c1"), stream=False)
         await gate.asked.wait()
-        running = [asyncio.create_task(desk.run()) for desk in (owner, peer)]
         try:
             await proxy.refuse()
             await wait_until(lambda: _leases_expired(database, project), what="expiry of the lease")
             # The peer reconnects first and completes a round before the owner may renew.
             rounds = _LeaseRounds(peers)
-            checkpoint = owners.answers.checkpoint
+            renew = owners.answers.rows.renew
 
             async def renew_later(
-                checkpoints: Sequence[Checkpoint], worker_id: str, *, lease_s: float
+                answer_ids: Sequence[str], worker_id: str, *, lease_s: float
             ) -> Mapping[str, str | None]:
                 await rounds.round_over.wait()
-                return await checkpoint(checkpoints, worker_id, lease_s=lease_s)
+                return await renew(answer_ids, worker_id, lease_s=lease_s)
 
-            monkeypatch.setattr(owners.answers, "checkpoint", renew_later)
+            monkeypatch.setattr(owners.answers.rows, "renew", renew_later)
             await proxy.heal()
             async with asyncio.timeout(30):
                 await rounds.round_over.wait()
@@ -184,9 +185,6 @@ async def test_an_answer_outlives_an_outage_longer_than_its_lease(
             message = await owner.wait(begun.answer)
             assert message.content.text == "said"
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
             gate.may_end.set()
             await asyncio.gather(owner.drain(), peer.drain())
 
@@ -204,19 +202,20 @@ class _LeaseRounds:
     def __init__(self, log: EventLog) -> None:
         self.round_over = asyncio.Event()
         self._answered = 0
-        self._checkpoint, self._take_over = log.answers.checkpoint, log.answers.take_over
-        log.answers.checkpoint = self.checkpoint  # type: ignore[method-assign]
-        log.answers.take_over = self.take_over  # type: ignore[method-assign]
+        rows = log.answers.rows
+        self._renew, self._take_over = rows.renew, rows.take_over
+        rows.renew = self.renew  # type: ignore[method-assign]
+        rows.take_over = self.take_over  # type: ignore[method-assign]
 
     def _note_query(self) -> None:
         if self._answered == 1:
             self.round_over.set()
 
-    async def checkpoint(
-        self, checkpoints: Sequence[Checkpoint], worker_id: str, *, lease_s: float
+    async def renew(
+        self, answer_ids: Sequence[str], worker_id: str, *, lease_s: float
     ) -> Mapping[str, str | None]:
         self._note_query()
-        owned = await self._checkpoint(checkpoints, worker_id, lease_s=lease_s)
+        owned = await self._renew(answer_ids, worker_id, lease_s=lease_s)
         self._answered += 1
         return owned
 
@@ -237,8 +236,8 @@ class _OnePiece:
     def __init__(self, piece: str) -> None:
         self._piece = piece
 
-    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[str, None]:
-        yield self._piece
+    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[Piece, None]:
+        yield text_piece(self._piece)
 
     async def close(self) -> None:
         pass

@@ -14,19 +14,26 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.access.limits import Slots
-from service.assistant import answer_leases, answer_writer
+from service.assistant import answer_writer
 from service.assistant.answer_desk import AnswerDesk
-from service.assistant.assistants import Assistant, ChatCompletions, Turn
+from service.assistant.assistants import Assistant, Turn
+from service.assistant.chat_completions import ChatCompletions
 from service.operate.embedded import RedisServer
 from service.telemetry.metrics import Metrics
-from streams.answers.answer_values import AnswerState, Begun, Checkpoint
-from streams.eventlog import EventLog
+from streams.answers import answer_leases
+from streams.answers.answer_values import AnswerState, Begun
+from streams.answers.pieces import Piece, text_piece
+from streams.eventlog import EventLog, EventLogConfig
 from streams.log.database import Database
 from streams.model.events import Message, NewMessage
 from tests.integration.conftest import NewProject, OpenLog
 from tests.support.completions_server import DONE, CompletionsServer, chunk
 from tests.support.waiting import wait_until
 
+_PIECES = """
+SELECT body FROM answer_pieces
+ WHERE answer_id IN (SELECT id FROM answers WHERE project_id = $1)
+"""
 HALF = "half of it "
 REST = "and the rest"
 
@@ -39,28 +46,23 @@ async def endpoint() -> AsyncIterator[CompletionsServer]:
 
 
 @pytest.fixture(autouse=True)
-def _frequent_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_leases, "CHECKPOINT_EVERY_S", 0.05)
+def _frequent_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_leases, "RENEW_EVERY_S", 0.05)
 
 
-def _desk(log: EventLog, assistant: Assistant, lease_s: float) -> AnswerDesk:
+def _desk(log: EventLog, assistant: Assistant) -> AnswerDesk:
     slots = Slots(per_user=0, per_project=0, in_all=0)
     metrics = Metrics(CollectorRegistry())
-    return AnswerDesk(log, assistant, slots, metrics, lease_s=lease_s, timeout_s=600)
+    return AnswerDesk(log, assistant, slots, metrics, lease_s=30, timeout_s=600)
 
 
 @contextlib.asynccontextmanager
-async def _running_desk(
-    log: EventLog, assistant: Assistant, *, lease_s: float = 30.0
-) -> AsyncIterator[AnswerDesk]:
-    desk = _desk(log, assistant, lease_s)
-    running = asyncio.create_task(desk.run())
+async def _running_desk(log: EventLog, assistant: Assistant) -> AsyncIterator[AnswerDesk]:
+    desk = _desk(log, assistant)
     try:
         yield desk
     finally:
         await desk.drain()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
 
 
 def _completions(endpoint: CompletionsServer) -> ChatCompletions:
@@ -79,12 +81,12 @@ async def _state(log: EventLog, begun: Begun) -> AnswerState:
 
 
 async def _stored(log: EventLog, begun: Begun, text: str = HALF) -> None:
-    """Wait until the text is in the answer's row."""
+    """Wait until the text is stored."""
 
     async def is_stored() -> bool:
         return (await _state(log, begun)).text == text
 
-    await wait_until(is_stored, what="a checkpoint")
+    await wait_until(is_stored, what="the text")
 
 
 def _data(message: Message) -> dict[str, object]:
@@ -94,24 +96,24 @@ def _data(message: Message) -> dict[str, object]:
 
 
 def _only_by_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the checkpoints so rare that a stop must be heard."""
-    monkeypatch.setattr(answer_leases, "CHECKPOINT_EVERY_S", 3600.0)
+    """Make the renewals so rare that a stop must be heard."""
+    monkeypatch.setattr(answer_leases, "RENEW_EVERY_S", 3600.0)
     monkeypatch.setattr(answer_leases, "_LOOK_EVERY_S", 3600.0)
 
 
 class _Rounds:
-    """Counts the checkpoints of a log that begin."""
+    """Counts the renewals of a log that begin."""
 
     def __init__(self, log: EventLog) -> None:
         self.begun = 0
-        self._checkpoint = log.answers.checkpoint
-        log.answers.checkpoint = self.checkpoint  # type: ignore[method-assign]
+        self._renew = log.answers.rows.renew
+        log.answers.rows.renew = self.renew  # type: ignore[method-assign]
 
-    async def checkpoint(
-        self, checkpoints: Sequence[Checkpoint], worker_id: str, *, lease_s: float
+    async def renew(
+        self, answer_ids: Sequence[str], worker_id: str, *, lease_s: float
     ) -> Mapping[str, str | None]:
         self.begun += 1
-        return await self._checkpoint(checkpoints, worker_id, lease_s=lease_s)
+        return await self._renew(answer_ids, worker_id, lease_s=lease_s)
 
 
 async def test_a_stop_from_another_process_is_heard_through_redis(
@@ -120,14 +122,14 @@ async def test_a_stop_from_another_process_is_heard_through_redis(
     """§5: the answer ends with the text so far, and names who stopped it; upstream is closed."""
     _only_by_redis(monkeypatch)
     logs = await open_log(), await open_log()
-    async with _running_desk(logs[0], _completions(endpoint), lease_s=36_000) as writer:
-        other = _desk(logs[1], _completions(endpoint), 30.0)
+    async with _running_desk(logs[0], _completions(endpoint)) as writer:
+        other = _desk(logs[1], _completions(endpoint))
         begun = await _begin(writer, project)
         await wait_until(lambda: logs[0].tails.get(project) is not None, what="a tail")
         await wait_until(
             lambda: b"message.delta" in b"".join(logs[0].tails.all()[0].frames(0)), what="a piece"
         )
-        state = await other.stop(project, begun.answer.id, "stops")
+        state = await logs[1].answers.stop(project, begun.answer.id, "stops")
         assert state is not None
         await asyncio.wait_for(endpoint.disconnected.wait(), 10)
         message = await other.wait(begun.answer)
@@ -135,24 +137,24 @@ async def test_a_stop_from_another_process_is_heard_through_redis(
     assert message.content.text == HALF
     assert _data(message) == {
         "type": "answer_stopped",
-        "replyTo": begun.answer.message_id,
+        "replyTo": begun.answer.reply_to,
         "stoppedBy": "stops",
     }
-    assert (message.message_id, message.parent_id) == (begun.answer.id, begun.answer.message_id)
+    assert (message.message_id, message.parent_id) == (begun.answer.id, begun.answer.reply_to)
 
 
-async def test_a_stop_while_redis_is_away_is_noticed_by_the_next_checkpoint(
+async def test_a_stop_while_redis_is_away_is_noticed_by_the_next_renewal(
     open_log: OpenLog, project: str, endpoint: CompletionsServer, own_redis: RedisServer
 ) -> None:
-    """§5: also with Redis away. Two checkpoints at most begin between the stop and the end."""
+    """§5: also with Redis away. Two renewals at most begin between the stop and the end."""
     logs = [await open_log(redis_url=own_redis.url) for _ in range(2)]
     async with _running_desk(logs[0], _completions(endpoint)) as writer:
-        other = _desk(logs[1], _completions(endpoint), 30.0)
+        other = _desk(logs[1], _completions(endpoint))
         begun = await _begin(writer, project)
         await _stored(logs[0], begun)
         own_redis.kill()
         rounds = _Rounds(logs[0])
-        await other.stop(project, begun.answer.id, "stops")
+        await logs[1].answers.stop(project, begun.answer.id, "stops")
         before = rounds.begun
         await asyncio.wait_for(endpoint.disconnected.wait(), 10)
         assert rounds.begun - before <= 2
@@ -169,16 +171,16 @@ async def test_a_stop_is_idempotent_and_names_the_first_user(
     async with _running_desk(log, _completions(endpoint)) as desk:
         begun = await _begin(desk, project)
         first, second = await asyncio.gather(
-            log.answers.request_stop(project, begun.answer.id, "first"),
-            log.answers.request_stop(project, begun.answer.id, "second"),
+            log.answers.stop(project, begun.answer.id, "first"),
+            log.answers.stop(project, begun.answer.id, "second"),
         )
         assert first is not None
         assert second is not None
         assert first.is_new is not second.is_new
         message = await desk.wait(begun.answer)
-        state = await desk.stop(project, begun.answer.id, "late")
+        state = await log.answers.stop(project, begun.answer.id, "late")
         assert state is not None
-    assert state.status == "stopped"
+    assert (state.status, state.is_new) == ("stopped", False)
     assert _data(message)["stoppedBy"] == ("first" if first.is_new else "second")
     assert await log.head(project) == message.seq
 
@@ -192,12 +194,12 @@ async def test_a_stop_after_the_end_changes_nothing(
     async with _running_desk(log, _completions(endpoint)) as desk:
         begun = await _begin(desk, project)
         message = await desk.wait(begun.answer)
-        state = await desk.stop(project, begun.answer.id, "late")
-    assert state == AnswerState(
-        begun.answer.id, begun.answer.message_id, "completed", HALF + REST, None
-    )
+        state = await log.answers.stop(project, begun.answer.id, "late")
+    assert state is not None
+    assert (state.status, state.is_new) == ("completed", False)
+    assert (await _state(log, begun)).text == HALF + REST
     assert _data(message) == {
-        "type": "answer", "replyTo": begun.answer.message_id, "truncated": False,
+        "type": "answer", "replyTo": begun.answer.reply_to, "truncated": False,
     }  # fmt: skip
 
 
@@ -211,7 +213,7 @@ async def test_only_the_projects_own_answers_can_be_stopped(
         begun = await _begin(desk, one)
         question = begun.appended.message.message_id
         for project_id, message_id in ((two, begun.answer.id), (one, question), (one, "x")):
-            assert await desk.stop(project_id, message_id, "stops") is None
+            assert await log.answers.stop(project_id, message_id, "stops") is None
             assert await log.answers.state(project_id, message_id) is None
         endpoint.go_on.set()
         assert _data(await desk.wait(begun.answer))["type"] == "answer"
@@ -225,7 +227,7 @@ async def test_an_answer_stopped_before_its_first_piece_has_no_text(
     endpoint.answer_with([chunk(HALF), DONE], pause_before=0)
     async with _running_desk(log, _completions(endpoint)) as desk:
         begun = await _begin(desk, project)
-        await desk.stop(project, begun.answer.id, "stops")
+        await log.answers.stop(project, begun.answer.id, "stops")
         message = await desk.wait(begun.answer)
         assert (message.content.text, _data(message)["type"]) == ("", "answer_stopped")
         endpoint.answer_with([chunk(HALF), DONE])
@@ -243,36 +245,12 @@ async def test_the_text_so_far_is_stored_and_removed_at_the_end(
         begun = await _begin(desk, project)
         await _stored(log, begun)
         state = await _state(log, begun)
-        assert (state.status, state.last_index) == ("in_progress", 0)
+        assert (state.status, state.index) == ("in_progress", 0)
+        assert [row["body"] for row in await database.fetch(_PIECES, project)] == [HALF]
         endpoint.go_on.set()
         await desk.wait(begun.answer)
-    (row,) = await database.fetch("SELECT text FROM answers WHERE project_id = $1", project)
-    assert row["text"] == ""
+    assert await database.fetch(_PIECES, project) == []
     assert (await _state(log, begun)).text == HALF + REST
-
-
-async def test_a_text_that_did_not_change_is_not_written_again(
-    open_log: OpenLog, project: str, endpoint: CompletionsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A long answer that pauses costs a renewal of its lease only."""
-    log = await open_log()
-    written: list[str | None] = []
-    store = log.answers.checkpoint
-
-    async def checkpoint(
-        checkpoints: Sequence[Checkpoint], worker_id: str, *, lease_s: float
-    ) -> Mapping[str, str | None]:
-        written.extend(each.text for each in checkpoints)
-        return await store(checkpoints, worker_id, lease_s=lease_s)
-
-    monkeypatch.setattr(log.answers, "checkpoint", checkpoint)
-    async with _running_desk(log, _completions(endpoint)) as desk:
-        begun = await _begin(desk, project)
-        await _stored(log, begun)
-        await wait_until(lambda: len(written) > written.index(HALF) + 3, what="more checkpoints")
-        assert written.count(HALF) == 1
-        endpoint.go_on.set()
-        await desk.wait(begun.answer)
 
 
 async def test_a_worker_that_lost_its_answer_closes_its_request(
@@ -296,8 +274,8 @@ class _Stubborn:
     def __init__(self) -> None:
         self.may_end = asyncio.Event()
 
-    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[str, None]:
-        yield HALF
+    async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[Piece, None]:
+        yield text_piece(HALF)
         try:
             await asyncio.Event().wait()
         finally:
@@ -317,7 +295,7 @@ async def test_an_assistant_that_does_not_end_delays_no_stop(
     async with _running_desk(log, assistant) as desk:
         begun = await _begin(desk, project)
         await _stored(log, begun)
-        await desk.stop(project, begun.answer.id, "stops")
+        await log.answers.stop(project, begun.answer.id, "stops")
         message = await desk.wait(begun.answer)
         assert (message.content.text, _data(message)["type"]) == (HALF, "answer_stopped")
         assistant.may_end.set()
@@ -327,15 +305,17 @@ async def test_a_locked_project_delays_no_renewal(
     open_log: OpenLog, project: str, new_project: NewProject, database: Database
 ) -> None:
     """Ending the answer of a dead process waits for the project's row; other answers go on."""
-    log = await open_log()
+    log = await open_log(EventLogConfig(answer_lease_s=0.5))
     assistant = _Stubborn()
     locked = await new_project()
     question = NewMessage(user_id="asks", text="why?", mode="plan")
-    dead = await log.answers.begin(locked, question, "dead", lease_s=-1)
+    dead = await log.answers.rows.begin(locked, question, "dead", lease_s=3600)
+    expire = "UPDATE answers SET lease_until = now() WHERE id = $1"
     async with contextlib.AsyncExitStack() as stack:
         session = await stack.enter_async_context(database.transaction())
         await session.execute(f"SELECT FROM projects WHERE id = '{locked}' FOR UPDATE")
-        desk = await stack.enter_async_context(_running_desk(log, assistant, lease_s=0.5))
+        desk = await stack.enter_async_context(_running_desk(log, assistant))
+        await database.execute(expire, dead.answer.id)
         taken = "SELECT worker_id <> 'dead' AS taken FROM answers WHERE id = $1"
 
         async def is_taken() -> bool:
@@ -344,6 +324,6 @@ async def test_a_locked_project_delays_no_renewal(
         await wait_until(is_taken, what="the take-over")
         begun = await _begin(desk, project)
         await _stored(log, begun)
-        await desk.stop(project, begun.answer.id, "stops")
+        await log.answers.stop(project, begun.answer.id, "stops")
         assert (await desk.wait(begun.answer)).content.text == HALF
         assistant.may_end.set()

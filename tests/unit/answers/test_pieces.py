@@ -8,16 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.answers.pieces import (
-    MAX_PARTS_BYTES,
     MAX_PIECE_BYTES,
     AnswerText,
     Piece,
+    entries_of,
     joined,
     part_piece,
     piece_of,
     text_piece,
 )
 from streams.model.errors import InvalidInput, PayloadTooLarge
+from streams.model.events import MAX_PARTS_BYTES
 
 PIECES = st.lists(
     st.one_of(
@@ -50,6 +51,24 @@ def test_joining_says_the_same(pieces: list[Piece]) -> None:
 def test_joining_in_two_steps_says_the_same(pieces: list[Piece], at: int) -> None:
     """It does not matter where the stream cut."""
     assert said([*joined(pieces[:at]), *joined(pieces[at:])]) == said(pieces)
+
+
+@given(PIECES)
+def test_entries_say_the_same(pieces: list[Piece]) -> None:
+    """What goes into the stream says what was written."""
+    assert said(entries_of(pieces)) == said(pieces)
+
+
+def test_entries_are_small_enough_for_a_stream() -> None:
+    """However much was written at once; a client joins them again."""
+    pieces = [
+        text_piece("x" * 20_000),
+        *[part_piece("reasoning", {"text": "y" * 9000}) for _ in range(5)],
+    ]
+    entries = entries_of(pieces)
+    assert [len(each.delta) for each in entries if each.kind == "text"] == [8000, 8000, 4000]
+    assert [len(each.data) <= MAX_PIECE_BYTES for each in entries[3:]] == [True, True]
+    assert said(entries) == said(pieces)
 
 
 def test_parts_join_that_differ_in_text_alone() -> None:

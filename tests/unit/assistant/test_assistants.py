@@ -1,98 +1,18 @@
-"""The assistants: the chat-completions client against a real server, and the built-in one."""
+"""The built-in assistant, and the conversation that every assistant is given."""
 
 from __future__ import annotations
 
-import pytest
-
 from service.assistant.answer_writer import conversation
-from service.assistant.assistants import AssistantError, BuiltIn, ChatCompletions, Turn
+from service.assistant.assistants import Turn
+from service.assistant.built_in_assistant import BuiltIn
 from streams.model.events import NO_METADATA, Content, Message, MessageType
-from tests.support.completions_server import DONE, CompletionsServer, chunk
-
-KEY = "a-key-that-must-not-leak"
-
-
-async def _answer(server: CompletionsServer, *, timeout_s: float = 5.0) -> list[str]:
-    assistant = ChatCompletions(server.url, "a-model", KEY, timeout_s=timeout_s)
-    try:
-        return [piece async for piece in assistant.answer([Turn("user", "hello")])]
-    finally:
-        await assistant.close()
-
-
-async def test_pieces_are_the_deltas_of_the_endpoint() -> None:
-    """The request has model, key and turns; the answer is the text of the deltas."""
-    async with CompletionsServer([chunk("one "), chunk("two"), DONE]) as server:
-        assert await _answer(server) == ["one ", "two"]
-    (asked,) = server.requests
-    assert asked == {
-        "model": "a-model", "stream": True, "messages": [{"role": "user", "content": "hello"}],
-    }  # fmt: skip
-    assert server.headers[0].startswith(b"POST /v1/chat/completions ")
-    assert f"authorization: bearer {KEY}".encode() in server.headers[0].lower()
-
-
-@pytest.mark.parametrize("size", [1, 7, 1000])
-async def test_blocks_may_be_split_anywhere(size: int) -> None:
-    """A line ends only at a line feed: not at U+2028 or U+0085, not at a block's end."""
-    text = "a\u2028b\u0085c é🧵"
-    raw = b": a comment\r\n\r\n" + chunk(text).replace(b"\n", b"\r\n") + DONE
-    blocks = [raw[start : start + size] for start in range(0, len(raw), size)]
-    async with CompletionsServer(blocks) as server:
-        assert "".join(await _answer(server)) == text
-
-
-@pytest.mark.parametrize(
-    ("blocks", "status", "sentence"),
-    [
-        ([b"no"], 500, "status 500"),
-        ([b"no"], 401, "status 401"),
-        ([b"data: {nonsense\n\n"], 200, "another form"),
-        ([b'data: {"error": {"message": "secret"}}\n\n'], 200, "reported an error"),
-        ([chunk("half")], 200, "broke off"),
-        ([b"x" * (1024 * 1024 + 1)], 200, "another form"),
-    ],
-)
-async def test_failures_are_sentences_without_secrets(
-    blocks: list[bytes], status: int, sentence: str
-) -> None:
-    """§5: a clear error without the key or the address."""
-    async with CompletionsServer(blocks, status=status) as server:
-        with pytest.raises(AssistantError, match=sentence) as caught:
-            await _answer(server)
-        assert KEY not in str(caught.value)
-        assert server.url not in str(caught.value)
-
-
-async def test_a_hanging_endpoint_times_out() -> None:
-    """The timeout bounds the whole answer."""
-    async with CompletionsServer([chunk("half"), DONE], pause_before=1) as server:
-        with pytest.raises(AssistantError, match="in time"):
-            await _answer(server, timeout_s=0.2)
-
-
-async def test_a_refused_connection_is_an_error() -> None:
-    """The error names the connection, not the address."""
-    assistant = ChatCompletions("http://127.0.0.1:1/v1", "m", None, timeout_s=2)
-    with pytest.raises(AssistantError, match="connection"):
-        await anext(assistant.answer([Turn("user", "hello")]))
-    await assistant.close()
-
-
-async def test_the_setting_may_be_the_full_endpoint() -> None:
-    """SEQSTREAM_ASSISTANT_URL is a base URL or the endpoint itself."""
-    async with CompletionsServer([chunk("x"), DONE]) as server:
-        assistant = ChatCompletions(f"{server.url}/chat/completions", "m", None, timeout_s=5)
-        assert [piece async for piece in assistant.answer([Turn("user", "hello")])] == ["x"]
-        await assistant.close()
-    assert server.headers[0].startswith(b"POST /v1/chat/completions ")
 
 
 async def test_the_built_in_assistant_needs_no_network() -> None:
     """It repeats the question, in several pieces."""
     pieces = [piece async for piece in BuiltIn(0).answer([Turn("user", "a\n house")])]
     assert len(pieces) > 5
-    assert "".join(pieces).startswith("You asked: a house\n\nA plan:")
+    assert "".join(piece.delta for piece in pieces).startswith("You asked: a house\n\nA plan:")
 
 
 def _message(seq: int, text: str, kind: MessageType) -> Message:
@@ -102,11 +22,12 @@ def _message(seq: int, text: str, kind: MessageType) -> Message:
 
 def test_a_conversation_is_in_order_and_bounded() -> None:
     """The newest turns that fit, oldest first, then the question."""
-    before = [
+    newest_first = [
+        _message(4, "d", "user"),
         _message(3, "c", "assistant"),
         _message(2, "b", "user"),
         _message(1, "x" * 40_000, "user"),
     ]
-    assert conversation(before, "d") == [
+    assert conversation(newest_first) == [
         Turn("user", "b"), Turn("assistant", "c"), Turn("user", "d"),
     ]  # fmt: skip

@@ -1,8 +1,7 @@
 """Keeps the answers of this process, and takes over those that are not kept.
 
-Once or twice a second: stores the texts of the answers that are written here, renews their leases,
-and learns which of them were asked to stop. What an answer says and how it is ended is in
-`answer_writer.py`.
+Once or twice a second: renews the leases of the answers that are written here and learns which of
+them were asked to stop. What is written is stored by `piece_store.py`.
 """
 
 from __future__ import annotations
@@ -12,17 +11,16 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 
-from service.assistant.running_answer import RunningAnswer
+from streams.answers.answer_rows import AnswerRows
 from streams.answers.answer_values import Answer
-from streams.eventlog import EventLog
+from streams.answers.open_answer import OpenAnswer
 from streams.model.errors import StreamsError, Unavailable
 from streams.runtime.owned_tasks import end
 
 _log = logging.getLogger(__name__)
 
-# Bounds both the text that a killed process loses and, while Redis is away, the time until a stop
-# is noticed.
-CHECKPOINT_EVERY_S = 0.5
+# Bounds the time until a stop is noticed of which Redis did not tell.
+RENEW_EVERY_S = 0.5
 # Without answers of its own a process only looks for those of others.
 _LOOK_EVERY_S = 1.0
 _RETRY_S = 0.5
@@ -32,21 +30,21 @@ _TAKEN_AT_ONCE = 20
 
 
 class AnswerLeases:
-    """Keeps the answers in `running` for `worker_id`; ends those of others by `fail`."""
+    """Keeps the answers in `open_answers` for `worker_id`; ends those of others by `fail`."""
 
     def __init__(
         self,
-        log: EventLog,
+        rows: AnswerRows,
         worker_id: str,
         *,
         lease_s: float,
-        running: Callable[[], Collection[RunningAnswer]],
-        fail: Callable[[Answer, str], Awaitable[None]],
+        open_answers: Callable[[], Collection[OpenAnswer]],
+        fail: Callable[[Answer], Awaitable[None]],
     ) -> None:
-        self._answers = log.answers
+        self._rows = rows
         self._worker_id = worker_id
         self._lease_s = lease_s
-        self._running = running
+        self._open = open_answers
         self._fail = fail
         self._wake = asyncio.Event()
         self._failing: set[asyncio.Task[None]] = set()
@@ -87,7 +85,7 @@ class AnswerLeases:
             await end(self._failing)
 
     def _pause_s(self) -> float:
-        every_s = CHECKPOINT_EVERY_S if self._running() else _LOOK_EVERY_S
+        every_s = RENEW_EVERY_S if self._open() else _LOOK_EVERY_S
         return min(self._lease_s / 3, every_s)
 
     async def _sleep(self, pause_s: float) -> None:
@@ -97,25 +95,26 @@ class AnswerLeases:
         self._wake.clear()
 
     async def _keep(self) -> None:
-        """Store the texts, renew the leases, and interrupt the answers that must end."""
-        running = list(self._running())
-        checkpoints = [each.checkpoint() for each in running]
-        owned = await self._answers.checkpoint(checkpoints, self._worker_id, lease_s=self._lease_s)
-        for answer, checkpoint in zip(running, checkpoints, strict=True):
-            answer.stored(checkpoint)
-            answer_id = answer.answer.id
+        """Renew the leases, and interrupt the answers that must end."""
+        # Also without answers: the query tells since when Postgres answers.
+        kept = list(self._open())
+        owned = await self._rows.renew(
+            [each.answer.id for each in kept], self._worker_id, lease_s=self._lease_s
+        )
+        for each in kept:
+            answer_id = each.answer.id
             if answer_id not in owned:
-                # It ended just now, or another process took it over: `answers.end` does nothing.
+                # It ended just now, or another process took it over: ending it does nothing.
                 _log.debug("answer not ours", extra={"answer_id": answer_id})
-                answer.interrupt()
+                each.interrupt()
             elif owned[answer_id] is not None:
-                answer.interrupt()
+                each.interrupt()
 
     async def _take_over(self) -> None:
         room = _TAKEN_AT_ONCE - len(self._failing)
         if room <= 0:
             return
-        taken = await self._answers.take_over(
+        taken = await self._rows.take_over(
             self._worker_id, lease_s=self._lease_s, stop_patience_s=STOP_PATIENCE_S, limit=room
         )
         for answer in taken:
@@ -126,7 +125,7 @@ class AnswerLeases:
 
     async def _end_taken(self, answer: Answer) -> None:
         try:
-            await self._fail(answer, "the process that was answering has died")
+            await self._fail(answer)
         except StreamsError as error:
             # Taken over again once this lease runs out too.
             _log.warning(

@@ -11,9 +11,9 @@ import logging
 from collections.abc import Callable
 
 from streams.answers.answer_values import Answer
-from streams.eventlog import EventLog
 from streams.model.errors import StreamsError
 from streams.runtime.owned_tasks import end
+from streams.tail.registry import TailRegistry
 
 _log = logging.getLogger(__name__)
 
@@ -25,14 +25,14 @@ class AnswerStops:
     """Sends and receives the notices. `wake` is called when an answer of this process has one."""
 
     def __init__(
-        self, log: EventLog, *, is_here: Callable[[str], bool], wake: Callable[[], None]
+        self, tails: TailRegistry, *, is_here: Callable[[str], bool], wake: Callable[[], None]
     ) -> None:
-        self._tails = log.tails
+        self._tails = tails
         self._is_here = is_here
         self._wake = wake
         self._listening: dict[str, asyncio.Task[None]] = {}
         self._announcing: set[asyncio.Task[None]] = set()
-        log.tails.on_notice(self._noticed)
+        tails.on_notice(self._noticed)
 
     def listen(self, answer: Answer) -> None:
         """Receive the notices of the answer's project until `unlisten`.

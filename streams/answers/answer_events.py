@@ -1,0 +1,99 @@
+"""The data of `message.delta` and `answer.state` (docs/protocol.md §6). Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from streams.answers.answer_values import Answer, AnswerState
+from streams.answers.pieces import Part, Piece, PieceKind, part_piece, text_piece
+from streams.model.errors import InvalidInput
+from streams.model.events import encode, format_now
+
+MESSAGE_DELTA = "message.delta"
+ANSWER_STATE = "answer.state"
+
+
+class _DeltaContent(msgspec.Struct, rename="camel", omit_defaults=True):
+    message_id: str
+    index: int
+    # Entries of code before kinds have none.
+    kind: PieceKind | None = None
+    delta: str | None = None
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Delta(msgspec.Struct, rename="camel"):
+    project_id: str
+    user_id: str
+    content: _DeltaContent
+    timestamp: str
+
+
+class _StateContent(msgspec.Struct, rename="camel"):
+    message_id: str
+    reply_to: str
+    index: int
+    text: str
+    parts: list[Part]
+    status: str
+
+
+class _State(msgspec.Struct, rename="camel"):
+    project_id: str
+    user_id: str
+    content: _StateContent
+    timestamp: str
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """A piece as a reader received it."""
+
+    answer_id: str
+    index: int
+    piece: Piece
+
+
+_decode_delta = msgspec.json.Decoder(_Delta).decode
+
+
+def delta_data(answer: Answer, index: int, piece: Piece) -> bytes:
+    """Return the data of `message.delta` for a piece of an answer."""
+    content = _DeltaContent(answer.id, index, piece.kind)
+    if piece.kind == "text":
+        content.delta = piece.delta
+    else:
+        content.data = msgspec.Raw(piece.data)
+    return encode(_Delta(answer.project_id, answer.user_id, content, format_now()))
+
+
+def read_delta(data: bytes) -> Delta | None:
+    """Return the piece in the data of a `message.delta`; None when there is none.
+
+    Other programs with access to Redis can put anything into a stream.
+    """
+    try:
+        content = _decode_delta(data).content
+        kind = content.kind or "text"
+        if kind == "text":
+            piece = text_piece(content.delta or "")
+        elif isinstance(content.data, msgspec.Raw):
+            piece = part_piece(kind, msgspec.json.decode(content.data))
+        else:
+            return None
+    except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput):
+        return None
+    return Delta(content.message_id, content.index, piece)
+
+
+def state_data(state: AnswerState) -> bytes:
+    """Return the data of `answer.state`."""
+    answer = state.answer
+    content = _StateContent(
+        message_id=answer.id,
+        reply_to=answer.reply_to,
+        index=state.index,
+        text=state.text,
+        parts=state.parts,
+        status=state.status,
+    )
+    return encode(_State(answer.project_id, answer.user_id, content, format_now()))

@@ -1,0 +1,1 @@
+SELECT * FROM answers WHERE project_id = $1 AND id = $2 FOR UPDATE
