@@ -61,10 +61,11 @@ class Plan:
     otherwise the shared one. `postgres_disk_mib` puts it on a disk of this size, which takes root.
     `own_role`: the service's role is not a superuser; it has the database's name.
     `stepping_clock`: the services and Redis have a wall clock that a fault can step.
-    `first_service`: settings of the first process alone. The worker connects as the services do.
+    `first_service`: settings of the first process alone. The `worker` connects as the services do.
     """
 
     services: int = 2
+    worker: bool = True
     redis: RedisKind = RedisKind.SINGLE
     redis_arguments: tuple[str, ...] = ()
     proxied: bool = False
@@ -78,9 +79,14 @@ class Plan:
 
 
 class World:
-    """Everything that runs for one fault; `async with` starts it and ends it."""
+    """Everything that runs for one fault; `async with` starts it and ends it.
 
-    def __init__(self, plan: Plan, folder: Path, shared: SharedPostgres, *, seed: int) -> None:
+    Only a plan with `own_postgres` needs no `shared` one.
+    """
+
+    def __init__(
+        self, plan: Plan, folder: Path, shared: SharedPostgres | None, *, seed: int
+    ) -> None:
         self.plan = plan
         self.folder = folder
         self.services: list[ServiceProcess] = []
@@ -156,6 +162,7 @@ class World:
             await asyncio.to_thread(server.create_database, self.database)
             await asyncio.to_thread(migrate, server.database_url(self.database))
         else:
+            assert self._shared is not None
             server = self._shared.server
             await asyncio.to_thread(
                 server.create_database, self.database, template=self._shared.template
@@ -180,6 +187,7 @@ class World:
         return parts._replace(netloc=f"{self.database}:{password}@{host}").geturl()
 
     async def _drop_database(self) -> None:
+        assert self._shared is not None
         command = f'DROP DATABASE "{self.database}" WITH (FORCE)'
         await asyncio.to_thread(self._shared.server.psql, command)
         command = f'DROP ROLE IF EXISTS "{self.database}"'
@@ -238,6 +246,15 @@ class World:
             service.spawn()
             stack.push_async_callback(service.stop)
             self.services.append(service)
+        if self.plan.worker:
+            self._start_worker(stack, database_url, redis_url)
+        for service in self.services:
+            await service.wait_ready()
+            if self.plan.proxied:
+                proxy = TcpProxy(service.port, seed=self._seed + 2 + len(self.client_proxies))
+                self.client_proxies.append(await stack.enter_async_context(proxy))
+
+    def _start_worker(self, stack: AsyncExitStack, database_url: str, redis_url: str) -> None:
         settings = {**FAST_SETTINGS, **self.plan.settings}
         if self.clock is not None:
             settings |= self.clock.environment
@@ -247,11 +264,6 @@ class World:
         worker.spawn()
         stack.push_async_callback(worker.stop)
         self.worker = worker
-        for service in self.services:
-            await service.wait_ready()
-            if self.plan.proxied:
-                proxy = TcpProxy(service.port, seed=self._seed + 2 + len(self.client_proxies))
-                self.client_proxies.append(await stack.enter_async_context(proxy))
 
 
 @dataclass(frozen=True)
