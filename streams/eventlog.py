@@ -68,6 +68,7 @@ class EventLog:
         self.statuses = parts.statuses
         self.build_watch = parts.build_watch
         self.answers = parts.answers
+        self.answer_watch = parts.answer_watch
         self.outside_answers = parts.outside_answers
         self.typing = parts.typing
         self.presence = parts.presence

@@ -10,6 +10,7 @@ import asyncio
 import uuid
 
 from streams.answers.answer_rows import AnswerRows
+from streams.answers.answer_watch import AnswerWatch
 from streams.answers.answers import Answers
 from streams.answers.outside import OutsideAnswers
 from streams.answers.outside_rows import OutsideRows
@@ -168,6 +169,7 @@ class Parts:
             self.process_id,
             lease_s=config.answer_lease_s,
         )
+        self.answer_watch = AnswerWatch(self.memory.tails, self.pieces, health)
         self.outside_answers = OutsideAnswers(
             OutsideRows(database, config.outside_bounds), self.answers.rows, self.piece_publisher
         )
@@ -198,6 +200,7 @@ class Parts:
             ("build watch", self.build_watch.run()),
             ("answer pieces", self.answers.store.run()),
             ("answer leases", self.answers.leases.run()),
+            ("answer watch", self.answer_watch.run()),
             ("typing", self.typing.run()),
             ("presence", self.presence.run()),
         ):
@@ -216,6 +219,7 @@ class Parts:
         await self.tasks.end()
         await self.presence.close()
         await self.answers.close()
+        await self.answer_watch.close()
         await self.build_watch.close()
         await self.memory.tails.close()
         await self.memory.lower.close()

@@ -6,18 +6,19 @@ Each method is one request of docs/protocol.md §4, or the stream of §6. How re
 
 from __future__ import annotations
 
-import re
+import contextlib
 import uuid
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 import httpx
-import msgspec
 
+from service.client.addresses import answer_path, base_url, project_path
+from service.client.answering import Answer, answering
+from service.client.client_answers import AnswerView, BegunAnswer, StopReceipt
 from service.client.client_backoff import ClientBackoff
-from service.client.client_errors import BadRequest, Unavailable
+from service.client.client_errors import Unavailable
 from service.client.client_events import (
     Build,
     BuildList,
@@ -26,6 +27,7 @@ from service.client.client_events import (
     Page,
     Receipt,
     decode,
+    encode,
     page_of,
 )
 from service.client.exchange import Exchange
@@ -35,7 +37,6 @@ from service.client.token_source import Token, TokenSource, check_token
 
 # Heartbeats come every 2 s at most: with less, every quiet project would look like a dead network.
 _LEAST_SILENCE_S = 3.0
-_PROJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
 class Client:
@@ -60,7 +61,7 @@ class Client:
     ) -> None:
         if timeout_s <= 0 or silence_s < _LEAST_SILENCE_S:
             raise ValueError(f"timeout_s is above 0, silence_s at least {_LEAST_SILENCE_S:g}")
-        self._url = _base_url(url)
+        self._url = base_url(url)
         tokens = TokenSource(check_token(token))
         self._is_own = http is None
         self._http = http or _http_for(self._url)
@@ -113,14 +114,10 @@ class Client:
         if metadata is not None:
             body["metadata"] = metadata
         try:
-            encoded = msgspec.json.encode(body)
-        except (TypeError, ValueError) as error:
-            raise BadRequest(400, "VALIDATION_FAILED", "cannot be written as JSON") from error
-        try:
             answer = await self._exchange.call(
                 "POST",
-                f"{_path(project)}/chat/messages",
-                body=encoded,
+                f"{project_path(project)}/chat/messages",
+                body=encode(body),
                 timeout_s=self._timeout_s if timeout_s is None else timeout_s,
             )
         except Unavailable as error:
@@ -161,7 +158,7 @@ class Client:
             raise ValueError("after is at least 0, tail 1 to 200")
         return Following(
             self._exchange,
-            _path(project),
+            project_path(project),
             Position(after=after, tail=tail),
             FollowOptions(silence_s=self._silence_s, events=wanted(events)),
             observer or FollowObserver(),
@@ -182,7 +179,7 @@ class Client:
         params = {name: str(value) for name, value in bounds.items() if value is not None}
         answer = await self._exchange.call(
             "GET",
-            f"{_path(project)}/chat/messages",
+            f"{project_path(project)}/chat/messages",
             params={**params, "order": order},
             timeout_s=self._timeout_s,
         )
@@ -194,31 +191,94 @@ class Client:
         """Return the project's builds, newest first, at most 500."""
         params = {"limit": str(limit)} | ({} if status is None else {"status": status})
         answer = await self._exchange.call(
-            "GET", f"{_path(project)}/builds", params=params, timeout_s=self._timeout_s
+            "GET", f"{project_path(project)}/builds", params=params, timeout_s=self._timeout_s
         )
         return decode(answer, BuildList).builds
 
+    @contextlib.asynccontextmanager
+    async def answer(
+        self,
+        project: str,
+        *,
+        reply_to: str | None = None,
+        message_id: str | None = None,
+        client_msg_id: str | None = None,
+    ) -> AsyncIterator[Answer]:
+        """Write an answer within the block, which readers see while it is written.
 
-def _path(project: str) -> str:
-    if not _PROJECT_ID.match(project):
-        raise BadRequest(400, "VALIDATION_FAILED", "projectId: must match ^[A-Za-z0-9_-]{1,64}$")
-    return f"/v1/projects/{project}"
+        It begins an answer to the message `reply_to`, or goes on with `message_id`, an answer that
+        a member asked this assistant to write again: `answer.state` with the caller's own user id
+        and index -1. It ends with the block: completed, or as failed with what was written when
+        the block raises, and also when it is cancelled (then within 2 s). When a member stopped it,
+        `write` raises `AnswerStopped`, which the end of the block takes. The token needs the scope
+        `worker`.
 
+        Begun again with the same `client_msg_id`, it is the same answer; without one, an id is
+        made.
 
-def _base_url(url: str) -> str:
-    """Return the address without a slash at its end; raise ValueError for any other."""
-    parts = urlsplit(url)
-    _ = parts.port  # Raises ValueError for one that is none.
-    # Credentials in an address would replace the token.
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise ValueError("the address is http:// or https:// and a host, without a user")
-    if parts.query or parts.fragment:
-        raise ValueError("the address has no query")
-    try:
-        httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise ValueError(str(error)) from None
-    return url.rstrip("/")
+        Raises:
+            Conflict: that answer has ended before (`ANSWER_ENDED`), or the client_msg_id was used
+                for another message.
+            Unavailable: it could not be begun, or not be ended, in time.
+            ClientError: see the tree in `client_errors.py`.
+        """
+        if (reply_to is None) == (message_id is None):
+            raise ValueError("either reply_to or message_id")
+        begun = (
+            BegunAnswer(message_id, "in_progress")
+            if message_id is not None
+            else await self._begin(
+                f"{project_path(project)}/answers", client_msg_id, replyTo=reply_to
+            )
+        )
+        path = answer_path(project, begun.message_id)
+        async with answering(self._exchange, path, begun, timeout_s=self._timeout_s) as answer:
+            yield answer
+
+    async def answer_state(self, project: str, message_id: str) -> AnswerView:
+        """Return how far an answer is, or how it ended.
+
+        Raises:
+            Refused: 404, there is no such answer.
+            ClientError: see the tree in `client_errors.py`.
+        """
+        answer = await self._exchange.call(
+            "GET", answer_path(project, message_id), timeout_s=self._timeout_s
+        )
+        return decode(answer, AnswerView)
+
+    async def stop_answer(self, project: str, message_id: str) -> str:
+        """Stop an answer, which keeps the text so far; return `stopping`, or how it has ended."""
+        answer = await self._exchange.call(
+            "POST", f"{answer_path(project, message_id)}/stop", timeout_s=self._timeout_s
+        )
+        return decode(answer, StopReceipt).status
+
+    async def regenerate_answer(
+        self, project: str, message_id: str, *, client_msg_id: str | None = None
+    ) -> BegunAnswer:
+        """Ask for another answer to the same message; return what was begun.
+
+        Raises:
+            Conflict: the answer is still being written (`ANSWER_IN_PROGRESS`).
+            ClientError: see the tree in `client_errors.py`.
+        """
+        path = f"{answer_path(project, message_id)}/regenerate"
+        return await self._begin(path, client_msg_id)
+
+    async def _begin(self, path: str, client_msg_id: str | None, **body: object) -> BegunAnswer:
+        own_id = uuid.uuid4().hex if client_msg_id is None else client_msg_id
+        try:
+            answer = await self._exchange.call(
+                "POST",
+                path,
+                body=encode({**body, "client_msg_id": own_id}),
+                timeout_s=self._timeout_s,
+            )
+        except Unavailable as error:
+            error.client_msg_id = own_id
+            raise
+        return decode(answer, BegunAnswer)
 
 
 def _http_for(url: str) -> httpx.AsyncClient:

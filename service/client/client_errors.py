@@ -5,7 +5,8 @@
     │   ├── BadRequest       400: a field breaks a rule (`details` names it)
     │   ├── Unauthenticated  401: the token is missing, wrong or expired
     │   ├── AccessDenied     403: not a member, or the token lacks a scope
-    │   └── Conflict         409: the client_msg_id was used before, with another content
+    │   └── Conflict         409: against what was before, as a client_msg_id with another content
+    ├── AnswerStopped        a member stopped the answer that is being written
     ├── StreamEnded          the service ended the stream and asked not to reconnect
     ├── TokenFailed          the callable that renews the token failed
     ├── Unavailable          no answer within the timeout, after all retries
@@ -60,7 +61,21 @@ class AccessDenied(Refused):
 
 
 class Conflict(Refused):
-    """The request contradicts an earlier one, as a client_msg_id with another content."""
+    """The request contradicts an earlier one, as a client_msg_id with another content.
+
+    Of an answer: `code` is `ANSWER_ENDED` or `ANSWER_IN_PROGRESS`.
+    """
+
+
+class AnswerStopped(ClientError):
+    """A member of the project stopped the answer that is being written.
+
+    It leaves the block that writes, and is not raised by the block's end.
+    """
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__(f"the answer was stopped: {message_id}")
+        self.message_id = message_id
 
 
 class StreamEnded(ClientError):

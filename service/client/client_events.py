@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from service.client.client_errors import ProtocolViolation
+from service.client.client_errors import BadRequest, ProtocolViolation
 
 MESSAGE_EVENTS = frozenset({"message.new", "message.replay"})
 
@@ -135,6 +135,14 @@ class BuildList(msgspec.Struct):
     """The answer to a list of builds."""
 
     builds: tuple[Build, ...]
+
+
+def encode(body: object) -> bytes:
+    """Return what a request says as JSON. Raises `BadRequest` when it cannot be written so."""
+    try:
+        return msgspec.json.encode(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadRequest(400, "VALIDATION_FAILED", "cannot be written as JSON") from error
 
 
 def decode(json: bytes, kind: type[_T]) -> _T:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 import msgspec
 
 from service.client.block_parser import Block
+from service.client.client_answers import event_of
 from service.client.client_events import MESSAGE_EVENTS, Event, decode, message_of
 
 # A reconnect repeats at most the entries that stand in the window after the cursor.
@@ -117,7 +118,7 @@ class Position:
             return Incoming(Event(name, block.data), cursor=decode(block.data, _Reset).head_seq)
         if block.id is not None and block.id.isascii() and block.id.isdigit() and _is_ours(name):
             return self._in_order(Event(name, block.data, int(block.id)))
-        return Incoming(None if self._is_repeat(block.data) else Event(name, block.data))
+        return Incoming(None if self._is_repeat(block.data) else event_of(name, block.data))
 
     def _opened(self, data: bytes) -> int | None:
         opened = decode(data, _Opening)

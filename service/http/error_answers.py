@@ -19,6 +19,7 @@ from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scop
 from service.http.api_errors import ApiError, AuthenticationError
 from service.http.error_mapping import to_api_error
 from service.telemetry.metrics import Metrics
+from streams.answers.answer_errors import TooManyAnswers
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +77,9 @@ def _record(exc: Exception, scope: Scope, metrics: Metrics) -> tuple[ApiError, s
     identity = request_id(scope)
     if isinstance(exc, AuthenticationError):
         metrics.auth_failures.labels(exc.reason).inc()
+    elif isinstance(exc, TooManyAnswers):
+        # A limit of the library; those of the service count where they refuse.
+        metrics.rate_limited.inc()
     elif error.status == 500:
         # The path names a project and holds no message. The query may hold a token: left out.
         _log.error(

@@ -35,7 +35,7 @@ ERRORS: dict[int, ResponseSpec] = {
     403: _spec("UNAUTHORIZED_PROJECT_ACCESS, or FORBIDDEN when a scope is missing"),
     404: _spec("NOT_FOUND"),
     408: _spec("The body did not arrive in time"),
-    409: _spec("IDEMPOTENCY_MISMATCH, or a build's state does not allow it"),
+    409: _spec("IDEMPOTENCY_MISMATCH, or the state of a build or an answer does not allow it"),
     413: _spec("PAYLOAD_TOO_LARGE"),
     415: _spec("UNSUPPORTED_MEDIA_TYPE"),
     429: _spec("RATE_LIMITED, with Retry-After"),

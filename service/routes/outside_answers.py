@@ -22,6 +22,7 @@ from service.routes.documents import ERRORS
 from service.routes.messages import check_metadata
 from streams.answers.answer_values import AnswerStatus
 from streams.answers.pieces import MAX_PIECE_BYTES, Piece, PieceKind, part_piece, text_piece
+from streams.answers.row_values import key_of
 from streams.model.errors import InvalidInput, PayloadTooLarge
 from streams.model.ids import check_project_id
 
@@ -128,12 +129,14 @@ class OutsideAnswerRoutes(Controller):
         user_id = request.user.user_id
         await context.access.require(request.user, check_project_id(project_id), "worker")
         pieces = [_piece(part, f"parts[{number}].") for number, part in enumerate(data.parts)]
-        await context.answer_pace.turn(user_id, message_id)
+        # However the id is written, its pace is one.
+        answer_id = str(key_of(message_id) or message_id)
+        await context.answer_pace.turn(user_id, answer_id)
         async with until(context.posting.deadline_s()):
             received = await context.log.outside_answers.receive(
-                project_id, message_id, user_id, data.index, pieces
+                project_id, answer_id, user_id, data.index, pieces
             )
-        context.answer_pace.count(user_id, message_id, len(received.pieces))
+        context.answer_pace.count(user_id, answer_id, len(received.pieces))
         return Taken(received.is_stop_requested, received.next_index)
 
     @post("/{message_id:str}/end", status_code=200, responses=ERRORS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from functools import partial
 
 from litestar.types import HTTPScope, Receive, Scope, Send
 
@@ -120,6 +121,7 @@ class _Opening:
         cursor, reset = await _cursor(context, tail, query.cursor)
         # Before the connection attaches: later changes are shown by the replay or live.
         builds = await context.log.build_watch.unfinished(tail)
+        await context.log.answer_watch.ready(tail)
         settings = context.settings
         start = cursor
         if query.tail is not None and not query.cursor:
@@ -143,6 +145,7 @@ class _Opening:
                 member_since=member_since,
                 headers=headers,
                 builds=builds,
+                answers=partial(context.log.answer_watch.frames, tail),
                 as_admin=self._caller.has_scope("admin"),
             ),
         )

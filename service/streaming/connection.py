@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -47,8 +47,9 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     silence after which a heartbeat is sent.
     `expires_at_s` is unix time; `member_since` is when the membership was last confirmed, in the
     time of `AccessControl`'s clock. `headers` are added to the response's. `builds` are the
-    unfinished builds: id, revision and frame. `as_admin`: the stream needs no membership, but
-    that the project exists.
+    unfinished builds: id, revision and frame. `answers` returns the frames of `answer.state` of the
+    unfinished answers, as they are when it is called. `as_admin`: the stream needs no membership,
+    but that the project exists.
     """
 
     connection_id: str
@@ -62,6 +63,7 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     member_since: float
     headers: list[tuple[bytes, bytes]]
     builds: Sequence[tuple[str, int, bytes]] = ()
+    answers: Callable[[], Sequence[bytes]] = tuple
     as_admin: bool = False
 
 
@@ -74,11 +76,13 @@ class Connection(StreamWriter):
     """
 
     __slots__ = (
+        "_answers",
         "_broadcast",
         "_builds",
         "_first",
         "_head",
         "_headers",
+        "_lost_pieces",
         "_replay_end",
         "_reset",
         "_task",
@@ -121,6 +125,9 @@ class Connection(StreamWriter):
         self._broadcast = broadcast
         # The unfinished builds (revision and frame) that the replay has not shown yet.
         self._builds = {build_id: (revision, frame) for build_id, revision, frame in request.builds}
+        self._answers = request.answers
+        # Whether pieces of answers may have left the tail before they were written.
+        self._lost_pieces = False
         # None once the response has begun.
         self._headers: list[tuple[bytes, bytes]] | None = request.headers
         self._reset = request.reset
@@ -193,6 +200,7 @@ class Connection(StreamWriter):
         if self._builds:
             await self._write_when_taken([frame for _, frame in self._builds.values()])
             self._builds = {}
+        await self._write_answers()
         self._write([stream_frames.live(self.project_id, self._tail_head)])
         await self._follow()
 
@@ -290,6 +298,15 @@ class Connection(StreamWriter):
                     if revision >= self._builds[build_id][0]:
                         del self._builds[build_id]
 
+    async def _write_answers(self) -> None:
+        """Write the state of each unfinished answer.
+
+        As it is now, not as it was where live begins: pieces that the client gets twice it drops,
+        and a client that takes the replay slowly holds no states in memory.
+        """
+        for frame in self._answers():
+            await self._write_when_taken([frame])
+
     def _at_live(self) -> bool:
         return self.reader.index is not None and self.reader.index >= self._replay_end
 
@@ -308,6 +325,7 @@ class Connection(StreamWriter):
     async def _follow(self) -> None:
         while True:
             await self._until_taken()
+            self._lost_pieces |= self.reader.lost_its_place
             try:
                 piece = await self.reader.read()
             except LogRestored as error:
@@ -319,6 +337,10 @@ class Connection(StreamWriter):
                 continue
             if piece.frames:
                 await self._write_when_taken(piece.frames)
+            elif self.reader.at_end and self._lost_pieces:
+                # The log has messages only: answers are shown as far as they are by now.
+                self._lost_pieces = False
+                await self._write_answers()
             elif self.reader.at_end:
                 self._broadcast.join(self)
                 # While the broadcast still writes to it, a woken task must not read.

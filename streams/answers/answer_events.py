@@ -53,7 +53,16 @@ class Delta(msgspec.Struct, frozen=True):
     piece: Piece
 
 
+class _HasMessageId(msgspec.Struct, rename="camel"):
+    message_id: str
+
+
+# Of the announcement that an answer begins: ids and a time.
+_MAX_BEGIN_BYTES = 2048
+
 _decode_delta = msgspec.json.Decoder(_Delta).decode
+_decode_state = msgspec.json.Decoder(_State).decode
+_decode_message_id = msgspec.json.Decoder(_HasMessageId).decode
 
 
 def delta_data(answer: Answer, index: int, piece: Piece) -> bytes:
@@ -80,7 +89,7 @@ def read_delta(data: bytes) -> Delta | None:
             piece = part_piece(kind, msgspec.json.decode(content.data))
         else:
             return None
-    except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidInput):
         return None
     return Delta(content.message_id, content.index, piece)
 
@@ -97,3 +106,32 @@ def state_data(state: AnswerState) -> bytes:
         status=state.status,
     )
     return encode(_State(answer.project_id, answer.user_id, content, format_now()))
+
+
+def read_begin(data: bytes) -> tuple[str, bytes] | None:
+    """Return the answer that begins, and the data to pass on; None when it says anything else.
+
+    The data is encoded anew: only known fields of it reach a client.
+    """
+    if len(data) > _MAX_BEGIN_BYTES:
+        return None
+    try:
+        state = _decode_state(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    content = state.content
+    is_begin = content.index == -1 and not content.text and not content.parts
+    if not is_begin or content.status != "in_progress":
+        return None
+    return content.message_id, encode(state)
+
+
+def read_answer_id(data: bytes) -> str | None:
+    """Return the id of a message that may be an answer's, from the data of `message.new`."""
+    # Most messages are users'. In JSON, no text contains these bytes.
+    if b'"type":"assistant"' not in data:
+        return None
+    try:
+        return _decode_message_id(data).message_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -22,7 +22,13 @@ from streams.answers.outside_rows import OutsideRows, outside_worker
 from streams.answers.piece_publisher import PiecePublisher
 from streams.answers.pieces import Piece
 from streams.model.errors import LogUnavailable, PayloadTooLarge, Unavailable
-from streams.model.events import check_opaque_id, check_text
+from streams.model.events import (
+    MAX_METADATA_BYTES,
+    check_opaque_id,
+    check_text,
+    encode_metadata,
+)
+from streams.model.json_depth import check_depth
 from streams.runtime.running_steps import RunningSteps
 
 # How long pieces may take into the stream until their sender is answered all the same.
@@ -118,7 +124,7 @@ class OutsideAnswers:
             # Another process may get the next pieces: they must not be published before these.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PUBLISH_S):
-                    await self._publisher.published(answer_id)
+                    await self._publisher.published(received.answer.id)
         return received
 
     async def end(
@@ -144,6 +150,8 @@ class OutsideAnswers:
             check_text(text, "text")
             if len(text.encode()) > self._outside.bounds.max_text_bytes:
                 raise PayloadTooLarge("text", self._outside.bounds.max_text_bytes)
+        if metadata:
+            check_depth(encode_metadata(metadata, MAX_METADATA_BYTES), "metadata")
         ending = Ending(
             text=text,
             reason=None if status == "completed" else reason or "the assistant gave no reason",

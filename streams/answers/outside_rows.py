@@ -31,6 +31,10 @@ from streams.model.errors import Contended, IdempotencyMismatch, InvalidInput
 _PROJECT_LOCKS = 0x5E95_0002
 _WORKER_LOCKS = 0x5E95_0003
 
+# Of the answers of a project, one in so many may be one that a member asked for again: members
+# must not be able to take all places of a worker.
+_SHARE_AGAIN = 4
+
 
 def outside_worker(user_id: str) -> str:
     """Return the id under which an assistant outside holds the leases of its answers."""
@@ -109,13 +113,17 @@ class OutsideRows:
         self, session: Session, answer: Answer, client_msg_id: str | None
     ) -> BegunReply:
         bounds = self.bounds
+        most_again = max(1, bounds.per_project // _SHARE_AGAIN)
         (room,) = await session.fetch(
             statement("answer_room"),
             answer.project_id,
             answer.user_id,
             bounds.per_project,
             bounds.per_worker,
+            most_again,
         )
+        if bounds.per_project and answer.regenerates is not None and room["again"] >= most_again:
+            raise TooManyAnswers("too many answers are written again in the project")
         if 0 < bounds.per_project <= room["of_project"]:
             raise TooManyAnswers("too many answers are under way in the project")
         if 0 < bounds.per_worker <= room["of_worker"]:

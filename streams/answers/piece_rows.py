@@ -19,7 +19,9 @@ from streams.log.sql import statement
 MAX_SHOWN = 100
 """Unfinished answers of a project that its streams are told of, the newest."""
 
-_MAX_PROGRESS = 5000
+MAX_PROGRESS = 5000
+"""Unfinished answers of all projects together of which `progress` tells."""
+
 # With pieces of at most 32 KiB a statement stays below a few MiB.
 _STORED_AT_ONCE = 100
 
@@ -64,7 +66,7 @@ class PieceRows:
 
     async def progress(self, project_ids: Sequence[str]) -> list[AnswerProgress]:
         """Return how far the unfinished answers of the projects are, without their text."""
-        rows = await self._database.fetch(statement("answers_progress"), project_ids, _MAX_PROGRESS)
+        rows = await self._database.fetch(statement("answers_progress"), project_ids, MAX_PROGRESS)
         return [
             AnswerProgress(
                 str(row["id"]),

@@ -14,6 +14,7 @@ import msgspec
 
 from streams.model.errors import InvalidInput, PayloadTooLarge
 from streams.model.events import MAX_PARTS_BYTES, MAX_TEXT_BYTES
+from streams.model.json_depth import check_depth
 
 PieceKind = Literal["text", "reasoning", "tool", "data"]
 PART_KINDS = frozenset({"reasoning", "tool", "data"})
@@ -55,7 +56,8 @@ def part_piece(kind: PieceKind, data: object) -> Piece:
     """Return a piece of another kind.
 
     Raises:
-        InvalidInput: the kind is not one of a part, or the data cannot be written as JSON.
+        InvalidInput: the kind is not one of a part, the data cannot be written as JSON, or is
+            nested too deep.
         PayloadTooLarge: the data is larger than `MAX_PIECE_BYTES`.
     """
     if kind not in PART_KINDS:
@@ -66,6 +68,7 @@ def part_piece(kind: PieceKind, data: object) -> Piece:
         raise InvalidInput("data", "cannot be written as JSON") from error
     if len(encoded) > MAX_PIECE_BYTES:
         raise PayloadTooLarge("data", MAX_PIECE_BYTES)
+    check_depth(encoded, "data")
     return Piece(kind, data=_NUL.sub(rb"\1\\ufffd", encoded))
 
 
@@ -189,7 +192,7 @@ class AnswerText:
         self._texts: list[str] = []
         self._characters = 0
         self._runs: list[tuple[int, _Run]] = []
-        self._parts_bytes = 0
+        self.parts_bytes = 0
         # Whether the last piece was a part, so that the next one may join it.
         self._is_in_part = False
         for piece in pieces:
@@ -238,10 +241,10 @@ class AnswerText:
         last = self._runs[-1][1] if self._is_in_part else None
         growth = None if last is None else last.growth_of(piece)
         new_bytes = len(piece.data) + PART_OVERHEAD_BYTES if growth is None else growth
-        if self._parts_bytes + new_bytes > MAX_PARTS_BYTES:
+        if self.parts_bytes + new_bytes > MAX_PARTS_BYTES:
             self.left_out = True
             return False
-        self._parts_bytes += new_bytes
+        self.parts_bytes += new_bytes
         if last is None or not last.take(piece):
             self._runs.append((self._characters, _Run(piece)))
         self._is_in_part = True

@@ -19,14 +19,12 @@ from streams.model import sse
 from streams.model.build import Build
 from streams.model.build_states import State, current, read_build_status, states
 from streams.model.errors import StreamsError
-from streams.model.ids import EntryId
 from streams.model.lru_map import LruMap
 from streams.model.shards import shard_of
 from streams.runtime.health import Health
 from streams.runtime.owned_tasks import end
 from streams.tail.registry import TailRegistry
 from streams.tail.tail import Tail
-from streams.window.window import Entry
 
 _POLL_S = 1.0
 _POLL_WITHOUT_REDIS_S = 0.2
@@ -254,11 +252,7 @@ def _put_into_tail(followed: _FollowedTail, build: Build) -> None:
     """Put the states that did not arrive through Redis into the tail. They have no entryId."""
     tail = followed.tail
     known = followed.revision(build.id)
-    position = tail.position
-    # Its id is the position up to which the stream was read: later entries come after it.
-    entry_id = EntryId(tail.last_seq, position.k if position.seq == tail.last_seq else 0)
-    entry_id = EntryId(entry_id.seq, max(1, entry_id.k))
     for state in states(build):
         if state.revision > known:
-            tail.offer(Entry(entry_id, "build.status", state.data, time.time_ns() // 1000))
+            tail.put("build.status", state.data)
     tail.notify()

@@ -147,7 +147,7 @@ def _prepare(message: NewMessage, max_metadata_bytes: int) -> PreparedMessage:
         check_opaque_id(message.parent_id, "parentId")
     metadata = None
     if message.metadata:
-        metadata = _encode_metadata(message.metadata, max_metadata_bytes)
+        metadata = encode_metadata(message.metadata, max_metadata_bytes)
     digest = None if message.client_msg_id is None else _digest(message)
     return PreparedMessage(message.message_id or _new_id(), message, metadata, digest)
 
@@ -180,7 +180,8 @@ def check_opaque_id(value: str, field: str) -> None:
         raise InvalidInput(field, "must be 1 to 128 printable characters")
 
 
-def _encode_metadata(metadata: Mapping[str, object], max_bytes: int) -> bytes:
+def encode_metadata(metadata: Mapping[str, object], max_bytes: int) -> bytes:
+    """Return metadata as JSON, or raise `InvalidInput` or `PayloadTooLarge`."""
     full = {"build_id": None, "response_data": None, **metadata}
     try:
         encoded = _encoder.encode(full)

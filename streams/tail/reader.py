@@ -63,6 +63,11 @@ class Reader:
         """Whether everything in the tail was handed out."""
         return self.index == self._tail.end_index
 
+    @property
+    def lost_its_place(self) -> bool:
+        """Whether it is below the tail, so that it may miss transient entries that were there."""
+        return self.index is None or self.index < self._tail.first_index
+
     async def read(self, *, limit: int = PAGE_MESSAGES, end_index: int | None = None) -> Piece:
         """Return what follows, at most about `limit` messages; an empty piece at the end.
 

@@ -101,6 +101,16 @@ class Tail:
         self.appended_bytes += len(frame)
         return Offered.TAKEN
 
+    def put(self, event: str, data: bytes) -> None:
+        """Append a transient entry that is in no stream. Call `notify` after a batch.
+
+        Its id is the position up to which the stream was read: later entries come after it.
+        """
+        seq, k = self.position
+        entry_id = EntryId(self.last_seq, max(1, k if seq == self.last_seq else 0))
+        taken = self.offer(Entry(entry_id, event, data, 0))
+        assert taken is Offered.TAKEN
+
     def extend_down(self, entries: Sequence[Entry], new_floor: EntryId) -> None:
         """Add entries below the floor: all that exist after `new_floor` up to the floor."""
         below = [entry for entry in entries if new_floor < entry.id <= self.floor]

@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 _REMEMBERED_KEYS = 1000
 _ENTRY_FIELDS = [b"event", b"data", b"at"]
 _SIGNAL_FIELDS = [b"project", b"event", b"data"]
+# A state of an answer comes from the log or as a signal: here it could hide the answer's pieces.
+_NEVER_TRANSIENT = frozenset({b"message.new", b"answer.state"})
 _EVENT = re.compile(rb"[a-z0-9_.]{1,64}\Z")
 # Checks the text without building objects.
 _json = msgspec.json.Decoder(msgspec.Raw)
@@ -115,7 +117,7 @@ def _entry(raw_id: bytes, fields: Sequence[bytes]) -> Entry | None:
     else:
         # The script that assigns the id also writes it into the data, where clients read it.
         is_ours = (
-            event != b"message.new"
+            event not in _NEVER_TRANSIENT
             and _EVENT.match(event) is not None
             and data.startswith(b'{"entryId":"%d-%d"' % entry_id)
         )
@@ -139,7 +141,7 @@ def _is_object(data: bytes) -> bool:
         return False
     try:
         _json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
     return True
 

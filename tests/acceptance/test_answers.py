@@ -100,6 +100,27 @@ async def test_a_service_that_is_stopped_keeps_the_text_of_its_answers(
     assert whole["metadata"]["response_data"]["reason"] == "the service was stopped"
 
 
+async def test_an_answer_is_written_again(assistant: Assistant) -> None:
+    """§5 `regenerate`: 201, another answer to the same message; a repeat is 200."""
+    server, service = assistant
+    server.answer_with(WHOLE)
+    async with alices_project(service) as project, watch(project, service) as client:
+        made = await ask(project)
+        path = f"{_path(project, made['assistantMessageId'])}/regenerate"
+        again = [await project.api.request("POST", path, {"client_msg_id": "r"}) for _ in "12"]
+        assert [each.status_code for each in again] == [201, 200]
+        receipt = again[0].json()
+        assert again[1].json()["messageId"] == receipt["messageId"]
+        await client.wait_seq(3)
+    assert (receipt["replyTo"], receipt["regenerates"]) == (
+        made["messageId"],
+        made["assistantMessageId"],
+    )
+    message = message_of(client, 3)
+    assert (message["messageId"], message["content"]["text"]) == (receipt["messageId"], TEXT)
+    assert message["metadata"]["regenerates"] == made["assistantMessageId"]
+
+
 async def test_any_process_stops_an_answer(assistant: Assistant, services: Services) -> None:
     """§5: 202, then one message with the text so far; the endpoint sees its client leave."""
     server, service = assistant

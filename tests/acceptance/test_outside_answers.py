@@ -204,6 +204,7 @@ async def test_members_ask_a_worker_again(project: Project, worker: Worker) -> N
     assert message["metadata"]["regenerates"] == answer_id
 
 
+DEEP = msgspec.json.decode(b"[" * 65 + b"]" * 65)
 BAD_BODIES = [
     ("", {}, "replyTo"),
     ("", {"replyTo": ""}, "replyTo"),
@@ -219,7 +220,9 @@ BAD_BODIES = [
     ("/ID/deltas", {"index": 0, "parts": [{"kind": "x", "data": 1}]}, "parts[0].kind"),
     ("/ID/deltas", {"index": 0, "parts": [{"kind": "tool"}]}, "parts[0].data"),
     ("/ID/deltas", {"index": 0, "parts": [{"kind": "data", "delta": "a"}]}, "parts[0].delta"),
+    ("/ID/deltas", {"index": 0, "parts": [{"kind": "data", "data": DEEP}]}, "parts[0].data"),
     ("/ID/end", {}, "status"),
+    ("/ID/end", {"status": "completed", "metadata": {"a": DEEP}}, "metadata"),
     ("/ID/end", {"status": "in_progress"}, "status"),
     ("/ID/end", {"status": "completed", "text": "a\x00"}, "text"),
     ("/ID/end", {"status": "failed", "reason": "x" * 501}, "reason"),
@@ -262,13 +265,28 @@ async def test_what_is_too_large_is_named(project: Project, worker: Worker) -> N
     assert (await worker.end(answer_id, "completed")).json()["status"] == "completed"
 
 
+def _written(answer_id: str, count: int) -> list[str]:
+    """The same id in `count` ways."""
+    letters = [place for place, character in enumerate(answer_id) if character.isalpha()]
+    ways = []
+    for number in range(count):
+        way = list(answer_id)
+        for bit, place in enumerate(letters):
+            if number >> bit & 1:
+                way[place] = way[place].upper()
+        ways.append("".join(way))
+    return ways
+
+
 async def test_a_worker_that_sends_too_fast_is_held_back(
     services: Services, project: Project
 ) -> None:
-    """§4: renewals count too; beyond the few that wait, 429 with Retry-After."""
+    """§4: renewals count too, however the id is written; beyond few that wait, 429."""
     async with _worker(project, services.a) as worker:
         answer_id = (await worker.begin(await _question(project)))["messageId"]
-        responses = await asyncio.gather(*(worker.write(answer_id, 0) for _ in range(60)))
+        responses = await asyncio.gather(
+            *(worker.write(written, 0) for written in _written(answer_id, 60))
+        )
         refused = [each for each in responses if each.status_code == 429]
         assert {_code(each) for each in refused} == {(429, "RATE_LIMITED")}
         assert all(int(each.headers["Retry-After"]) >= 1 for each in refused)
@@ -386,6 +404,8 @@ async def test_silence_limits_and_doing_without_redis(
         refused = await worker.post("", {"replyTo": question})
         assert _code(refused) == (429, "RATE_LIMITED")
         assert int(refused.headers["Retry-After"]) >= 1
+        counted = await project.api.request("GET", "/metrics")
+        assert "\nrate_limited_total 1.0\n" in counted.text
 
         async def has_failed() -> bool:
             shown = (await _member(project, "GET", answer_id)).json()

@@ -6,7 +6,7 @@ followed in test_web_client_service.py.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import shutil
 import subprocess
@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.node_modules import FOLDER as _TESTS
+from tests.support.node_modules import node_modules
+
 _ROOT = Path(__file__).resolve().parents[2]
 _CLIENT = _ROOT / "service" / "web" / "client"
-_TESTS = _ROOT / "tests" / "web_client"
 _TIMEOUT_S = 100
 
 
@@ -40,21 +42,8 @@ def _run(command: Sequence[str], folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def modules(node: str) -> Path:
-    """What the tests need of npm (React, TypeScript), installed once for each lock."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("needs npm")
-    stamp = _TESTS / "node_modules" / ".installed"
-    lock = hashlib.sha256((_TESTS / "package-lock.json").read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != lock:
-        installed = subprocess.run(
-            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=_TESTS, capture_output=True, text=True, timeout=50, check=False,
-        )  # fmt: skip
-        if installed.returncode != 0:
-            pytest.skip("npm could not install React and TypeScript")
-        stamp.write_text(lock)
-    return stamp.parent
+    """The packages that the tests need."""
+    return node_modules()
 
 
 @pytest.mark.parametrize("path", sorted(_TESTS.glob("*.test.mjs")), ids=lambda path: path.stem)
@@ -79,9 +68,30 @@ def user_folder(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_types_are_strict(node: str, user_folder: Path) -> None:
     """The types hold by themselves, allow what is meant to be done, and refuse the rest."""
     options = ["--strict", "--noEmit", "--target", "es2022", "--module", "nodenext"]
-    libraries = ["--lib", "es2022,dom"]
+    libraries = ["--lib", "es2022,dom", "--skipDefaultLibCheck"]
     tsc = "node_modules/typescript/bin/tsc"
     _run([node, tsc, *options, *libraries, "--preserveSymlinks", "usage.ts"], user_folder)
+
+
+def test_transport_is_one_of_the_ai_sdk(
+    node: str, modules: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """By the types of the real package: its chat takes the transport, and messages of a project."""
+    folder = tmp_path_factory.mktemp("ai_sdk_user")
+    own = folder / "node_modules"
+    own.mkdir()
+    for package in modules.iterdir():
+        (own / package.name).symlink_to(package)
+    with contextlib.suppress(FileNotFoundError):
+        (own / "seqstream-client").unlink()
+    (own / "seqstream-client").symlink_to(_CLIENT)
+    (folder / "package.json").write_text('{"type": "module"}')
+    shutil.copy(_TESTS / "usage_ai_sdk.ts", folder)
+    options = ["--strict", "--noEmit", "--target", "es2022", "--module", "nodenext"]
+    # The packages' own types are not ours to check.
+    more = ["--lib", "es2023,dom,dom.asynciterable", "--skipLibCheck", "--preserveSymlinks"]
+    tsc = "node_modules/typescript/bin/tsc"
+    _run([node, tsc, *options, *more, "usage_ai_sdk.ts"], folder)
 
 
 def test_folder_is_an_npm_package(node: str, user_folder: Path) -> None:

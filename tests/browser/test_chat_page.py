@@ -11,7 +11,13 @@ from playwright.async_api import Browser, BrowserContext, Route, ViewportSize, e
 from service.operate.embedded import PostgresServer, RedisServer
 from tests.browser.chat_page import ChatPage, Room
 from tests.support.api import Api
-from tests.support.completions_server import DONE, CompletionsServer, chunk
+from tests.support.completions_server import (
+    DONE,
+    CompletionsServer,
+    call_chunk,
+    chunk,
+    delta_chunk,
+)
 from tests.support.processes import ServiceProcess, service_environment
 from tests.support.raw_stream import raw_request
 from tests.support.signing import token
@@ -129,7 +135,7 @@ async def test_an_answer_grows_and_ends_as_one_message(chat: ChatPage, room: Roo
     room.assistant.go_on.set()
     await expect(answer.locator(".text")).to_have_text("one two")
     await expect(answer).not_to_contain_text("writing")
-    await expect(answer.get_by_role("button")).to_have_count(0)
+    await expect(answer.get_by_role("button", name="Stop")).to_have_count(0)
     await expect(answer).to_have_count(1)
 
 
@@ -144,6 +150,37 @@ async def test_an_answer_is_stopped(chat: ChatPage, room: Room) -> None:
     await expect(answer).to_have_attribute("data-seq", "2")
     await expect(answer.locator(".text")).to_have_text("one")
     assert await room.stored() == ["what now?", "one "]
+
+
+async def test_an_answer_is_written_again_with_its_steps(chat: ChatPage, room: Room) -> None:
+    """§5: the new answer stands below; the one before is closed, and there for who asks."""
+    answers = chat.page.get_by_role("article", name="Assistant")
+    room.assistant.answer_with([chunk("one"), DONE])
+    await chat.send("what now?", mode="Plan")
+    await expect(answers.locator(".text")).to_have_text("one")
+    room.assistant.answer_with([
+        delta_chunk(reasoning_content="Let me "),
+        delta_chunk(reasoning_content="see."),
+        call_chunk(0, "call_1", "search", '{"query":'),
+        call_chunk(0, None, None, '"plans"}'),
+        chunk("two"), DONE,
+    ])  # fmt: skip
+    await answers.get_by_role("button", name="Regenerate").click()
+    before, after = answers.first, answers.last
+    await expect(after).to_have_attribute("data-seq", "3")
+    await expect(after.locator(".text")).to_have_text("two")
+    await expect(before).to_contain_text("answered again below")
+    await expect(before.locator(".text")).to_be_hidden()
+    await before.get_by_role("button", name="Show it").click()
+    await expect(before.locator(".text")).to_have_text("one")
+    await expect(answers.get_by_role("button", name="Regenerate")).to_have_count(1)
+
+    await after.get_by_text("2 steps").click()
+    steps = after.locator(".parts")
+    assert await steps.locator(".step").all_inner_texts() == ["Reasoning", "Call of search"]
+    said = await steps.locator("pre").all_inner_texts()
+    assert said == ["Let me see.", '{\n "query": "plans"\n}']
+    assert await room.stored() == ["what now?", "one", "two"]
 
 
 async def test_a_queued_build_is_shown_and_cancelled(chat: ChatPage) -> None:

@@ -48,14 +48,29 @@ _OPERATIONS = [
     ("POST", "/v1/projects/{project_id}/chat/messages"),
     ("POST", "/v1/projects/{project_id}/chat/messages/batch"),
     ("POST", "/v1/chat/unified"),
+    ("POST", "/v1/projects/{project_id}/answers"),
+    ("POST", "/v1/projects/{project_id}/answers/{message_id}/deltas"),
+    ("POST", "/v1/projects/{project_id}/answers/{message_id}/end"),
+    ("POST", "/v1/projects/{project_id}/answers/{message_id}/regenerate"),
     ("GET", "/health"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("GET", "/metrics"),
 ]
 _EXAMPLES = 60
-# This request waits for the built-in assistant, which takes most of a second for an answer.
-_FEWER_EXAMPLES = {} if os.environ.get("SEQSTREAM_ALL_FAULTS") else {"/v1/chat/unified": 12}
+_ANSWERS = "/v1/projects/{project_id}/answers"
+_FEWER_EXAMPLES = (
+    {}
+    if os.environ.get("SEQSTREAM_ALL_FAULTS")
+    else {
+        # This request waits for the built-in assistant: most of a second for an answer.
+        "/v1/chat/unified": 12,
+        _ANSWERS: 25,
+        f"{_ANSWERS}/{{message_id}}/deltas": 15,
+        f"{_ANSWERS}/{{message_id}}/end": 15,
+        f"{_ANSWERS}/{{message_id}}/regenerate": 15,
+    }
+)
 
 
 def _fuzzing(examples: int = _EXAMPLES) -> settings:

@@ -115,6 +115,12 @@ class _Machine(RuleBasedStateMachine):
     async def _receive(self, index: int, pieces: Sequence[Piece]) -> Received:
         return await self.outside.receive(self.project, self.answer.id, "bot", index, pieces)
 
+    def _sizes(self) -> tuple[int, int]:
+        (row,) = self.run(
+            self.servers.database.fetch("SELECT * FROM answers WHERE id = $1", self.answer.id)
+        )
+        return row["text_bytes"], row["parts_bytes"]
+
     def _note(self, received: Received) -> None:
         for index, piece in enumerate(received.pieces, received.first_index):
             assert index not in self.published
@@ -168,6 +174,8 @@ class _Machine(RuleBasedStateMachine):
         state = self.run(self.rows.state(self.project, self.answer.id))
         assert state is not None
         assert (state.text, msgspec.json.encode(state.parts)) == _fold(self.taken)
+        text = AnswerText(self.taken)
+        assert self._sizes() == (text.text_bytes, text.parts_bytes)
         assert sorted(self.published) == list(range(state.index + 1))
         assert _fold([self.published[index] for index in range(state.index + 1)]) == _fold(
             self.taken

@@ -29,8 +29,13 @@ for (const [name, events, expected] of [
   ["a state, and pieces after it", [["answer.state", state(4, "so far")], ["message.delta", delta(5, " more")]], ["so far more"]],
   ["pieces that the state has", [["answer.state", state(4, "so far")], ["message.delta", delta(4, "far")]], ["so far"]],
   ["a state that comes after later pieces", [["message.delta", delta(5, " more")], ["answer.state", state(4, "so far")]], ["so far more"]],
+  ["a state as new as what is known replaces it", [["message.delta", delta(0, "a")], ["answer.state", state(0, "A")]], ["A"]],
+  ["a piece of an older entry, without a kind", [["message.delta", delta(0, "a", { kind: undefined })]], ["a"]],
   ["a state that is older than what is known", [["message.delta", delta(0, "a")], ["message.delta", delta(1, "b")], ["answer.state", state(0, "a")]], ["ab"]],
-  ["a state before the first piece", [["answer.state", state(null, "")], ["message.delta", delta(0, "a")]], ["a"]],
+  ["a state before the first piece", [["answer.state", state(-1, "")], ["message.delta", delta(0, "a")]], ["a"]],
+  ["a state without an index", [["answer.state", state(null, "")], ["message.delta", delta(0, "a")]], ["a"]],
+  ["a beginning that is told late", [["message.delta", delta(0, "a")], ["answer.state", state(-1, "")], ["message.delta", delta(1, "b")]], ["ab"]],
+  ["a beginning alone", [["answer.state", state(-1, "")]], [""]],
 ]) {
   test(`an answer in progress: ${name}`, () => assert.deepEqual(texts(after(...events)), expected));
 }
@@ -38,20 +43,6 @@ for (const [name, events, expected] of [
 test("an answer whose beginning is missing says so", () => {
   const model = after(["message.delta", delta(3, "end")]);
   assert.deepEqual(model.answers.items().map((item) => [item.text, item.incomplete]), [["end", true]]);
-});
-
-test("pieces that are no text are kept in order", () => {
-  const model = after(
-    ["message.delta", delta(0, undefined, { kind: "tool", data: { name: "search" } })],
-    ["message.delta", delta(1, "a")],
-    ["message.delta", delta(2, "hm", { kind: "reasoning" })],
-  );
-  const [item] = model.answers.items();
-  assert.equal(item.text, "a");
-  assert.deepEqual(item.parts, [
-    { kind: "tool", index: 0, data: { name: "search" } },
-    { kind: "reasoning", index: 2, delta: "hm" },
-  ]);
 });
 
 test("the message replaces its answer, and late pieces do not bring it back", () => {

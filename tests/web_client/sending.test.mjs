@@ -195,6 +195,27 @@ test("mode plan goes to the assistant, whose answer is shown before its first pi
   assert.deepEqual([project.state.messages[1].key, project.state.messages[1].replyTo], ["a1", "m1"]);
 });
 
+test("an answer written again is shown before its first piece, and its id is told", async (t) => {
+  const { service, clock, project } = opened(t);
+  service.on("POST", "/answers/a1/regenerate", () => [201, {
+    messageId: "a2", replyTo: "m1", regenerates: "a1", status: "in_progress",
+  }]);
+  const [messageId] = await Promise.all([project.regenerateAnswer("a1"), clock.advance()]);
+  assert.equal(messageId, "a2");
+  const [item] = project.state.messages;
+  assert.deepEqual([item.messageId, item.status, item.replyTo, item.regenerates], ["a2", "writing", "m1", "a1"]);
+  assert.match(service.to("/regenerate", "POST")[0].body.client_msg_id, /^\w+$/);
+});
+
+test("an answer that may not be written again begins nothing", async (t) => {
+  const { service, clock, project } = opened(t);
+  service.on("POST", "/answers/a1/regenerate", () => [409, { error: "It is being written", code: "ANSWER_IN_PROGRESS" }]);
+  const refused = assert.rejects(project.regenerateAnswer("a1"), { status: 409, code: "ANSWER_IN_PROGRESS" });
+  await clock.advance();
+  await refused;
+  assert.deepEqual(project.state.messages, []);
+});
+
 test("mode build queues a build, which is known at once", async (t) => {
   const { service, clock, project } = opened(t);
   service.on("POST", "/chat/unified", ({ body }) => [201, {

@@ -29,7 +29,12 @@ test("gaps below the floor go, and one that crosses it is cut", () => {
 });
 
 const build = (buildId, status) => ["build.status", "", { status, content: { buildId } }];
-const piece = (messageId, index) => ["message.delta", "", { content: { messageId, index } }];
+const piece = (messageId, index) =>
+  ["message.delta", "", { userId: "bot", timestamp: "t", content: { messageId, index, kind: "text", delta: `${index};` } }];
+const state = (messageId, index, text) => {
+  const content = { messageId, replyTo: null, index, text, parts: [], status: "in_progress" };
+  return ["answer.state", "", { userId: "bot", timestamp: "t", content }];
+};
 const ended = (messageId) => ["message.new", "7", { seq: 7, messageId }];
 
 function recentAfter(blocks) {
@@ -44,22 +49,29 @@ test("a late tab gets the last status of each unfinished build", () => {
   assert.deepEqual(recentAfter([...blocks, build("a", "failed")]), [build("b", "queued")]);
 });
 
-test("a late tab gets the pieces of an answer until its message has come", () => {
+test("a late tab gets an answer so far until its message has come", () => {
   const blocks = [piece("m", 0), piece("m", 1)];
-  assert.deepEqual(recentAfter(blocks), blocks);
+  assert.deepEqual(recentAfter(blocks), [state("m", 1, "0;1;")]);
   assert.deepEqual(recentAfter([...blocks, ended("m")]), []);
   const page = ["history.page", "", { messages: [{ seq: 7, messageId: "m" }] }];
   assert.deepEqual(recentAfter([...blocks, page]), []);
+  assert.deepEqual(recentAfter([ended("m"), state("m", 0, "late"), piece("m", 1)]), []);
 });
 
-test("the state of an answer replaces the pieces before it", () => {
-  const state = ["answer.state", "", { content: { messageId: "m", index: 4, text: "so far" } }];
-  assert.deepEqual(recentAfter([piece("m", 0), state, piece("m", 5)]), [state, piece("m", 5)]);
+test("a late tab gets pieces after a hole as they came", () => {
+  assert.deepEqual(recentAfter([piece("m", 0), piece("m", 4)]), [state("m", 0, "0;"), piece("m", 4)]);
+});
+
+test("an answer's state that comes late takes nothing away from a late tab", () => {
+  const blocks = [piece("m", 0), state("m", -1, ""), piece("m", 1)];
+  assert.deepEqual(recentAfter(blocks), [state("m", 1, "0;1;")]);
 });
 
 test("what is kept is bounded, and ends with a reset", () => {
-  const many = Array.from({ length: 6000 }, (_, index) => piece("m", index));
-  assert.equal(recentAfter(many).length, 5000);
+  const holed = Array.from({ length: 6000 }, (_, index) => piece("m", index + 1));
+  assert.ok(recentAfter(holed).length < 5500);
+  const answers = Array.from({ length: 30 }, (_, number) => piece(`m${number}`, 0));
+  assert.equal(recentAfter(answers).length, 16);
   const builds = Array.from({ length: 150 }, (_, number) => build(`b${number}`, "queued"));
   assert.equal(recentAfter(builds).length, 100);
   assert.deepEqual(recentAfter([...builds, ["stream.reset", "9", { headSeq: 9 }]]), []);

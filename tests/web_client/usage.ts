@@ -1,6 +1,7 @@
 // How the types are meant to be used; checked by `tsc --strict`, never run.
 import { open, SeqstreamError } from "seqstream-client";
 import type { Build, Encryption, Item, Project, ProjectState, Receipt, Source, SourceFactory, Store } from "seqstream-client";
+import { chatTransport, uiMessages } from "seqstream-client/ai-sdk";
 
 const project: Project = open({
   project: "p",
@@ -26,6 +27,8 @@ async function use(): Promise<void> {
     const receipt: Receipt = await project.send("hello", { mode: "plan", metadata: { a: 1 } });
     const more: boolean = await project.loadOlder(50);
     if (receipt.assistantMessageId && more) await project.stopAnswer(receipt.assistantMessageId);
+    const again: string = await project.regenerateAnswer("a1");
+    console.log(again, uiMessages(project.state.messages)[0]?.parts, chatTransport(project).resumeStreamIsReplay);
   } catch (error) {
     if (error instanceof SeqstreamError && error.status === 429) console.log(error.code, error.requestId);
   }

@@ -77,6 +77,11 @@ class Chat {
         this.#composer.takeFocus();
       },
       stop: (id) => this.#accepted(project.stopAnswer(id)),
+      regenerate: async (id) => {
+        const isBegun = await this.#accepted(project.regenerateAnswer(id));
+        if (isBegun) this.#composer.takeFocus();
+        return isBegun;
+      },
       cancel: (id) => this.#accepted(project.cancelBuild(id)),
     });
     this.#scroller = new Scroller({

@@ -4,6 +4,8 @@ import { element, setText } from "./dom.js";
 import { PartsView } from "./parts_view.js";
 import { showTime } from "./times.js";
 
+// An answer that has ended can be written again.
+const ANSWERS = new Set(["answer", "answer_stopped", "answer_failed"]);
 // What a message of the assistant ended with (`metadata.response_data.type`).
 const ENDINGS = {
   answer_stopped: "stopped",
@@ -21,8 +23,9 @@ export class MessageView {
   #below;
   #parts;
   #reactions;
+  #isOpen;
 
-  /** `actions` has `retry`, `discard` (client message id) and `stop` (message id). */
+  /** `actions` has `retry`, `discard` (client message id), `stop` and `regenerate` (message id). */
   constructor(actions) {
     this.#actions = actions;
     this.#author = element("span", { class: "author" });
@@ -32,6 +35,7 @@ export class MessageView {
     this.#below = element("div", { class: "below" });
     this.#parts = null;
     this.#reactions = null;
+    this.#isOpen = false;
     this.element = element(
       "article",
       { class: "message" },
@@ -41,13 +45,18 @@ export class MessageView {
     );
   }
 
-  /** Show an item. `follows`: the one above is by the same author. `mine`: by the reader. */
-  update(item, { follows, mine }) {
+  /**
+   * Show an item. `follows`: the one above is by the same author. `mine`: by the reader.
+   * `replaced`: an answer that was written again; it is closed until asked for.
+   */
+  update(item, { follows, mine, replaced }) {
     const author = authorOf(item, mine);
     const classes = ["message", item.type, item.status];
     if (mine) classes.push("mine");
     if (follows) classes.push("follows");
     if (item.redacted) classes.push("redacted");
+    if (replaced) classes.push("replaced");
+    if (replaced && !this.#isOpen) classes.push("closed");
     this.element.className = classes.join(" ");
     if (item.seq !== null) this.element.dataset.seq = item.seq;
     this.element.setAttribute("aria-label", `${author}, ${showTime(this.#time, item.timestamp)}`);
@@ -55,11 +64,11 @@ export class MessageView {
     if (item.status === "writing") this.element.setAttribute("aria-busy", "true");
     else this.element.removeAttribute("aria-busy");
     setText(this.#author, author);
-    setText(this.#note, noteOf(item));
+    setText(this.#note, noteOf(item, replaced));
     this.#showText(textOf(item));
     this.#showParts(item.parts ?? []);
     this.#showReactions(item.reactions ?? {});
-    this.#showActions(item);
+    this.#showActions(item, replaced);
   }
 
   /** An answer grows at its end: append the rest instead of laying out the whole again. */
@@ -97,38 +106,56 @@ export class MessageView {
     this.#below.before(this.#reactions);
   }
 
-  #showActions(item) {
-    const wanted = actionsOf(item);
+  #showActions(item, replaced) {
+    const wanted = replaced ? "open" : actionsOf(item);
     if (this.#below.dataset.actions === wanted) return;
     this.#below.dataset.actions = wanted;
     this.#below.replaceChildren(...this.#buttons(wanted, item));
   }
 
   #buttons(wanted, item) {
-    const { retry, discard, stop } = this.#actions;
+    const { retry, discard, stop, regenerate } = this.#actions;
     if (wanted === "unsent") {
       return [
         button("Retry", () => retry(item.clientMsgId)),
         button("Discard", () => discard(item.clientMsgId)),
       ];
     }
-    if (wanted === "stop") {
-      const made = button("Stop", async () => {
-        made.disabled = true;
-        setText(made, "Stopping …");
-        if (await stop(item.messageId)) return;
-        made.disabled = false;
-        setText(made, "Stop");
-      });
-      return [made];
+    if (wanted === "stop") return [once("Stop", "Stopping …", () => stop(item.messageId))];
+    if (wanted === "regenerate") {
+      return [once("Regenerate", "Regenerating …", () => regenerate(item.messageId))];
     }
-    return [];
+    return wanted === "open" ? [this.#opener()] : [];
+  }
+
+  #opener() {
+    const made = button("Show it", () => {
+      this.#isOpen = !this.#isOpen;
+      this.element.classList.toggle("closed", !this.#isOpen);
+      made.setAttribute("aria-expanded", String(this.#isOpen));
+      setText(made, this.#isOpen ? "Hide it" : "Show it");
+    });
+    made.setAttribute("aria-expanded", "false");
+    return made;
   }
 }
 
-function actionsOf(item) {
-  if (item.status === "failed") return "unsent";
-  return item.status === "writing" && item.messageId !== null ? "stop" : "";
+function actionsOf({ status, messageId, metadata, redacted }) {
+  if (status === "failed") return "unsent";
+  if (status === "writing") return messageId === null ? "" : "stop";
+  return ANSWERS.has(metadata?.response_data?.type) && !redacted ? "regenerate" : "";
+}
+
+/** A button that acts once, unless what it asked for was refused. */
+function once(text, doing, act) {
+  const made = button(text, async () => {
+    made.disabled = true;
+    setText(made, doing);
+    if (await act()) return;
+    made.disabled = false;
+    setText(made, text);
+  });
+  return made;
 }
 
 function button(text, onClick) {
@@ -150,8 +177,9 @@ function textOf(item) {
 }
 
 /** What stands beside the time: the state of the message, in words. */
-function noteOf(item) {
+function noteOf(item, replaced) {
   const notes = [];
+  if (replaced) notes.push("answered again below");
   if (item.status === "sending") notes.push("sending …");
   if (item.status === "failed")
     notes.push(`not sent${item.error ? `: ${item.error.message}` : ""}`);

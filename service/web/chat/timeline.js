@@ -27,6 +27,7 @@ export class Timeline {
   /** Show a snapshot; `me` is the reader's user id, if known. Return whether there is a new last row. */
   show(state, me) {
     const rows = rowsOf(state);
+    const replaced = replacedIn(state.messages);
     const wanted = new Set(rows.map((row) => row.key));
     for (const [key, row] of this.#rows) {
       if (wanted.has(key)) continue;
@@ -37,7 +38,7 @@ export class Timeline {
     let above = null;
     for (const { key, item, build } of rows) {
       const row = this.#rows.get(key) ?? this.#make(key, build !== undefined);
-      if (build === undefined) updateMessage(row, item, above, me);
+      if (build === undefined) updateMessage(row, item, { above, me, replaced: replaced.has(item.messageId) });
       else updateBuild(row, build);
       if (row.view.element === at) at = at.nextElementSibling;
       else this.#log.insertBefore(row.view.element, at);
@@ -51,7 +52,7 @@ export class Timeline {
 
   #make(key, isBuild) {
     const view = isBuild ? new BuildView(this.#actions) : new MessageView(this.#actions);
-    const row = { view, value: null, above: null, me: null };
+    const row = { view, value: null, above: null, me: null, replaced: false };
     this.#rows.set(key, row);
     return row;
   }
@@ -67,14 +68,21 @@ function rowsOf(state) {
   return rows;
 }
 
+/** The answers that were written again. */
+function replacedIn(items) {
+  const ids = new Set();
+  for (const { regenerates } of items) if (regenerates !== undefined) ids.add(regenerates);
+  return ids;
+}
+
 // Compared by identity first: this runs for every message at every change.
-function updateMessage(row, item, above, me) {
-  if (row.value === item && row.above === above && row.me === me) return;
-  row.value = item;
-  row.above = above;
-  row.me = me;
+function updateMessage(row, item, { above, me, replaced }) {
+  const isSame = row.value === item && row.above === above && row.me === me;
+  if (isSame && row.replaced === replaced) return;
+  Object.assign(row, { value: item, above, me, replaced });
   const mine = item.type === "user" && (item.userId === null || item.userId === me);
-  row.view.update(item, { follows: above !== null && belongTogether(above, item), mine });
+  const follows = above !== null && belongTogether(above, item);
+  row.view.update(item, { follows, mine, replaced });
 }
 
 function updateBuild(row, build) {

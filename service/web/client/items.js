@@ -1,11 +1,15 @@
 // What is shown for a message, stored or pending, and what a change makes of one. Pure functions.
 
+import { partsOf } from "./parts.js";
+
 const NO_METADATA = Object.freeze({});
 
 /** A stored message as an item. `isDecoding`: texts come decoded, later, as `record.text`. */
 export function itemOf({ data, key, text }, replyCount, isDecoding) {
   const decoding = isDecoding && text === null && !data.redacted;
   const reply = data.metadata?.response_data;
+  const parts = partsOf(reply?.parts);
+  const regenerates = data.metadata?.regenerates;
   return {
     key,
     seq: data.seq,
@@ -19,8 +23,9 @@ export function itemOf({ data, key, text }, replyCount, isDecoding) {
     timestamp: data.timestamp,
     parentId: data.parentId ?? null,
     metadata: data.metadata ?? NO_METADATA,
-    ...(Array.isArray(reply?.parts) && { parts: reply.parts }),
+    ...(parts.length > 0 && { parts }),
     ...(typeof reply?.replyTo === "string" && { replyTo: reply.replyTo }),
+    ...(typeof regenerates === "string" && { regenerates }),
     ...(data.reactions !== undefined && { reactions: data.reactions }),
     ...(replyCount > 0 && { replyCount }),
     ...(data.editedSeq && { editedSeq: data.editedSeq }),
@@ -64,6 +69,7 @@ export function answerItem(answer) {
     parentId: null,
     metadata: NO_METADATA,
     replyTo: answer.replyTo,
+    ...(answer.regenerates !== null && { regenerates: answer.regenerates }),
     ...(answer.parts.length > 0 && { parts: answer.parts }),
     ...(answer.incomplete && { incomplete: true }),
   };

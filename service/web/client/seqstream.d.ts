@@ -90,8 +90,8 @@ export interface Project {
   loadOlder(limit?: number): Promise<boolean>;
   /** End an answer that is being written; what was written so far stays. */
   stopAnswer(messageId: string): Promise<void>;
-  /** Have a message answered again; resolves when the new answer has begun. */
-  regenerateAnswer(messageId: string): Promise<void>;
+  /** Have the question of an answer answered again; resolves with the new answer's `messageId`. */
+  regenerateAnswer(messageId: string): Promise<string>;
   cancelBuild(buildId: string): Promise<void>;
   /** Change the text of one's own message. */
   edit(seq: number, text: string): Promise<void>;
@@ -170,10 +170,12 @@ export interface Item {
   readonly timestamp: string;
   readonly parentId: string | null;
   readonly metadata: Metadata;
-  /** Of an answer: pieces that are not text. */
+  /** Of an answer: pieces that are not text, in order, joined as docs/protocol.md §5 says. */
   readonly parts?: readonly Part[];
   /** Of an answer: the `messageId` of what it answers. */
   readonly replyTo?: string | null;
+  /** Of an answer: the `messageId` of the one that it was written in place of. */
+  readonly regenerates?: string;
   /** Of an answer in progress: pieces before this text are missing so far. */
   readonly incomplete?: boolean;
   readonly reactions?: Readonly<Record<string, readonly string[]>>;
@@ -188,11 +190,13 @@ export interface Item {
 
 export type Metadata = Readonly<Record<string, unknown>>;
 
+/** The same while an answer is written and in its message. */
 export interface Part {
   readonly kind: "reasoning" | "tool" | "data";
-  readonly index: number;
-  readonly delta?: string;
-  readonly data?: unknown;
+  /** How many Unicode code points of the answer's text come before it. */
+  readonly offset: number;
+  /** Any JSON: of `reasoning` `{text}`; of a `tool` `{id, name, text}`, or `{id, output}`. */
+  readonly data: unknown;
 }
 
 export interface Build {

@@ -147,7 +147,10 @@ class Project {
   }
 
   async regenerateAnswer(messageId) {
-    await this.#api.request("POST", `/answers/${encodeURIComponent(messageId)}/regenerate`);
+    const path = `/answers/${encodeURIComponent(messageId)}/regenerate`;
+    const said = await this.#api.request("POST", path, { body: { client_msg_id: newId() } });
+    this.#begun(said.messageId, { replyTo: said.replyTo, regenerates: messageId });
+    return said.messageId;
   }
 
   async cancelBuild(buildId) {
@@ -297,6 +300,14 @@ class Project {
     });
   }
 
+  /** An answer that was asked for is shown before its first piece. */
+  #begun(messageId, { replyTo, regenerates, timestamp = new Date(this.#clock.now()).toISOString() }) {
+    const { answers, list } = this.#model;
+    if (list.hasMessage(messageId)) return;
+    answers.expect(messageId, { userId: this.#userId, replyTo, regenerates, timestamp });
+    this.#changed();
+  }
+
   #outboxEvents() {
     const { list } = this.#model;
     return {
@@ -308,12 +319,11 @@ class Project {
       sent: (receipt, stored) => {
         list.receipt(receipt, { ...stored, userId: this.#userId });
         const { assistantMessageId, buildId, messageId, timestamp } = receipt;
-        const { answers, builds } = this.#model;
-        if (assistantMessageId && !receipt.duplicate && !list.hasMessage(assistantMessageId)) {
-          answers.expect(assistantMessageId, { userId: this.#userId, replyTo: messageId, timestamp });
+        if (assistantMessageId && !receipt.duplicate) {
+          this.#begun(assistantMessageId, { replyTo: messageId, timestamp });
         }
         if (buildId && !receipt.duplicate) {
-          builds.status({ userId: this.#userId, status: "queued", content: { buildId }, timestamp });
+          this.#model.builds.status({ userId: this.#userId, status: "queued", content: { buildId }, timestamp });
         }
         this.#changed();
       },

@@ -7,4 +7,8 @@ SELECT (SELECT count(*) FROM (
        (SELECT count(*) FROM (
             SELECT FROM answers
              WHERE user_id = $2 AND is_outside AND end_seq IS NULL
-             LIMIT $4) u) AS of_worker
+             LIMIT $4) u) AS of_worker,
+       (SELECT count(*) FROM (
+            SELECT FROM answers
+             WHERE project_id = $1 AND is_outside AND end_seq IS NULL AND regenerates IS NOT NULL
+             LIMIT $5) r) AS again

@@ -267,6 +267,19 @@ async def test_the_bounds_hold_over_processes(open_log: OpenLog, project: str) -
     assert sum(await asyncio.gather(*(begin(log, f"two of {project}") for log in logs * 3))) == 1
 
 
+async def test_members_cannot_take_all_places(open_log: OpenLog, project: str) -> None:
+    """Answers that they ask for again are a quarter of the project's at most."""
+    log = await open_log(_bounded(per_project=8))
+    answer = await _begun(log, project)
+    await log.outside_answers.end(project, answer.id, "bot", "completed", text="first")
+    before = (await _state(log, answer)).answer
+    for _ in range(2):
+        await log.outside_answers.begin_again(before, "alice")
+    with pytest.raises(TooManyAnswers):
+        await log.outside_answers.begin_again(before, "bob")
+    assert (await log.outside_answers.begin(project, answer.reply_to, "bot")).is_new
+
+
 async def test_text_and_parts_have_bounds(open_log: OpenLog, project: str) -> None:
     """§4: the piece that does not fit is named, and nothing of its request is stored."""
     log = await open_log(_bounded(max_text_bytes=10))
@@ -396,6 +409,25 @@ async def test_a_silent_assistant_has_failed(
     message = await _message(log, answer)
     assert message.content.text == "half"
     assert _data(message)["reason"] == "the assistant was silent"
+
+
+async def test_a_stop_that_was_stored_ends_the_answer(
+    open_log: OpenLog, project: str, database: Database
+) -> None:
+    """§5: also when the process that took the request died; the worker's own lease is no matter."""
+    log = await open_log(EventLogConfig(answer_lease_s=0.3))
+    answer = await _begun(log, project)
+    await log.outside_answers.receive(project, answer.id, "bot", 0, _texts("half"))
+    await log.answers.stop(project, answer.id, "alice")
+    await database.execute(
+        "UPDATE answers SET stop_requested_at = now() - interval '1 min' WHERE id = $1", answer.id
+    )
+
+    async def has_stopped() -> bool:
+        state = await _state(log, answer)
+        return (state.status, state.text) == ("stopped", "half")
+
+    await wait_until(has_stopped, what="the end of a stopped answer")
 
 
 async def test_every_request_renews_the_lease(

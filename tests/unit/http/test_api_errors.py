@@ -26,6 +26,14 @@ from service.http import api_errors
 from service.http.api_errors import AuthenticationError, FieldError
 from service.http.error_answers import exception_handlers, with_request_id
 from service.telemetry.metrics import Metrics
+from streams.answers.answer_errors import (
+    AnswerEnded,
+    AnswerHeld,
+    AnswerInProgress,
+    AnswerNotFound,
+    IndexGap,
+    TooManyAnswers,
+)
 from streams.model.errors import ProjectExists
 
 SECRET = "s3cret-value"
@@ -67,6 +75,12 @@ RAISED: dict[str, Exception] = {
     "gone": api_errors.not_found(),
     "exists": ProjectExists("p1"),
     "mismatch": api_errors.idempotency_mismatch(),
+    "ended": AnswerEnded("the answer has ended"),
+    "in_progress": AnswerInProgress("the answer is still being written"),
+    "gap": IndexGap(7),
+    "held": AnswerHeld("another writes this answer"),
+    "no_answer": AnswerNotFound("no such answer"),
+    "too_many": TooManyAnswers("too many answers are under way"),
     "large": api_errors.payload_too_large(65_536, "message"),
     "media": api_errors.unsupported_media_type(),
     "method": api_errors.method_not_allowed("GET"),
@@ -144,6 +158,18 @@ async def client(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
             "IDEMPOTENCY_MISMATCH",
             "client_msg_id was used before with another content",
             {},
+        ),
+        ("ended", 409, "ANSWER_ENDED", "The answer has ended", {}),
+        ("in_progress", 409, "ANSWER_IN_PROGRESS", "The answer is still being written", {}),
+        ("gap", 409, "INDEX_GAP", "The next index is 7", {}),
+        ("held", 403, "FORBIDDEN", "The answer is written by another", {}),
+        ("no_answer", 404, "NOT_FOUND", "There is no such answer in this project", {}),
+        (
+            "too_many",
+            429,
+            "RATE_LIMITED",
+            "Too many answers are under way",
+            {"retry-after": "5"},
         ),
         (
             "large",
