@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.completions_server import DONE, CompletionsServer, chunk
+from tests.support.completions_server import DONE, CompletionsServer, chunk, delta_chunk
 from tests.support.writer import SPICE
 
 Script = Callable[[str], Sequence[str]]
@@ -47,13 +47,24 @@ class Sending:
 
 
 class PacedAssistant(CompletionsServer):
-    """Sends `pieces_per_s` of what `script` returns for the last turn of a request."""
+    """Sends `pieces_per_s` of what `script` returns for the last turn of a request.
 
-    def __init__(self, script: Script = spiced_script, *, pieces_per_s: float = 50.0) -> None:
+    Before every `thinks_every`-th piece comes one of its reasoning, which is not a part of the
+    text; never with 0.
+    """
+
+    def __init__(
+        self,
+        script: Script = spiced_script,
+        *,
+        pieces_per_s: float = 50.0,
+        thinks_every: int = 5,
+    ) -> None:
         super().__init__()
         self.sendings: list[Sending] = []
         self.script = script
         self.pieces_per_s = pieces_per_s
+        self.thinks_every = thinks_every
 
     async def _reply(
         self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -66,6 +77,8 @@ class PacedAssistant(CompletionsServer):
             await asyncio.sleep(max(0.0, begun_s + number / self.pieces_per_s - time.monotonic()))
             if reader.at_eof():
                 return
+            if self.thinks_every and number % self.thinks_every == 0:
+                writer.write(delta_chunk(reasoning_content=f"{number}: what next? "))
             writer.write(chunk(piece))
             await writer.drain()
             characters += len(piece)
