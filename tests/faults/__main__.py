@@ -85,9 +85,6 @@ def main(
         console.width = _WIDTH_IN_FILES
     run = asyncio.run(_run_all(faults, size, seed, scale, console))
     console.print(_table(run.results))
-    for result in run.results:
-        for line in [*result.failures, *result.violations[:10]]:
-            console.print(f"[red]{result.fault}[/]: {line}", highlight=False)
     for name, reason in run.skipped.items():
         console.print(f"skipped: {name}: {reason}", highlight=False)
     path = json_path or Path(".seqstream") / f"faults-seed{seed}.json"
@@ -131,6 +128,8 @@ async def _run_all(
                     )  # fmt: skip
                     results.append(result)
                     progress.console.print(_line(result), highlight=False)
+                    for line in [*result.failures, *result.violations[:10]]:
+                        progress.console.print(line, highlight=False, markup=False)
                 progress.advance(task)
     return Run(
         seed=seed,

@@ -55,7 +55,8 @@ class Fault:
 
     `silence_s` is the longest delay that docs/protocol.md allows, during the fault, between an
     acknowledgement and the message's arrival; None when it sets no limit.
-    `statuses` says which clients must receive every build's statuses.
+    `statuses` says which clients must receive every build's statuses. With `keeps_pieces` nothing
+    delays or loses the pieces of answers, so that the last one precedes the message.
     `unavailable` returns why the fault cannot run on this machine, or None.
     """
 
@@ -67,4 +68,5 @@ class Fault:
     silence_s: float | None = None
     size: Size | None = None
     statuses: StatusGuarantee = StatusGuarantee.OPEN
+    keeps_pieces: bool = False
     unavailable: Callable[[], str | None] = lambda: None

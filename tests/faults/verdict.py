@@ -9,7 +9,7 @@ from tests.faults.load import Load, longest_delay_s, longest_silence_s
 from tests.faults.result import Result
 from tests.faults.scenario import Fault, Scene
 from tests.support.answer_checker import ANSWER_KINDS, check_answers
-from tests.support.build_checker import BUILD_KINDS, StatusGuarantee, check_builds
+from tests.support.build_checker import BUILD_KINDS, check_builds
 from tests.support.checker import Report, check
 from tests.support.history import BuildRow, LogRow
 from tests.support.violations import Kind, Violation
@@ -48,8 +48,8 @@ def judge_builds(
 def judge_answers(fault: Fault, load: Load, log: list[LogRow]) -> list[Violation]:
     """Compare the answers that clients saw with the messages that they became."""
     assert load.answers is not None
-    keeps_pieces = fault.statuses is StatusGuarantee.ALL
-    return check_answers(load.answers.recorded(load.histories(), log, keeps_pieces=keeps_pieces))
+    clients = load.histories()
+    return check_answers(load.answers.recorded(clients, log, keeps_pieces=fault.keeps_pieces))
 
 
 def _check_messages(load: Load, log: list[LogRow]) -> Report:
