@@ -164,7 +164,7 @@ class Broadcast:
             self._scheduled.cancel()
             self._scheduled = None
         tail = self.tail
-        if self._live and (tail.generation != self._generation or self._index < tail.first_index):
+        if self._live and (tail.generation != self._generation or self._index < tail.trimmed_index):
             # The log was restored, or entries left memory unwritten: each one reads by itself.
             self._detach(list(self._live))
         if not self._live or self._index == tail.end_index:

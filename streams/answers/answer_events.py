@@ -29,9 +29,11 @@ class _Delta(msgspec.Struct, rename="camel"):
     timestamp: str
 
 
-class _StateContent(msgspec.Struct, rename="camel"):
+class _StateContent(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     message_id: str
     reply_to: str
+    # So that readers know while it is written what it will replace.
+    regenerates: str | None = None
     index: int
     text: str
     parts: list[Part]
@@ -100,6 +102,7 @@ def state_data(state: AnswerState) -> bytes:
     content = _StateContent(
         message_id=answer.id,
         reply_to=answer.reply_to,
+        regenerates=answer.regenerates,
         index=state.index,
         text=state.text,
         parts=state.parts,

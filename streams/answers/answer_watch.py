@@ -251,9 +251,7 @@ class AnswerWatch:
         now = asyncio.get_running_loop().time()
         changed: dict[str, Callable[[], None]] = {}
         for followed, each, through in lacking:
-            # A tail that was dropped meanwhile has no readers.
-            is_followed = self._followed.get(followed.tail.project_id) is followed
-            if is_followed and followed.put_state(each, through, now):
+            if followed.put_state(each, through, now):
                 changed[followed.tail.project_id] = followed.tail.notify
         for notify in changed.values():
             notify()

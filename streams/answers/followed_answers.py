@@ -17,16 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from streams.answers.answer_events import (
-    ANSWER_STATE,
-    MESSAGE_DELTA,
-    Delta,
-    read_answer_id,
-    read_delta,
-    state_data,
-)
+from streams.answers.answer_events import MESSAGE_DELTA, Delta, read_answer_id, read_delta
 from streams.answers.answer_values import AnswerProgress, AnswerState
-from streams.answers.pieces import AnswerText, Part, Piece, text_piece
+from streams.answers.known_answer import KnownAnswer
 from streams.model import sse
 from streams.model.lru_map import LruMap
 
@@ -45,58 +38,6 @@ _DELTA_HEAD = f"event: {MESSAGE_DELTA}\n".encode()
 _MESSAGE_HEAD = b"event: message.new\n"
 
 
-class _KnownAnswer:
-    """An answer as the database had it, with the pieces that came since."""
-
-    __slots__ = ("_frame", "_state", "_text", "index")
-
-    def __init__(self, state: AnswerState) -> None:
-        self.index = state.index
-        self._state = state
-        # Made when the first piece comes: most reads are followed by none.
-        self._text: AnswerText | None = None
-        self._frame: bytes | None = None
-
-    def take(self, delta: Delta) -> bool:
-        """Add a piece, unless it is known; return False when there is a hole before it."""
-        if delta.index > self.index + 1:
-            return False
-        if delta.index == self.index + 1:
-            if self._text is None:
-                self._text = _text_of(self._state.text, self._state.parts)
-            self._text.take(delta.piece)
-            self.index = delta.index
-            self._frame = None
-        return True
-
-    @property
-    def frame(self) -> bytes:
-        """The frame of `answer.state`, encoded once for all that are shown it."""
-        if self._frame is None:
-            if self._text is not None:
-                self._state = AnswerState(
-                    answer=self._state.answer,
-                    status="in_progress",
-                    text=self._text.text,
-                    parts=self._text.parts,
-                    index=self.index,
-                )
-            self._frame = sse.event_frame(ANSWER_STATE, state_data(self._state))
-        return self._frame
-
-
-def _text_of(text: str, parts: Sequence[Part]) -> AnswerText:
-    """Return a text with its parts in their places, to which pieces can be added."""
-    pieces: list[Piece] = []
-    start = 0
-    for part in parts:
-        if part.offset > start:
-            pieces.append(text_piece(text[start : part.offset]))
-            start = part.offset
-        pieces.append(Piece(part.kind, data=bytes(part.data)))
-    return AnswerText([*pieces, text_piece(text[start:])])
-
-
 class FollowedAnswers:
     """The unfinished answers of one tail's project. `is_stale`: only a read can tell what is new.
 
@@ -105,7 +46,7 @@ class FollowedAnswers:
 
     def __init__(self) -> None:
         self.is_stale = True
-        self._known: dict[str, _KnownAnswer] = {}
+        self._known: dict[str, KnownAnswer] = {}
         self._through = LruMap[str, int](_MAX_THROUGH)
         # So that a read that began before an answer's end does not bring it back.
         self._ended = LruMap[str, None](_MAX_ENDED)
@@ -198,14 +139,14 @@ class FollowedAnswers:
         if states is None:
             self.is_stale = True
             return
-        known: dict[str, _KnownAnswer] = {}
+        known: dict[str, KnownAnswer] = {}
         for state in reversed(states[:MAX_KNOWN]):
             answer_id = state.answer.id
             if answer_id in self._ended:
                 continue
             before = self._known.get(answer_id)
             is_older = before is not None and before.index >= state.index
-            known[answer_id] = before if is_older and before else _KnownAnswer(state)
+            known[answer_id] = before if is_older and before else KnownAnswer(state)
             if not self._was_shown:
                 # Every stream of this tail will be shown this state, or a newer one.
                 self.saw_state(answer_id, state.index)

@@ -85,7 +85,7 @@ def read_build_status(data: bytes) -> tuple[str, int, bool] | None:
     """
     try:
         status = _status.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     ended = status.status in ("completed", "failed")
     return status.content.buildId, status.metadata.revision, ended

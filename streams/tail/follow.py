@@ -18,8 +18,8 @@ from streams.tail.lower_tiers import LowerTiers
 from streams.tail.reader import Reader
 from streams.tail.registry import TailRegistry
 
-# The id of a build's status that was read from the database while Redis was unavailable: it is
-# not an entry of the stream and has no id there.
+# The id of what was read from the database because Redis did not deliver it (a build's status, an
+# answer so far): it is not an entry of the stream and has no id there.
 _NOT_IN_WINDOW = EntryId(0, 1)
 
 

@@ -43,20 +43,21 @@ class Reader:
     `source` the lowest tier that was needed so far.
     """
 
-    __slots__ = ("_generation", "_lower", "_tail", "index", "seq", "source")
+    __slots__ = ("_extensions", "_generation", "_lower", "_tail", "index", "seq", "source")
 
     def __init__(self, tail: Tail, lower: LowerTiers, cursor: int) -> None:
         self._tail = tail
         self._lower = lower
         self._generation = tail.generation
+        self._extensions = tail.extensions
         self.seq = cursor
         self.index: int | None = None
         self.source: Source = "none"
 
     def at(self, seq: int, index: int) -> None:
-        """Move to a place in the tail, after message `seq`."""
+        """Move to a place in the tail, after message `seq`, that was its end some time ago."""
         self.seq = seq
-        self.index = index
+        self.index = None if index < self._tail.trimmed_index else index
 
     @property
     def at_end(self) -> bool:
@@ -66,7 +67,7 @@ class Reader:
     @property
     def lost_its_place(self) -> bool:
         """Whether it is below the tail, so that it may miss transient entries that were there."""
-        return self.index is None or self.index < self._tail.first_index
+        return self.index is None or self.index < self._tail.trimmed_index
 
     async def read(self, *, limit: int = PAGE_MESSAGES, end_index: int | None = None) -> Piece:
         """Return what follows, at most about `limit` messages; an empty piece at the end.
@@ -120,10 +121,12 @@ class Reader:
         """Tell whether the tail has what follows the cursor; set `index` to where."""
         tail = self._tail
         if self.index is not None:
-            if self.index >= tail.first_index:
+            is_same = self.index >= tail.trimmed_index or self._extensions == tail.extensions
+            if self.index >= tail.first_index and is_same:
                 return True
-            # Too slow: the tail was trimmed beyond this reader.
+            # Too slow: the tail was trimmed beyond this reader, and may have been extended since.
             self.index = None
+        self._extensions = tail.extensions
         if not tail.covers(self.seq):
             return False
         self.index = tail.index_after(self.seq)

@@ -33,8 +33,8 @@ class Tail:
     """The newest entries of one project.
 
     Everything after `floor` up to `last_seq` is in memory. `position` is how far the project's
-    stream was read. Each entry gets the next index; an index is never used for another entry.
-    Entries that `extend_down` adds get smaller indices.
+    stream was read. Each entry gets the next index; from `trimmed_index` on, an index is never used
+    for another entry. Entries that `extend_down` adds get smaller indices.
     """
 
     def __init__(
@@ -51,6 +51,11 @@ class Tail:
         self.position = position
         self.last_seq = last_seq
         self.first_index = 0
+        # Below it an index may stand for another entry than before: `extend_down` puts there what
+        # the window has, and entries of `put` are not in the window. Infinite until the first trim.
+        self.trimmed_index = float("-inf")
+        # How often entries were added below.
+        self.extensions = 0
         # How often the log was restored to an earlier state, and its head after the last time.
         self.generation = 0
         self.restored_head = 0
@@ -125,6 +130,7 @@ class Tail:
             self._ids.appendleft(entry.id)
             self.size_bytes += len(frame)
         self.floor = new_floor
+        self.extensions += 1
 
     def covers(self, cursor: int) -> bool:
         """Tell whether everything after message `cursor` is in memory."""
@@ -171,6 +177,7 @@ class Tail:
             if self._message_indices and self._message_indices[0] == self.first_index:
                 self._message_indices.popleft()
             self.first_index += 1
+            self.trimmed_index = max(self.trimmed_index, self.first_index)
 
     def restart(self, last_seq: int, position: EntryId) -> None:
         """Drop all entries and continue after `last_seq`: the log was restored to that head.
@@ -179,7 +186,7 @@ class Tail:
         """
         self.generation += 1
         self.restored_head = last_seq
-        self.first_index = self.end_index
+        self.trimmed_index = self.first_index = self.end_index
         self._frames.clear()
         self._ids.clear()
         self._message_indices.clear()

@@ -121,6 +121,18 @@ async def test_an_answer_is_written_and_read(room: Room) -> None:
     assert (view.status, view.text, list(view.parts)) == ("completed", message.text, so_far.parts)
 
 
+async def test_who_joins_late_has_the_whole_answer(room: Room) -> None:
+    """§6: `answer.state`, then the pieces that follow."""
+    async with room.bot.answer(room.project.id, reply_to=room.question) as answer:
+        await answer.write("one ")
+        await _is_stored(room, answer, "one ")
+        async with _following(room.owner, room.project.id) as events:
+            await answer.write("two")
+            await wait_until(lambda: _so_far(events, answer.message_id).text == "one two")
+    states = [event for event in events if isinstance(event, AnswerState)]
+    assert [(state.reply_to, state.user_id) for state in states][:1] == [(room.question, "bot")]
+
+
 async def _is_stored(room: Room, answer: Answer, text: str) -> None:
     async def stored() -> bool:
         view = await room.owner.answer_state(room.project.id, answer.message_id)
@@ -147,6 +159,29 @@ async def test_a_member_stops_an_answer(room: Room) -> None:
     assert message.metadata["response_data"]["type"] == "answer_stopped"
     assert answer.ended is not None
     assert (answer.ended.status, answer.ended.seq) == ("stopped", message.seq)
+
+
+async def test_an_answer_is_written_again(room: Room) -> None:
+    """The assistant sees the new one as its own, with nothing written, and goes on with its id."""
+    async with room.bot.answer(room.project.id, reply_to=room.question) as first:
+        await first.write("first")
+    async with _following(room.bot, room.project.id) as events:
+        begun = await room.owner.regenerate_answer(room.project.id, first.message_id)
+        assert (begun.reply_to, begun.regenerates) == (room.question, first.message_id)
+        with pytest.raises(Conflict) as raised:
+            await room.owner.regenerate_answer(room.project.id, begun.message_id)
+        assert raised.value.code == "ANSWER_IN_PROGRESS"
+
+        def states() -> list[AnswerState]:
+            return [event for event in events if isinstance(event, AnswerState)]
+
+        await wait_until(lambda: bool(states()), what="answer.state")
+        (state,) = states()
+        assert (state.message_id, state.user_id, state.index) == (begun.message_id, "bot", -1)
+        async with room.bot.answer(room.project.id, message_id=state.message_id) as second:
+            await second.write("second")
+        message = await _ended(events, state.message_id)
+    assert (message.text, message.metadata["regenerates"]) == ("second", first.message_id)
 
 
 async def test_an_answer_is_whole_however_often_a_response_is_lost(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
-from service.client import Client, Delta, Event, Message
+from service.client import AnswerState, Client, Delta, Event, Message
 from tests.acceptance.conftest import Project, Services
 from tests.support.api import Api
 from tests.support.processes import ROOT
@@ -84,6 +86,11 @@ class _Chat:
         self._services = services
         self._project = project
 
+    def assistant(self) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
+        """Run `docs/examples/assistant.py`."""
+        words = ("docs/examples/assistant.py", self._project.id, "bot")
+        return _process(self._services, *words, user="bot", scope="read worker")
+
     async def follow(self) -> None:
         """Collect events until cancelled."""
         async for event in self.client.follow(self._project.id, after=0):
@@ -92,6 +99,20 @@ class _Chat:
     async def ask(self, text: str) -> str:
         """Post a message; return its id."""
         return (await self.client.send(self._project.id, text)).message_id
+
+    async def deltas(self, reply_to: str) -> str:
+        """Wait for pieces of an answer; return its id."""
+        found: list[str] = []
+
+        def begun() -> bool:
+            states = [each for each in self.events if isinstance(each, AnswerState)]
+            ids = {state.message_id for state in states if state.reply_to == reply_to}
+            pieces = [each for each in self.events if isinstance(each, Delta)]
+            found[:] = [each.message_id for each in pieces if each.message_id in ids]
+            return bool(found)
+
+        await wait_until(begun, what="pieces of the answer")
+        return found[0]
 
     async def answers(self, reply_to: str, number: int = 1) -> list[Message]:
         """Wait for the answers to a message."""
@@ -120,6 +141,123 @@ async def chat(services: Services, project: Project) -> AsyncIterator[_Chat]:
         finally:
             following.cancel()
             await asyncio.wait([following])
+
+
+_LONG = "word " * 5_000
+
+
+async def test_the_documented_assistant_answers_stops_and_answers_again(
+    chat: _Chat, project: Project
+) -> None:
+    """`docs/examples/assistant.py`: also what was asked before it was started."""
+    early = await chat.ask("early")
+    async with chat.assistant():
+        (message,) = await chat.answers(early)
+        assert (message.user_id, message.text) == ("bot", "You said: early")
+        assert _response(message)["type"] == "answer"
+
+        await chat.client.regenerate_answer(project.id, message.message_id)
+        again = (await chat.answers(early, 2))[1]
+        assert (again.text, again.metadata["regenerates"]) == (message.text, message.message_id)
+
+        long = await chat.ask(_LONG)
+        other = await chat.ask("meanwhile")
+        await chat.client.stop_answer(project.id, await chat.deltas(long))
+        (stopped,) = await chat.answers(long)
+        assert _response(stopped)["type"] == "answer_stopped"
+        assert stopped.text.startswith("You")
+        (message,) = await chat.answers(other)
+        assert message.text == "You said: meanwhile"
+    assert len(await chat.answers(early)) == 2
+
+
+async def test_the_documented_assistant_survives_its_death(chat: _Chat) -> None:
+    """Killed, and started again: it fails what it was writing, and answers what was asked since."""
+    async with chat.assistant() as process:
+        long = await chat.ask(_LONG)
+        await chat.deltas(long)
+        process.kill()
+        await process.wait()
+    later = await chat.ask("later")
+    async with chat.assistant():
+        (failed,) = await chat.answers(long)
+        assert _response(failed)["type"] == "answer_failed"
+        assert _response(failed)["reason"] == "the assistant was restarted"
+        assert failed.text.startswith("You")
+        assert [each.text for each in await chat.answers(later)] == ["You said: later"]
+
+
+async def test_the_documented_assistant_ends_its_answers_when_it_is_terminated(
+    chat: _Chat,
+) -> None:
+    """SIGTERM: what it was writing fails at once, with the text so far."""
+    async with chat.assistant() as process:
+        long = await chat.ask(_LONG)
+        await chat.deltas(long)
+        process.terminate()
+        assert await process.wait() == 0
+        (failed,) = await chat.answers(long)
+    assert _response(failed)["type"] == "answer_failed"
+    assert _response(failed)["reason"] == "the assistant failed"
+
+
+async def test_the_documented_assistant_asks_its_model_once_for_an_answer(
+    services: Services, chat: _Chat, project: Project
+) -> None:
+    """Its own answer's `answer.state` may come before the response to its beginning."""
+    program = _loaded("docs/examples/assistant.py")
+    seen = asyncio.Event()
+    asked: list[str] = []
+
+    async def complete(turns: list[Any]) -> AsyncIterator[str]:
+        asked.append(turns[-1].text)
+        yield "only "
+        await asyncio.sleep(0)
+        yield "one"
+
+    class Watched(program.Assistant):  # type: ignore[misc, name-defined]
+        async def _take(self, event: Event) -> None:
+            await super()._take(event)
+            if isinstance(event, AnswerState):
+                seen.set()
+
+    program.complete = complete
+    async with (
+        httpx.AsyncClient(transport=_HoldsBack(seen)) as http,
+        Client(services.a.url, token("bot", scope="read worker"), http=http) as client,
+    ):
+        running = asyncio.create_task(Watched(client, project.id, "bot").run())
+        try:
+            messages = [(await chat.answers(await chat.ask(text)))[0] for text in ("one", "two")]
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+    assert [message.text for message in messages] == ["only one", "only one"]
+    assert asked == ["one", "two"]
+
+
+class _HoldsBack(httpx.AsyncHTTPTransport):
+    """Holds the response to the beginning of an answer back until an event was set."""
+
+    def __init__(self, seen: asyncio.Event) -> None:
+        super().__init__()
+        self._seen = seen
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        if request.url.path.endswith("/answers"):
+            await self._seen.wait()
+        return response
+
+
+def _loaded(path: str) -> Any:
+    """Load a program as a module, without running it."""
+    spec = importlib.util.spec_from_file_location("documented", ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 async def test_the_documented_answer_of_the_library_is_written(

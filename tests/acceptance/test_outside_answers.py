@@ -178,17 +178,31 @@ async def test_an_answer_that_has_ended_takes_no_pieces(project: Project, worker
     assert _code(await worker.write(answer_id, 0, "late")) == (409, "ANSWER_ENDED")
 
 
-async def test_members_ask_a_worker_again(project: Project, worker: Worker) -> None:
-    """§5: not while it writes; then another answer, which it writes under the new id."""
+def _states(client: SseClient, answer_id: str) -> list[Any]:
+    """The data of `answer.state` that a client received of an answer."""
+    data = [msgspec.json.decode(event.data) for event in client.events("answer.state")]
+    return [each for each in data if each["content"]["messageId"] == answer_id]
+
+
+async def test_members_ask_a_worker_again(
+    services: Services, project: Project, worker: Worker
+) -> None:
+    """§5: not while it writes; then another answer, of which the worker's stream tells."""
     question = await _question(project)
     answer_id = (await worker.begin(question))["messageId"]
     again = f"{answer_id}/regenerate"
     assert _code(await _member(project, "POST", again)) == (409, "ANSWER_IN_PROGRESS")
     await worker.end(answer_id, "completed", text="first")
-    made = [await _member(project, "POST", again, {"client_msg_id": "r"}) for _ in "12"]
-    assert [each.status_code for each in made] == [201, 200]
-    second = made[0].json()
-    assert made[1].json() == second
+    async with _watch(project, services.b) as client:
+        await client.wait_seq(2)
+        made = [await _member(project, "POST", again, {"client_msg_id": "r"}) for _ in "12"]
+        assert [each.status_code for each in made] == [201, 200]
+        second = made[0].json()
+        assert made[1].json() == second
+        await client.wait_until(lambda c: bool(_states(c, second["messageId"])), timeout_s=10)
+    state = _states(client, second["messageId"])[0]
+    assert (state["userId"], state["content"]["replyTo"]) == ("bot", question)
+    assert (state["content"]["index"], state["content"]["status"]) == (-1, "in_progress")
     assert second == {
         "messageId": second["messageId"],
         "replyTo": question,
@@ -421,7 +435,15 @@ async def test_silence_limits_and_doing_without_redis(
             response = await worker.write(answer_id, index, "word ")
             assert response.json() == {"stopRequested": False, "nextIndex": index + 1}
         async with _watch(project, short) as client:
+
+            def shows(client: SseClient) -> bool:
+                states = _states(client, answer_id)
+                return bool(states) and states[-1]["content"]["text"] == "word " * 4
+
+            await client.wait_seq(1)
+            await worker.write(answer_id, 3, "word ")
+            await client.wait_until(shows, timeout_s=10)
             ended = await worker.end(answer_id, "completed")
             assert ended.json()["status"] == "completed"
             await client.wait_seq(ended.json()["seq"])
-        assert message_of(client, ended.json()["seq"])["content"]["text"] == "word " * 3
+        assert message_of(client, ended.json()["seq"])["content"]["text"] == "word " * 4

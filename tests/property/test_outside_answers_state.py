@@ -193,7 +193,7 @@ def test_what_was_acknowledged_is_the_answer(servers: _Servers) -> None:
     run_state_machine_as_test(
         _Machine,
         settings=settings(
-            max_examples=15,
+            max_examples=10,
             stateful_step_count=25,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),

@@ -79,6 +79,7 @@ class StreamHarness:
         reset: ResetReason | None = None,
         slow_client_s: float = 30.0,
         builds: Sequence[tuple[str, int, bytes]] = (),
+        answers: Callable[[], Sequence[bytes]] = tuple,
     ) -> Connection:
         """Create a stream connection on this wire without running it.
 
@@ -92,6 +93,7 @@ class StreamHarness:
                 connection_id="id", project_id="p", user_id="u", cursor=cursor, start=start,
                 heartbeat_s=15.0, reset=reset,
                 expires_at_s=None, member_since=0.0, headers=[], builds=builds,
+                answers=answers,
             ),
         )  # fmt: skip
 
@@ -104,6 +106,7 @@ class StreamHarness:
         slow_client_s: float = 30.0,
         wire: RecordingWire | None = None,
         builds: Sequence[tuple[str, int, bytes]] = (),
+        answers: Callable[[], Sequence[bytes]] = tuple,
     ) -> tuple[Connection, RecordingWire, asyncio.Task[str]]:
         """Open a stream. The task runs it; the task's result is the reason of its end."""
         wire = wire or RecordingWire()
@@ -114,6 +117,7 @@ class StreamHarness:
             reset=reset,
             slow_client_s=slow_client_s,
             builds=builds,
+            answers=answers,
         )
         await connection.prepare()
         task = asyncio.create_task(connection.run())

@@ -44,10 +44,11 @@ export class Answers {
 
   /** `answer.state`: what was written up to and with piece `index`, -1 for nothing. */
   state({ userId, content, timestamp }) {
-    const { messageId, replyTo, index } = content;
+    const { messageId, replyTo, regenerates, index } = content;
     if (this.#ended.has(messageId)) return;
     const answer = this.#answers.get(messageId) ?? this.#open(messageId, { userId, timestamp });
     answer.replyTo = replyTo ?? answer.replyTo;
+    answer.regenerates = regenerates ?? answer.regenerates;
     answer.item = null;
     const next = (index ?? -1) + 1;
     if (next < answer.next) return;
@@ -80,9 +81,11 @@ export class Answers {
   /** What a reader who comes late needs, as events: `{event, data}`. */
   events() {
     return [...this.#answers.values()].flatMap((answer) => {
-      const { messageId, userId, timestamp, replyTo, text, parts, next, held } = answer;
+      const { messageId, userId, timestamp, replyTo, regenerates, text, parts, next, held } = answer;
       const base = { userId, timestamp };
-      const content = { messageId, replyTo, index: next - 1, text, parts, status: "in_progress" };
+      const content = {
+        messageId, replyTo, regenerates, index: next - 1, text, parts, status: "in_progress",
+      };
       return [
         { event: "answer.state", data: { ...base, content } },
         ...[...held.values()].map((piece) => ({ event: "message.delta", data: { ...base, content: piece } })),

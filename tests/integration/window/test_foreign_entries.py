@@ -55,6 +55,7 @@ def _fields(event: str | bytes, data: str, at: str = "1") -> list[str | bytes]:
         ("2-1", _fields("x\ndata: y", '{"entryId":"2-1"}')),
         ("2-1", _fields("build.status", '{"entryId":"2-1"')),
         ("2-1", _fields("build.status", '{"entryId":"2-1",\n"x":1}')),
+        ("2-1", _fields("build.status", f'{{"entryId":"2-1","x":{"[" * 5000}{"]" * 5000}}}')),
         ("2-1", _fields("message.new", '{"entryId":"2-1"}')),
         (f"2-{_HIGHEST}", _fields("build.status", f'{{"entryId":"2-{_HIGHEST}"}}')),
         ("3-0", _fields("build.status", "{}")),

@@ -258,3 +258,25 @@ async def test_a_cancelled_reader_does_not_end_the_fetch_of_the_others() -> None
     await asyncio.sleep(0)  # both have asked
     leaving.cancel()
     assert _seqs((await staying).frames)[0] == 11
+
+
+async def test_a_slow_reader_gets_nothing_twice_after_the_tail_was_extended() -> None:
+    """G3: an entry that only this process had left memory; what is put back has other indices."""
+    project = FakeProject()
+    tail = Tail("p", last_seq=0, position=EntryId(0, 0), max_entries=4)
+
+    def deliver(count: int) -> None:
+        project.append(count)
+        offer_all(tail, [entry(each) for each in project.stream if each > tail.position])
+        tail.position = project.stream[-1]
+        tail.notify()
+
+    deliver(1)
+    slow, other = (Reader(tail, project.tiers(), 0) for _ in range(2))
+    assert _seqs((await slow.read()).frames) == [1]
+    tail.put("build.status", b"{}")
+    deliver(4)
+    assert slow.lost_its_place
+    assert _seqs((await other.read()).frames) == [1, 2, 3, 4, 5]
+    assert slow.lost_its_place
+    assert _seqs((await slow.read()).frames) == [2, 3, 4, 5]

@@ -216,3 +216,13 @@ def test_a_removed_listener_is_not_called() -> None:
     tail.notify()
     tail.signal(b"")
     assert called == []
+
+
+def test_an_entry_that_is_in_no_stream_comes_before_all_later_ones() -> None:
+    """What this process read from the log: it moves neither the position nor a cursor."""
+    tail = Tail("p", last_seq=2, position=EntryId(2, 5))
+    tail.put("answer.state", b"{}")
+    assert (tail.frames(0), tail.position, tail.last_seq) == (
+        [b"event: answer.state\ndata: {}\n\n"], EntryId(2, 5), 2,
+    )  # fmt: skip
+    assert tail.offer(message_entry(3)) is Offered.TAKEN
