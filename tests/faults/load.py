@@ -49,7 +49,7 @@ class Size:
     writers: int = 4
     posts_per_s: float = 80.0
     builds_per_s: float = 2.0
-    answers_per_s: float = 2.0
+    answers_per_s: float = 1.0
     impatience: float = 0.02
     filler_bytes: int = 0
 
