@@ -10,19 +10,23 @@ from contextlib import AsyncExitStack
 
 from tests.faults.world import World
 from tests.support.answer_checker import Recorded
+from tests.support.answer_history import AskedAnswer
+from tests.support.answer_regenerator import AnswerRegenerator
 from tests.support.answer_requester import AnswerRequester
 from tests.support.answer_stopper import AnswerStopper
 from tests.support.history import ClientHistory, LogRow
-from tests.support.outside_assistant import OutsideAssistant, OutsideRefusedError
+from tests.support.outside_assistant import OutsideAssistant
+from tests.support.persistent_post import RefusedError
 
 _REQUESTER = "answer-requester"
 _STOPPER = "answer-stopper"
+_REGENERATOR = "answer-regenerator"
 _OUTSIDE = "outside-assistant"
-ANSWER_USERS = (_REQUESTER, _STOPPER, _OUTSIDE)
+ANSWER_USERS = (_REQUESTER, _STOPPER, _REGENERATOR, _OUTSIDE)
 
 
 class AnswerLoad:
-    """Answers of one project over all service processes; some are stopped by a member.
+    """Answers of one project over all service processes; some are stopped or asked for again.
 
     `questions` returns the messages that an assistant outside may answer, the newest last.
     """
@@ -39,13 +43,16 @@ class AnswerLoad:
     ) -> None:
         urls = world.client_urls
         self.stopper = AnswerStopper(_STOPPER, urls, project_id, seed=seed)
+        self.regenerator = AnswerRegenerator(
+            _REGENERATOR, urls, project_id, seed=seed, on_asked=self.stopper.consider
+        )
         self.requester = AnswerRequester(
             _REQUESTER,
             urls,
             project_id,
             answers_per_s=answers_per_s,
             script=world.assistant.script,
-            on_asked=self.stopper.consider,
+            on_asked=self._asked,
             seed=seed,
             impatience=impatience,
         )
@@ -60,13 +67,23 @@ class AnswerLoad:
         )
 
     @property
+    def asked(self) -> list[AskedAnswer]:
+        """Every acknowledgement of an answer."""
+        return [*self.requester.asked, *self.regenerator.asked, *self.outside.asked]
+
+    @property
     def count(self) -> int:
         """How many answers were acknowledged."""
-        return len({asked.message_id for asked in (*self.requester.asked, *self.outside.asked)})
+        return len({asked.message_id for asked in self.asked})
+
+    def _asked(self, asked: AskedAnswer) -> None:
+        self.stopper.consider(asked.message_id)
+        self.regenerator.consider(asked)
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Begin to ask; `stack` ends everything."""
         stack.push_async_callback(self.stopper.close)
+        stack.push_async_callback(self.regenerator.close)
         await stack.enter_async_context(self.requester)
         await stack.enter_async_context(self.outside)
 
@@ -74,10 +91,14 @@ class AnswerLoad:
         """Ask nothing more, wait until everything was confirmed; return what could not be."""
         failures = []
         # In this order: each answer that is begun may be stopped.
-        for name, ending in ((_OUTSIDE, self.outside.finish), (_STOPPER, self.stopper.finish)):
+        for name, ending in (
+            (_OUTSIDE, self.outside.finish),
+            (_REGENERATOR, self.regenerator.finish),
+            (_STOPPER, self.stopper.finish),
+        ):
             try:
                 await ending(timeout_s=timeout_s)
-            except (AssertionError, OutsideRefusedError, TimeoutError) as error:
+            except (AssertionError, RefusedError, TimeoutError) as error:
                 failures.append(f"{name}: {type(error).__name__}: {error}")
         return failures
 
@@ -87,7 +108,7 @@ class AnswerLoad:
         """Return everything for the checker."""
         return Recorded(
             requests=self.requester.posts,
-            asked=[*self.requester.asked, *self.outside.asked],
+            asked=self.asked,
             stops=self.stopper.requests(),
             written=self.outside.written,
             clients=clients,

@@ -93,7 +93,7 @@ def _check_asked(recorded: Recorded, ended: dict[str, EndedAnswer]) -> Iterable[
         row.message_id for row in recorded.log if (row.user_id, row.client_msg_id or "") in posted
     }
     outside = {written.message_id for written in recorded.written}
-    first: dict[str, str] = {}
+    first: dict[tuple[str, str | None], str] = {}
     for asked in recorded.asked:
         if asked.message_id not in ended:
             detail = f"answer {asked.message_id} has no message"
@@ -101,20 +101,22 @@ def _check_asked(recorded: Recorded, ended: dict[str, EndedAnswer]) -> Iterable[
         if asked.message_id in outside:
             # Several writers may answer one message.
             continue
-        if first.setdefault(asked.reply_to, asked.message_id) != asked.message_id:
-            detail = f"answer {asked.message_id} was {first[asked.reply_to]} before"
+        request = (asked.reply_to, asked.regenerates)
+        if first.setdefault(request, asked.message_id) != asked.message_id:
+            detail = f"answer {asked.message_id} was {first[request]} before"
             yield Violation(Kind.ACK_TWICE, None, detail)
     known = {asked.message_id for asked in recorded.asked}
-    answered: set[str] = set()
+    answered: set[tuple[str, str | None]] = set()
     for message_id, answer in ended.items():
         reply_to = answer.end.reply_to or ""
         if message_id not in known and reply_to not in legal:
             yield Violation(Kind.INVENTED, answer.row.seq, "an answer that nobody asked for")
-        if message_id not in outside and reply_to in answered:
+        request = (reply_to, answer.end.regenerates)
+        if message_id not in outside and request in answered:
             detail = f"another answer to message {reply_to}"
             yield Violation(Kind.ANSWER_REPEAT, answer.row.seq, detail)
         if message_id not in outside:
-            answered.add(reply_to)
+            answered.add(request)
 
 
 def _check_ends(recorded: Recorded, ended: dict[str, EndedAnswer]) -> Iterable[Violation]:
@@ -135,6 +137,9 @@ def _check_ends(recorded: Recorded, ended: dict[str, EndedAnswer]) -> Iterable[V
         asked = intended.get(message_id)
         if asked is None:
             continue
+        if end.regenerates != asked.regenerates:
+            detail = f"it regenerates {end.regenerates}, not {asked.regenerates}"
+            yield Violation(Kind.ANSWER_WRONG, seq, detail)
         if end.reply_to != asked.reply_to:
             detail = f"it answers {end.reply_to}, not {asked.reply_to}"
             yield Violation(Kind.ANSWER_WRONG, seq, detail)

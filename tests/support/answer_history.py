@@ -17,12 +17,13 @@ class AskedAnswer(msgspec.Struct, frozen=True):
 
     `message_id` is the answer's, `reply_to` that of the message it answers. `intended` is the text
     that its writer would write if nothing ended it early: for a writer outside, all that it tried
-    to send.
+    to send. `regenerates` names the answer in whose place it was asked for.
     """
 
     message_id: str
     reply_to: str
     intended: str
+    regenerates: str | None = None
 
 
 class StopRequest(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ class _Receipt(msgspec.Struct, rename="camel"):
 class AnswerRequester(Writer):
     """Asks one question after another; repeats each until the service confirms it.
 
-    `script` is the assistant's. `on_asked` is called with each confirmed answer's id.
+    `script` is the assistant's. `on_asked` is called with each confirmation.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class AnswerRequester(Writer):
         *,
         answers_per_s: float,
         script: Script,
-        on_asked: Callable[[str], None],
+        on_asked: Callable[[AskedAnswer], None],
         seed: int = 0,
         impatience: float = 0.0,
     ) -> None:
@@ -65,4 +65,4 @@ class AnswerRequester(Writer):
         intended = "".join(self._script(post.text))
         asked = AskedAnswer(receipt.assistant_message_id, receipt.message_id, intended)
         self.asked.append(asked)
-        self._on_asked(asked.message_id)
+        self._on_asked(asked)

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,19 +15,16 @@ import httpx
 import msgspec
 
 from tests.support.answer_history import StopRequest
-from tests.support.signing import signed_headers
+from tests.support.persistent_post import post_until_answered
 
-_RETRY_S = 0.1
 _TIMEOUT_S = 3.0
 
 
 @dataclass
 class Stop:
-    """One stop: when it was first requested, and the status that answered it."""
+    """One stop: whether the service has said that it counts."""
 
     message_id: str
-    requested_s: float
-    status: int | None = None
     accepted: bool = False
 
 
@@ -62,7 +59,7 @@ class AnswerStopper:
         if self._random.random() < self._share:
             after_s = self._random.uniform(0.0, self._latest_s)
             first_url = self._random.randrange(len(self._base_urls))
-            self._tasks.add(asyncio.create_task(self.stop(message_id, after_s, first_url)))
+            self._tasks.add(asyncio.create_task(self._stop(message_id, after_s, first_url)))
 
     async def finish(self, *, timeout_s: float) -> None:
         """Wait until every stop was answered. Raises the error of one, or TimeoutError."""
@@ -79,28 +76,16 @@ class AnswerStopper:
         """Return every stop that was requested, answered or not."""
         return [StopRequest(stop.message_id, self._user_id, stop.accepted) for stop in self.stops]
 
-    async def stop(self, message_id: str, after_s: float = 0.0, first_url: int = 0) -> None:
+    async def _stop(self, message_id: str, after_s: float = 0.0, first_url: int = 0) -> None:
         """Stop an answer, with as many attempts as it takes, at one process after the other."""
         await asyncio.sleep(after_s)
-        stop = Stop(message_id, time.monotonic())
+        stop = Stop(message_id)
         self.stops.append(stop)
         target = f"/v1/projects/{self._project_id}/answers/{message_id}/stop"
+        urls = itertools.islice(itertools.cycle(self._base_urls), first_url, None)
         async with httpx.AsyncClient(verify=False, trust_env=False, timeout=_TIMEOUT_S) as http:
-            for turn in range(first_url, first_url + 1_000):
-                url = self._base_urls[turn % len(self._base_urls)] + target
-                headers = signed_headers("POST", target, self._user_id, b"")
-                try:
-                    response = await http.post(url, headers=headers)
-                except httpx.TransportError:
-                    await asyncio.sleep(_RETRY_S)
-                    continue
-                stop.status = response.status_code
-                if response.status_code in (200, 202):
-                    stop.accepted = _is_accepted(response)
-                    return
-                if response.status_code != 429 and response.status_code < 500:
-                    raise AssertionError(f"stop: {response.status_code}: {response.text[:300]}")
-                await asyncio.sleep(_RETRY_S)
+            response = await post_until_answered(http, urls, target, self._user_id)
+        stop.accepted = _is_accepted(response)
 
 
 class _Receipt(msgspec.Struct):

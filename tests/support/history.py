@@ -95,13 +95,15 @@ class BuildEnd(msgspec.Struct, frozen=True):
 class AnswerEnd(msgspec.Struct, frozen=True):
     """The end of an assistant's answer in its message: `answer`, `answer_stopped`, `answer_failed`.
 
-    `parts` is the JSON of what is not text, as it stands there.
+    `parts` is the JSON of what is not text, as it stands there; `regenerates` names the answer
+    before.
     """
 
     type: str
     reply_to: str | None
     stopped_by: str | None
     parts: bytes
+    regenerates: str | None
 
 
 class LogRow(msgspec.Struct, frozen=True):
@@ -132,6 +134,7 @@ class _Ending(msgspec.Struct, rename="camel"):
 class _Metadata(msgspec.Struct):
     build_id: str | None = None
     response_data: _Ending | None = None
+    regenerates: str | None = None
 
 
 class _MessageData(msgspec.Struct, rename="camel"):
@@ -157,7 +160,7 @@ def log_row(data: bytes) -> LogRow:
         text=message.content.text,
         data=data,
         build_end=_build_end(message.metadata),
-        answer_end=_answer_end(message.metadata.response_data),
+        answer_end=_answer_end(message.metadata),
     )
 
 
@@ -168,7 +171,14 @@ def _build_end(metadata: _Metadata) -> BuildEnd | None:
     return BuildEnd(metadata.build_id, ending.type.removeprefix("build_"), ending.attempt)
 
 
-def _answer_end(ending: _Ending | None) -> AnswerEnd | None:
+def _answer_end(metadata: _Metadata) -> AnswerEnd | None:
+    ending = metadata.response_data
     if ending is None or not ending.type.startswith("answer"):
         return None
-    return AnswerEnd(ending.type, ending.reply_to, ending.stopped_by, bytes(ending.parts))
+    return AnswerEnd(
+        type=ending.type,
+        reply_to=ending.reply_to,
+        stopped_by=ending.stopped_by,
+        parts=bytes(ending.parts),
+        regenerates=metadata.regenerates,
+    )

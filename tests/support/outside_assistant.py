@@ -7,6 +7,7 @@ service has. `answer_checker.py` judges the records.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -18,18 +19,13 @@ import httpx
 import msgspec
 
 from tests.support.answer_history import AskedAnswer, Piece, WrittenAnswer
-from tests.support.signing import signed_headers
+from tests.support.persistent_post import post_until_answered
 from tests.support.writer import SPICE
 
-_RETRY_S = 0.1
 _TIMEOUT_S = 3.0
 _REQUESTS_PER_S = 8.0  # the service holds back more than 20
 _REPEATED = 0.2
 _LOOK_S = 0.05
-
-
-class OutsideRefusedError(Exception):
-    """A request was refused permanently."""
 
 
 class _Begun(msgspec.Struct, rename="camel"):
@@ -74,8 +70,7 @@ class OutsideAssistant:
         seed: int,
     ) -> None:
         self.name = name
-        self._base_urls = list(base_urls)
-        self._turn = 0
+        self._urls = itertools.cycle(base_urls)
         self._path = f"/v1/projects/{project_id}/answers"
         self._next_question = next_question
         self._on_begun = on_begun
@@ -179,20 +174,8 @@ class OutsideAssistant:
         return Piece(message_id, index, kind, data=data[kind])
 
     async def _send(self, http: httpx.AsyncClient, path: str, body: object) -> bytes:
-        """Post until it is answered; raise `OutsideRefusedError` when it is refused for good."""
-        target, content = self._path + path, msgspec.json.encode(body)
-        while True:
-            url = self._base_urls[self._turn % len(self._base_urls)] + target
-            headers = signed_headers("POST", target, self.name, content, scope="worker")
-            headers["Content-Type"] = "application/json"
-            self._turn += 1
-            try:
-                response = await http.post(url, content=content, headers=headers)
-            except httpx.TransportError:
-                await asyncio.sleep(_RETRY_S)
-                continue
-            if response.status_code in (200, 201):
-                return response.content
-            if response.status_code != 429 and response.status_code < 500:
-                raise OutsideRefusedError(f"{path}: {response.status_code}: {response.text[:300]}")
-            await asyncio.sleep(_RETRY_S)
+        """Post until it is answered; raise `RefusedError` when it is refused for good."""
+        response = await post_until_answered(
+            http, self._urls, self._path + path, self.name, body, scope="worker"
+        )
+        return response.content

@@ -35,6 +35,12 @@ def _end(text: str = _TEXT, *, seq: int = 3, answer: str = "a", **response: Any)
     return _message(seq, answer, text, **({"type": "answer", "replyTo": "m1"} | response))
 
 
+def _regenerated(before: str) -> bytes:
+    message = msgspec.json.decode(_end(seq=4, answer="b"))
+    message["metadata"]["regenerates"] = before
+    return msgspec.json.encode(message)
+
+
 def _log(*end: bytes) -> list[LogRow]:
     rows = [_message(1, "m1", "why?"), _message(2, "m2", "other"), *(end or [_end()])]
     return [log_row(row) for row in rows]
@@ -142,6 +148,15 @@ def test_a_request_with_two_answers_is_reported() -> None:
     log = _log(_end(), _end(seq=4, answer="b"))
     asked = (_ASKED, AskedAnswer("b", "m1", _TEXT))
     assert _kinds(log=log, asked=asked) == [Kind.ACK_TWICE, Kind.ANSWER_REPEAT]
+
+
+def test_an_answer_that_was_asked_for_again_is_accepted() -> None:
+    """`metadata.regenerates` names the answer before; another one is wrong."""
+    again = AskedAnswer("b", "m1", _TEXT, "a")
+    kept = _log(_end(), _regenerated("a"))
+    assert _kinds(log=kept, asked=(_ASKED, again)) == []
+    wrong = _log(_end(), _regenerated("m2"))
+    assert _kinds(log=wrong, asked=(_ASKED, again)) == [Kind.ANSWER_WRONG]
 
 
 def test_a_stop_that_is_kept_is_accepted() -> None:
