@@ -50,6 +50,10 @@ ROUTES = [
     Route("GET", f"{_P}/presence", {"read"}),
     Route("GET", f"{_P}/answers/{_NO_ANSWER}", {"read"}),
     Route("POST", f"{_P}/answers/{_NO_ANSWER}/stop", {"write"}),
+    Route("POST", f"{_P}/answers/{_NO_ANSWER}/regenerate", {"write"}, "{}"),
+    Route("POST", f"{_P}/answers", {"worker"}, f'{{"replyTo":"{_NO_ANSWER}"}}'),
+    Route("POST", f"{_P}/answers/{_NO_ANSWER}/deltas", {"worker"}, '{"index":0,"parts":[]}'),
+    Route("POST", f"{_P}/answers/{_NO_ANSWER}/end", {"worker"}, '{"status":"failed"}'),
     Route("GET", f"{_P}/builds", {"read"}),
     Route("GET", f"{_P}/builds/{_NO_BUILD}", {"read"}),
     Route("POST", f"{_P}/builds/{_NO_BUILD}/cancel", {"write"}),
@@ -137,8 +141,9 @@ async def test_a_member_with_the_required_scopes_has_access(
     by_token = await caller.call(route, _bearer("owner", scope=scope))
     signed = await caller.signed(route, "owner", scope=scope)
     for status, code, _ in (by_token, signed):
-        # No build and no answer has this id.
-        is_nothing = _NO_BUILD in route.path or _NO_ANSWER in route.path
+        # No build, no answer and no message has this id.
+        named = route.path + route.body
+        is_nothing = _NO_BUILD in named or _NO_ANSWER in named
         assert status < 400 or (status == 404 and is_nothing), code
 
 

@@ -120,6 +120,17 @@ test("parts that are none are not shown", () => {
   assert.equal(model.answers.items()[0].parts, undefined);
 });
 
+test("every reader knows which answer is written again, another tab too", () => {
+  const answers = new Answers();
+  const { userId, timestamp, content } = state(-1, { text: "", parts: [] });
+  answers.state({ userId, timestamp, content: { ...content, regenerates: "a0" } });
+  answers.delta(delta(text("x"), 0));
+  assert.equal(answers.items()[0].regenerates, "a0");
+  const tab = new Answers();
+  for (const { data } of answers.events()) tab.state(data);
+  assert.equal(tab.items()[0].regenerates, "a0");
+});
+
 test("an item that was handed out does not change", () => {
   const answers = new Answers();
   answers.delta(delta(part("reasoning", { text: "a" }), 0));

@@ -83,9 +83,8 @@ export class Answers {
     return [...this.#answers.values()].flatMap((answer) => {
       const { messageId, userId, timestamp, replyTo, regenerates, text, parts, next, held } = answer;
       const base = { userId, timestamp };
-      const content = {
-        messageId, replyTo, regenerates, index: next - 1, text, parts, status: "in_progress",
-      };
+      const content = { messageId, replyTo, index: next - 1, text, parts, status: "in_progress" };
+      if (regenerates !== null) content.regenerates = regenerates;
       return [
         { event: "answer.state", data: { ...base, content } },
         ...[...held.values()].map((piece) => ({ event: "message.delta", data: { ...base, content: piece } })),
