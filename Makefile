@@ -97,6 +97,7 @@ faults: $(DEV_STAMP)
 	$(BIN)/python -m tests.faults $(ARGS)
 	SEQSTREAM_ALL_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_http_fuzz.py \
 		tests/faults/test_openapi_fuzz.py tests/acceptance/builds/test_build_workers.py
+	SEQSTREAM_LONG_ANSWERS=1 $(BIN)/python -m pytest tests/faults/test_long_answer.py
 	SEQSTREAM_LONG_CLIENTS=1 $(BIN)/python -m pytest tests/acceptance/test_web_client_service.py \
 		tests/acceptance/test_web_client_node.py
 

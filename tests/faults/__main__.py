@@ -20,17 +20,20 @@ from service.operate.embedded import PostgresServer
 from tests.faults.catalogue import ALL
 from tests.faults.load import POSTS_PER_S_OF_A_WRITER, Size
 from tests.faults.result import Result
-from tests.faults.scenario import Fault, run_fault
+from tests.faults.run import run_fault
+from tests.faults.scenario import Fault
 from tests.faults.world import SharedPostgres
 from tests.support.processes import migrate
 
-_WIDTH_IN_FILES = 215
+_WIDTH_IN_FILES = 260
 _TEMPLATE = "seqstream_template"
 _COLUMNS = (
     "fault", "clients", "posts/s", "acknowledged", "delivered", "reconnects",
     "longest silence s", "longest delay s", "lost", "repeated", "reordered", "other",
-    "builds asked", "ended", "wrong", "",
+    "builds asked", "ended", "wrong",
+    "answers asked", "complete", "stopped", "failed", "wrong", "",
 )  # fmt: skip
+_ANSWER_ENDS = ("answer", "answer_stopped", "answer_failed")
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -75,15 +78,13 @@ def main(
         writers=max(8, math.ceil(posts_per_s / POSTS_PER_S_OF_A_WRITER)),
         posts_per_s=posts_per_s,
         builds_per_s=1.0,
+        answers_per_s=2.0,
     )
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH_IN_FILES
     run = asyncio.run(_run_all(faults, size, seed, scale, console))
     console.print(_table(run.results))
-    for result in run.results:
-        for line in [*result.failures, *result.violations[:10]]:
-            console.print(f"[red]{result.fault}[/]: {line}", highlight=False)
     for name, reason in run.skipped.items():
         console.print(f"skipped: {name}: {reason}", highlight=False)
     path = json_path or Path(".seqstream") / f"faults-seed{seed}.json"
@@ -127,6 +128,8 @@ async def _run_all(
                     )  # fmt: skip
                     results.append(result)
                     progress.console.print(_line(result), highlight=False)
+                    for line in [*result.failures, *result.violations[:10]]:
+                        progress.console.print(line, highlight=False, markup=False)
                 progress.advance(task)
     return Run(
         seed=seed,
@@ -145,7 +148,8 @@ def _line(result: Result) -> str:
     return (
         f"{verdict} {result.fault}: {result.acknowledged} acknowledged,"
         f" {result.delivered} delivered, {result.reconnects} reconnects,"
-        f" {result.builds_ended} of {result.builds_asked} builds ended,"
+        f" {result.builds_ended} of {result.builds_asked} builds and"
+        f" {sum(result.answer_ends.values())} of {result.answers_asked} answers ended,"
         f" longest delay {result.longest_delay_s:.2f} s{notes}"
     )
 
@@ -175,6 +179,9 @@ def _table(results: list[Result]) -> Table:
             str(result.builds_asked),
             str(result.builds_ended),
             str(result.builds_wrong),
+            str(result.answers_asked),
+            *(str(result.answer_ends.get(end, 0)) for end in _ANSWER_ENDS),
+            str(result.answers_wrong),
             "[green]ok[/]" if result.ok else "[red]BROKEN[/]",
         )
     return table

@@ -40,7 +40,7 @@ async def come_and_go(scene: Scene) -> None:
 
 
 FAULTS = [
-    Fault("no fault", nothing, silence_s=1.0, statuses=StatusGuarantee.ALL),
+    Fault("no fault", nothing, silence_s=1.0, statuses=StatusGuarantee.ALL, keeps_pieces=True),
     Fault(
         "many stalled clients",
         stalled_until_closed,
@@ -50,6 +50,7 @@ FAULTS = [
         short_s=4.0,
         silence_s=1.0,
         statuses=StatusGuarantee.ALL,
+        keeps_pieces=True,
     ),
     Fault(
         "many slow clients",
@@ -57,12 +58,20 @@ FAULTS = [
         size=Size(slow=10),
         silence_s=1.0,
         statuses=StatusGuarantee.ALL,
+        keeps_pieces=True,
     ),
     Fault(
         "callers leave in the middle of a post",
         nothing,
         size=Size(impatience=0.5),
         statuses=StatusGuarantee.ALL,
+        keeps_pieces=True,
     ),
-    Fault("clients come and go", come_and_go, silence_s=1.0, statuses=StatusGuarantee.ALL),
+    Fault(
+        "clients come and go",
+        come_and_go,
+        silence_s=1.0,
+        statuses=StatusGuarantee.ALL,
+        keeps_pieces=True,
+    ),
 ]

@@ -1,6 +1,6 @@
 """The load during a fault: writers, a build requester, and clients.
 
-Faults are in `*_faults.py`, and `scenario.py` judges.
+Answers are in `answer_load.py`. Faults are in `*_faults.py`, and `verdict.py` judges.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from tests.faults.answer_load import ANSWER_USERS, AnswerLoad
 from tests.faults.world import World
 from tests.support.api import Api
 from tests.support.build_requester import BuildRequester
@@ -38,7 +39,7 @@ _SLOW_BYTES_PER_S = 200_000.0
 class Size:
     """How much load: `clients` counts steady clients, `posts_per_s` all writers together.
 
-    `builds_per_s` are requested in addition. No writer may post more than
+    `builds_per_s` and `answers_per_s` are requested in addition. No writer may post more than
     `POSTS_PER_S_OF_A_WRITER`.
     """
 
@@ -48,6 +49,7 @@ class Size:
     writers: int = 4
     posts_per_s: float = 80.0
     builds_per_s: float = 2.0
+    answers_per_s: float = 1.0
     impatience: float = 0.02
     filler_bytes: int = 0
 
@@ -64,6 +66,7 @@ class Load:
         self.size = size
         self.writers: list[Writer] = []
         self.build_requester: BuildRequester | None = None  # one of the writers
+        self.answers: AnswerLoad | None = None  # its requester is one of the writers
         self.steady: list[SseClient] = []
         self.others: list[SseClient] = []
         self.began_s = 0.0
@@ -86,7 +89,7 @@ class Load:
                 await api.create_project(PROJECT)
                 for number in range(self.size.writers):
                     await api.add_member(PROJECT, f"writer-{number}")
-                for user_id in (BUILD_REQUESTER, *self._readers):
+                for user_id in (BUILD_REQUESTER, *ANSWER_USERS, *self._readers):
                     await api.add_member(PROJECT, user_id)
             self._stack = stack
             for number in range(self.size.clients):
@@ -150,11 +153,12 @@ class Load:
             return_exceptions=True,
         )
         self.ended_s = time.monotonic()
+        assert self.answers is not None
         return [
             f"{writer.name}: {type(error).__name__}: {error}"
             for writer, error in zip(self.writers, finished, strict=True)
             if isinstance(error, Exception)
-        ]
+        ] + await self.answers.finish(timeout_s=timeout_s)
 
     async def settle(self, head: int, *, timeout_s: float) -> list[str]:
         """Wait until every client has reached `head`; return those that have not."""
@@ -200,6 +204,16 @@ class Load:
             timeout_s=3.0,
         )
         self.writers.append(await self._stack.enter_async_context(self.build_requester))
+        self.answers = AnswerLoad(
+            self._world,
+            PROJECT,
+            answers_per_s=self.size.answers_per_s,
+            questions=lambda: [ack.message_id for ack in self.writers[0].acknowledgements],
+            seed=self._seed,
+            impatience=self.size.impatience,
+        )
+        await self.answers.start(self._stack)
+        self.writers.append(self.answers.requester)
 
     async def _open(
         self,

@@ -8,7 +8,8 @@ import msgspec
 class Result(msgspec.Struct, frozen=True):
     """The result of one fault: what was counted, measured and found wrong.
 
-    `lost` to `other` and `builds_wrong` must be 0, `violations` and `failures` empty.
+    `lost` to `other`, `builds_wrong` and `answers_wrong` must be 0, `violations` and `failures`
+    empty.
     """
 
     fault: str
@@ -33,6 +34,9 @@ class Result(msgspec.Struct, frozen=True):
     builds_asked: int
     builds_ended: int
     builds_wrong: int
+    answers_asked: int
+    answer_ends: dict[str, int]  # by type
+    answers_wrong: int
     violations: list[str]
     failures: list[str]
     notes: list[str]

@@ -14,7 +14,8 @@ import pytest
 from service.operate.embedded import PostgresServer
 from tests.faults.catalogue import ALL
 from tests.faults.load import Size
-from tests.faults.scenario import Fault, run_fault
+from tests.faults.run import run_fault
+from tests.faults.scenario import Fault
 from tests.faults.world import SharedPostgres
 
 _ALWAYS = {
@@ -60,3 +61,4 @@ async def test_guarantees_hold(
     assert result.ok, "\n".join([*result.failures, *result.violations, *result.notes])
     assert result.acknowledged > 0
     assert result.delivered > 0
+    assert result.answer_ends

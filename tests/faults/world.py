@@ -21,6 +21,7 @@ import pytest
 
 from service.operate.embedded import PostgresServer, RedisServer
 from tests.faults.machine import SteppingClock, mount_small_disk, unmount_small_disk
+from tests.support.paced_assistant import PacedAssistant
 from tests.support.processes import (
     ServiceProcess,
     migrate,
@@ -38,6 +39,7 @@ FAST_SETTINGS = {
     "SEQSTREAM_LOG_LEVEL": "info",
     "SEQSTREAM_BUILD_LEASE_SECONDS": "2",
     "SEQSTREAM_BUILD_COMMAND": "sh -c 'echo begun; sleep 0.3; echo done'",
+    "SEQSTREAM_ANSWER_LEASE_SECONDS": "1.5",
 }
 _database_numbers = count(1)
 
@@ -59,10 +61,11 @@ class Plan:
     otherwise the shared one. `postgres_disk_mib` puts it on a disk of this size, which takes root.
     `own_role`: the service's role is not a superuser; it has the database's name.
     `stepping_clock`: the services and Redis have a wall clock that a fault can step.
-    `first_service`: settings of the first process alone. The worker connects as the services do.
+    `first_service`: settings of the first process alone. The `worker` connects as the services do.
     """
 
     services: int = 2
+    worker: bool = True
     redis: RedisKind = RedisKind.SINGLE
     redis_arguments: tuple[str, ...] = ()
     proxied: bool = False
@@ -76,13 +79,19 @@ class Plan:
 
 
 class World:
-    """Everything that runs for one fault; `async with` starts it and ends it."""
+    """Everything that runs for one fault; `async with` starts it and ends it.
 
-    def __init__(self, plan: Plan, folder: Path, shared: SharedPostgres, *, seed: int) -> None:
+    Only a plan with `own_postgres` needs no `shared` one.
+    """
+
+    def __init__(
+        self, plan: Plan, folder: Path, shared: SharedPostgres | None, *, seed: int
+    ) -> None:
         self.plan = plan
         self.folder = folder
         self.services: list[ServiceProcess] = []
         self.worker: WorkerProcess | None = None
+        self.assistant = PacedAssistant()
         self.topology: ReplicatedRedis | None = None
         self.redis_proxy: TcpProxy | None = None
         self.postgres_proxy: TcpProxy | None = None
@@ -102,6 +111,7 @@ class World:
                 self.clock = SteppingClock(self.folder)
             database_url = await self._start_postgres(stack)
             redis_url = await self._start_redis(stack)
+            await stack.enter_async_context(self.assistant)
             await self._start_services(stack, database_url, redis_url)
             self._stack = stack.pop_all()
         return self
@@ -152,6 +162,7 @@ class World:
             await asyncio.to_thread(server.create_database, self.database)
             await asyncio.to_thread(migrate, server.database_url(self.database))
         else:
+            assert self._shared is not None
             server = self._shared.server
             await asyncio.to_thread(
                 server.create_database, self.database, template=self._shared.template
@@ -176,6 +187,7 @@ class World:
         return parts._replace(netloc=f"{self.database}:{password}@{host}").geturl()
 
     async def _drop_database(self) -> None:
+        assert self._shared is not None
         command = f'DROP DATABASE "{self.database}" WITH (FORCE)'
         await asyncio.to_thread(self._shared.server.psql, command)
         command = f'DROP ROLE IF EXISTS "{self.database}"'
@@ -216,8 +228,12 @@ class World:
     async def _start_services(
         self, stack: AsyncExitStack, database_url: str, redis_url: str
     ) -> None:
+        assistant = {
+            "SEQSTREAM_ASSISTANT_URL": self.assistant.url,
+            "SEQSTREAM_ASSISTANT_MODEL": "scripted",
+        }
         for number in range(self.plan.services):
-            settings = {**FAST_SETTINGS, **self.plan.settings}
+            settings = {**FAST_SETTINGS, **assistant, **self.plan.settings}
             if number == 0:
                 settings |= self.plan.first_service
             if self.clock is not None:
@@ -230,6 +246,15 @@ class World:
             service.spawn()
             stack.push_async_callback(service.stop)
             self.services.append(service)
+        if self.plan.worker:
+            self._start_worker(stack, database_url, redis_url)
+        for service in self.services:
+            await service.wait_ready()
+            if self.plan.proxied:
+                proxy = TcpProxy(service.port, seed=self._seed + 2 + len(self.client_proxies))
+                self.client_proxies.append(await stack.enter_async_context(proxy))
+
+    def _start_worker(self, stack: AsyncExitStack, database_url: str, redis_url: str) -> None:
         settings = {**FAST_SETTINGS, **self.plan.settings}
         if self.clock is not None:
             settings |= self.clock.environment
@@ -239,11 +264,6 @@ class World:
         worker.spawn()
         stack.push_async_callback(worker.stop)
         self.worker = worker
-        for service in self.services:
-            await service.wait_ready()
-            if self.plan.proxied:
-                proxy = TcpProxy(service.port, seed=self._seed + 2 + len(self.client_proxies))
-                self.client_proxies.append(await stack.enter_async_context(proxy))
 
 
 @dataclass(frozen=True)

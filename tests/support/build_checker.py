@@ -12,7 +12,6 @@ from enum import Enum
 import msgspec
 
 from tests.support.build_events import Status, last_state, statuses, without_repeats
-from tests.support.checker import Kind, Violation
 from tests.support.history import (
     BuildAcknowledgement,
     BuildEnd,
@@ -23,6 +22,7 @@ from tests.support.history import (
     Post,
     log_row,
 )
+from tests.support.violations import Kind, Violation
 
 BUILD_KINDS = frozenset({Kind.BUILD_UNENDED, Kind.BUILD_REPEAT, Kind.BUILD_WRONG, Kind.STATUS_LOST})
 

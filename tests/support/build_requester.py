@@ -41,8 +41,8 @@ class BuildRequester(Writer):
         )
         self.build_acknowledgements: list[BuildAcknowledgement] = []  # every answer
 
-    def _request(self, post: Post) -> tuple[str, dict[str, str]]:
-        body = {
+    def _request(self, post: Post) -> tuple[str, dict[str, object]]:
+        body: dict[str, object] = {
             "projectId": post.project_id,
             "message": post.text,
             "client_msg_id": post.client_msg_id,

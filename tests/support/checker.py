@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from enum import StrEnum
 
 import msgspec
 
@@ -21,47 +20,11 @@ from tests.support.history import (
     Post,
     log_row,
 )
+from tests.support.violations import Kind, Violation
 
 MESSAGE_EVENTS = frozenset({"message.new", "message.replay"})
 # §6: their ids set the client's cursor.
 _CURSOR_EVENTS = frozenset({"stream.open", "stream.reset", "stream.refused"})
-
-
-class Kind(StrEnum):
-    """What can be wrong. Every violation has one kind, so that kinds can be counted."""
-
-    LOG_HOLE = "log_hole"  # G1: the log's seqs are not 1..head
-    LOG_REPEAT = "log_repeat"  # G5: a post (or an id, or a seq) is in the log twice
-    INVENTED = "invented"  # a message that nobody posted, or that is not in the log
-    CHANGED = "changed"  # the content differs from what was posted, or from the log
-    ACK_MISSING = "ack_missing"  # acknowledged and not in the log
-    ACK_TWICE = "ack_twice"  # one post acknowledged with two results
-    ACK_WRONG = "ack_wrong"  # acknowledged with a seq or id that differs from the log's
-    LOST = "lost"  # never received and never announced as not sent
-    UNANNOUNCED = "unannounced"  # skipped on one connection and not announced; received later
-    REPEATED = "repeated"  # received twice on a connection, or at or before its cursor
-    REORDERED = "reordered"  # received after a higher seq on the same connection
-    MISANNOUNCED = "misannounced"  # a control event or an SSE id contradicts the rest
-    BUILD_UNENDED = "build_unended"  # §8: an acknowledged build without its end message
-    BUILD_REPEAT = "build_repeat"  # §8: a build that ended twice
-    BUILD_WRONG = "build_wrong"  # §8: an end or a last status that differs from the build's
-    STATUS_LOST = "status_lost"  # G6, G7: a change of status that a client never received
-
-
-class Violation(msgspec.Struct, frozen=True):
-    """One thing that is wrong, and where. `connection` counts from 0, or is None."""
-
-    kind: Kind
-    seq: int | None
-    detail: str
-    client: str | None = None
-    connection: int | None = None
-
-    def __str__(self) -> str:
-        where = "" if self.client is None else f" at {self.client}"
-        if self.connection is not None:
-            where += f" connection {self.connection}"
-        return f"{self.kind}: seq {self.seq}{where}: {self.detail}"
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -156,8 +119,8 @@ def _check_log(log: Sequence[LogRow], posts: Iterable[Post]) -> Iterable[Violati
         ids.add(row.message_id)
         key = (row.user_id, row.client_msg_id or "")
         post = posted.get(key)
-        if row.build_end is not None and row.client_msg_id is None:
-            # The end of a build: not posted, and judged by `build_checker.py`.
+        if row.client_msg_id is None and (row.build_end or row.answer_end) is not None:
+            # Not posted, and judged by `build_checker.py` or `answer_checker.py`.
             continue
         if post is None:
             yield Violation(Kind.INVENTED, row.seq, "in the log, and nobody posted it")

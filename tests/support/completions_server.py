@@ -1,6 +1,7 @@
 """A real HTTP server on loopback that speaks OpenAI's chat-completions protocol.
 
 It answers with raw blocks of bytes, and can pause between two of them until the test continues it.
+One that answers each question with a text of its own, at a rate, is in `paced_assistant.py`.
 """
 
 from __future__ import annotations
@@ -102,26 +103,33 @@ class CompletionsServer:
                 for line in head.split(b"\r\n")
                 if line.lower().startswith(b"content-length:")
             )
-            self.requests.append(msgspec.json.decode(await reader.readexactly(length)))
+            request = msgspec.json.decode(await reader.readexactly(length))
+            self.requests.append(request)
             writer.write(
                 b"HTTP/1.1 %d X\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
                 % self._status
             )
-            blocks, pause_before, go_on = self._blocks, self._pause_before, self.go_on
-            disconnected = self.disconnected
-            for number, block in enumerate(blocks):
-                if number == pause_before:
-                    await writer.drain()
-                    if await _closes_before(reader, go_on):
-                        disconnected.set()
-                        return
-                writer.write(block)
-                await writer.drain()
-        except OSError:
+            await self._reply(request, reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
             # The client disconnected, which some tests do on purpose.
             return
         finally:
             writer.close()
+
+    async def _reply(
+        self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Send the response's body. Raises OSError when the client leaves."""
+        blocks, pause_before, go_on = self._blocks, self._pause_before, self.go_on
+        disconnected = self.disconnected
+        for number, block in enumerate(blocks):
+            if number == pause_before:
+                await writer.drain()
+                if await _closes_before(reader, go_on):
+                    disconnected.set()
+                    return
+            writer.write(block)
+            await writer.drain()
 
 
 async def _closes_before(reader: asyncio.StreamReader, go_on: asyncio.Event) -> bool:

@@ -1,6 +1,7 @@
 """Records of what was posted, acknowledged and received.
 
 Data only: `sse_client.py` and `writer.py` collect it, `checker.py` and `build_checker.py` judge it.
+What is recorded of answers is in `answer_history.py`.
 Times are seconds of the monotonic clock, which all processes of a machine share.
 """
 
@@ -91,6 +92,20 @@ class BuildEnd(msgspec.Struct, frozen=True):
     attempt: int
 
 
+class AnswerEnd(msgspec.Struct, frozen=True):
+    """The end of an assistant's answer in its message: `answer`, `answer_stopped`, `answer_failed`.
+
+    `parts` is the JSON of what is not text, as it stands there; `regenerates` names the answer
+    before.
+    """
+
+    type: str
+    reply_to: str | None
+    stopped_by: str | None
+    parts: bytes
+    regenerates: str | None
+
+
 class LogRow(msgspec.Struct, frozen=True):
     """A message of the log: its identity, and its JSON form as the history returns it."""
 
@@ -101,6 +116,7 @@ class LogRow(msgspec.Struct, frozen=True):
     text: str
     data: bytes
     build_end: BuildEnd | None = None
+    answer_end: AnswerEnd | None = None
 
 
 class _Content(msgspec.Struct):
@@ -110,11 +126,15 @@ class _Content(msgspec.Struct):
 class _Ending(msgspec.Struct, rename="camel"):
     type: str = ""
     attempt: int = 0
+    reply_to: str | None = None
+    stopped_by: str | None = None
+    parts: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 class _Metadata(msgspec.Struct):
     build_id: str | None = None
     response_data: _Ending | None = None
+    regenerates: str | None = None
 
 
 class _MessageData(msgspec.Struct, rename="camel"):
@@ -140,6 +160,7 @@ def log_row(data: bytes) -> LogRow:
         text=message.content.text,
         data=data,
         build_end=_build_end(message.metadata),
+        answer_end=_answer_end(message.metadata),
     )
 
 
@@ -148,3 +169,16 @@ def _build_end(metadata: _Metadata) -> BuildEnd | None:
     if metadata.build_id is None or ending is None or not ending.type.startswith("build_"):
         return None
     return BuildEnd(metadata.build_id, ending.type.removeprefix("build_"), ending.attempt)
+
+
+def _answer_end(metadata: _Metadata) -> AnswerEnd | None:
+    ending = metadata.response_data
+    if ending is None or not ending.type.startswith("answer"):
+        return None
+    return AnswerEnd(
+        type=ending.type,
+        reply_to=ending.reply_to,
+        stopped_by=ending.stopped_by,
+        parts=bytes(ending.parts),
+        regenerates=metadata.regenerates,
+    )

@@ -25,7 +25,7 @@ _RETRY_S = 0.1
 _MAX_RETRY_AFTER_S = 1.0
 # Text that a faulty encoder of JSON or event streams would break. No NUL: Postgres text cannot
 # hold it.
-_SPICE = ("\n", "\r\n", "\r", "\x0b", "\x1c", "\x85", "\u2028", "\ufeff", "é", "漢", "🧵",
+SPICE = ("\n", "\r\n", "\r", "\x0b", "\x1c", "\x85", "\u2028", "\ufeff", "é", "漢", "🧵",
           "data: x\n\n", ": ", "id: 7\n", '"', "\\", "</script>", "\t", "  ")  # fmt: skip
 
 
@@ -122,9 +122,9 @@ class Writer:
             self._turn += 1
             await asyncio.sleep(wait_s)
 
-    def _request(self, post: Post) -> tuple[str, dict[str, str]]:
+    def _request(self, post: Post) -> tuple[str, dict[str, object]]:
         """Return path and body of a post."""
-        body = {"message": post.text, "client_msg_id": post.client_msg_id}
+        body: dict[str, object] = {"message": post.text, "client_msg_id": post.client_msg_id}
         return f"/v1/projects/{self.project_id}/chat/messages", body
 
     def _acknowledged(self, post: Post, content: bytes) -> None:
@@ -168,7 +168,7 @@ class Writer:
 
     def _text(self) -> str:
         words = [f"{self.name} {len(self.posts)}"]
-        words += self._random.choices(_SPICE, k=self._random.randrange(6))
+        words += self._random.choices(SPICE, k=self._random.randrange(6))
         if self._random.random() < 0.02:
             words.append("x" * self._random.randrange(1, 20_000))
         return " ".join(words) + self._filler

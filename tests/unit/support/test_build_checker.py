@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.support.build_checker import StatusGuarantee, check_builds
-from tests.support.checker import Kind, check
+from tests.support.checker import check
 from tests.support.history import (
     BuildAcknowledgement,
     BuildRow,
@@ -19,6 +19,7 @@ from tests.support.history import (
     Post,
     log_row,
 )
+from tests.support.violations import Kind
 
 # One build: message 2 requests it, message 4 ends it; 1, 3 and 5 are other messages.
 _ASK = Post("p", "w", "c2", "make it")

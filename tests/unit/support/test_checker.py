@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.checker import Kind, Report, check
+from tests.support.checker import Report, check
 from tests.support.history import (
     Acknowledgement,
     ClientHistory,
@@ -23,6 +23,7 @@ from tests.support.history import (
     Post,
     log_row,
 )
+from tests.support.violations import Kind
 
 
 def _post(seq: int) -> Post:
