@@ -33,6 +33,7 @@ EVENTS: Final = (
     "message.new",
     "message.replay",
     "message.delta",
+    "answer.state",
     "build.status",
     "typing.start",
     "typing.stop",
