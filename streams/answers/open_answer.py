@@ -34,9 +34,12 @@ class OpenAnswer:
         """Add a piece; return False when the text is full, and what did not fit was left out."""
         taken = self.written.take(piece)
         if taken is not None:
+            # What waits behind other pieces goes with them, or after them.
+            is_first = not self.queue
             self.queue.put(taken)
             self._all_stored.clear()
-            self._wake()
+            if is_first:
+                self._wake()
         return not self.written.truncated
 
     def stored(self, index: int) -> None:

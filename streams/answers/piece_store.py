@@ -8,6 +8,7 @@ meanwhile is joined.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping
 
@@ -62,7 +63,11 @@ class PieceStore:
             now = loop.time()
             due = [each for each in waiting if each.due_s <= now]
             if not due:
-                await asyncio.sleep(min(each.due_s for each in waiting) - now)
+                # Another answer may have a piece meanwhile, and be due before these.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(each.due_s for each in waiting) - now):
+                        await self._wake.wait()
+                self._wake.clear()
                 continue
             try:
                 async with asyncio.timeout(_STORE_TIMEOUT_S):

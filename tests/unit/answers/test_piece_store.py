@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,6 +123,28 @@ async def test_what_comes_meanwhile_is_joined() -> None:
     await asyncio.wait_for(opened.all_stored(), 5)
     running.cancel()
     assert servers.pieces == {("a", 0): text_piece("a b c")}
+
+
+async def test_an_answer_that_is_not_streamed_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its pieces may wait long to be joined; the first of another is stored meanwhile."""
+    monkeypatch.setattr(piece_store, "_UNSEEN_EVERY_S", 3600.0)
+    servers = _Servers([])
+    store, opened = _opened(servers)
+    unseen = OpenAnswer(msgspec.structs.replace(ANSWERS[0], is_streamed=False), store.wake)
+    opened[0] = unseen
+    unseen.add(text_piece("x"))
+    running = asyncio.create_task(store.run())
+    await asyncio.wait_for(unseen.all_stored(), 5)
+    unseen.add(text_piece("y"))
+    # The store waits for the time of that piece.
+    for _ in range(10):
+        await asyncio.sleep(0)
+    opened[1].add(text_piece("seen"))
+    await asyncio.wait_for(opened[1].all_stored(), 5)
+    running.cancel()
+    assert servers.pieces["b", 0] == text_piece("seen")
 
 
 async def test_an_answer_that_is_lost_or_stopped_is_interrupted() -> None:
